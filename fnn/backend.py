@@ -1,0 +1,211 @@
+"""JAX or NumPy: the one module that imports JAX, and what each formula needs that is not in an array namespace.
+
+A formula asks `xp = namespace(x)` and is written once against `xp`. Where JAX offers more than a namespace (`jit`,
+`scan`, `vmap`, trees, differentiation) a NumPy stand-in is here. With `FNN_BACKEND=numpy` in the environment JAX is
+never imported; with `FNN_BACKEND=jax` it has to be there; with neither it is used if it is installed.
+"""
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError, KindError, MissingExtraError, shorten
+
+_choice = os.environ.get("FNN_BACKEND", "")
+if _choice not in ("", "jax", "numpy"):
+    raise ArgumentError(f"FNN_BACKEND: expected 'jax' or 'numpy', got {_choice!r}")
+try:
+    if _choice == "numpy":
+        raise ImportError
+    import jax
+    import jax.numpy as jnp
+except ImportError as error:
+    if _choice == "jax":
+        raise MissingExtraError("FNN_BACKEND=jax needs JAX: pip install 'fnn[jax]'") from error
+    jax: Any = None
+    jnp: Any = None
+
+name = "numpy" if jax is None else "jax"  # the backend of a new key, and so of new parameters
+
+
+def need_jax(what):
+    """JAX itself, for what cannot be done without it."""
+    if jax is None:
+        raise KindError(f"{what} needs JAX, and this is fnn on NumPy alone: pip install 'fnn[jax]', FNN_BACKEND unset")
+    return jax
+
+
+# ---- which namespace, which dtype ------------------------------------------------------------------------------------
+
+
+def is_jax(array):
+    """Whether this is a JAX array or tracer."""
+    return jax is not None and isinstance(array, jax.Array)
+
+
+def is_traced(*arrays):
+    """Whether any of these is a JAX tracer, whose values are not known yet."""
+    return jax is not None and any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def namespace(*arrays) -> Any:
+    """`jax.numpy` if any of the arrays is JAX's, else `numpy`."""
+    return jnp if any(is_jax(array) for array in arrays) else np
+
+
+def is_floating(dtype):
+    """Whether a dtype is of real or complex floating point; bfloat16 is, though NumPy alone does not know it."""
+    return dtype.kind in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
+
+
+def floating(x, dtype=np.float32):
+    """`x` itself if it is of floating point, else (uint8, bool, integers) converted to `dtype`."""
+    return x if is_floating(x.dtype) else x.astype(dtype)
+
+
+def at_least_float32(dtype):
+    """float32, or the dtype itself if that is wider: in bfloat16 1 - 0.999 is 0."""
+    return np.dtype(dtype) if np.dtype(dtype).itemsize > 4 else np.dtype(np.float32)
+
+
+def check_dtype(xp, dtype):
+    """A floating dtype that this namespace can hold, as an `np.dtype`."""
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise KindError(f"dtype: expected a floating dtype, got {shorten(dtype)}") from None
+    if not is_floating(dtype) or dtype.kind == "c":
+        raise KindError(f"dtype: expected a real floating dtype, got {dtype}")
+    if xp is not np and dtype.itemsize > 4 and not jax.config.jax_enable_x64:
+        raise ArgumentError("dtype: float64 on JAX needs jax.config.update('jax_enable_x64', True) first")
+    return dtype
+
+
+def as_array(what, value, xp):
+    """Data from outside as an array of `xp`: lists and frames are taken, text, objects and masked arrays refused."""
+    if not is_jax(value):
+        if isinstance(value, np.ma.MaskedArray):
+            raise KindError(f"{what}: expected an array without mask; give masked examples the weight 0")
+        try:
+            value = np.asarray(value)
+        except ValueError as error:  # rows of unequal length
+            raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
+    if value.dtype.kind not in "fiubc" and not is_floating(value.dtype):
+        raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
+    if xp is np:
+        return np.asarray(value)
+    return value if is_jax(value) else jnp.asarray(value)
+
+
+# ---- transformations -------------------------------------------------------------------------------------------------
+
+
+def tree_map(f, tree, *rest) -> Any:
+    """`jax.tree.map`: NumPy's stand-in knows tuples, NamedTuples, lists, dicts and None."""
+    if jax is not None:
+        return jax.tree.map(f, tree, *rest)
+    return _tree_map(f, tree, *rest)
+
+
+def _tree_map(f, tree, *rest) -> Any:
+    if tree is None:
+        return None
+    if isinstance(tree, dict):
+        return {key: _tree_map(f, tree[key], *(r[key] for r in rest)) for key in sorted(tree)}
+    if isinstance(tree, tuple | list):
+        mapped = [_tree_map(f, *branches) for branches in zip(tree, *rest, strict=True)]
+        return type(tree)(*mapped) if hasattr(tree, "_fields") else type(tree)(mapped)
+    return f(tree, *rest)
+
+
+def tree_leaves(tree) -> list:
+    """`jax.tree.leaves`, in the same order."""
+    if jax is not None:
+        return jax.tree.leaves(tree)
+    found = []
+    _tree_map(found.append, tree)
+    return found
+
+
+def jit(f=None, *, static=()) -> Any:
+    """`jax.jit` where an argument holds a JAX array, the function itself where none does."""
+    if f is None:
+        return functools.partial(jit, static=static)
+    if jax is None:
+        return f
+    compiled = jax.jit(f, static_argnames=static)
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        on_jax = any(is_jax(leaf) for leaf in jax.tree.leaves((args, kwargs)))
+        return (compiled if on_jax else f)(*args, **kwargs)
+
+    call.compiled = compiled  # type: ignore[attr-defined] - for whoever counts compilations or reads the lowered program
+    return call
+
+
+def scan(f, carry, xs, length=None) -> Any:
+    """`lax.scan` where the carry holds a JAX array, else a loop that stacks what `f` gives."""
+    if any(is_jax(leaf) for leaf in tree_leaves((carry, xs))):
+        return jax.lax.scan(f, carry, xs, length)
+    length = len(tree_leaves(xs)[0]) if length is None else length
+    outputs = []
+    for i in range(length):
+        carry, output = f(carry, tree_map(lambda leaf: leaf[i], xs))  # noqa: B023 - called at once
+        outputs.append(output)
+    return carry, tree_map(lambda *leaves: np.stack(leaves), *outputs) if outputs else None
+
+
+def vmap(f) -> Any:
+    """`jax.vmap` over the leading axis of every argument, or a loop that stacks."""
+
+    def call(*args):
+        if any(is_jax(leaf) for leaf in tree_leaves(args)):
+            return jax.vmap(f)(*args)
+        return scan(lambda _, xs: ((), f(*xs)), (), args)[1]
+
+    return call
+
+
+def hold(thing):
+    """A thing of another library (an Optax optimizer) as a node without leaves, so that it may lie in a tree."""
+    return need_jax("an optimizer that is no NamedTuple of numbers") and Held(thing)
+
+
+class Held:
+    """Compares by the thing it holds; its attributes are those of the thing."""
+
+    def __init__(self, thing):
+        self._thing = thing
+
+    def __getattr__(self, name):
+        return getattr(self._thing, name)
+
+    def __eq__(self, other):
+        return isinstance(other, Held) and self._thing == other._thing
+
+    def __hash__(self):
+        return hash(self._thing)
+
+    def __repr__(self):
+        return repr(self._thing)
+
+
+if jax is not None:
+    jax.tree_util.register_static(Held)
+
+
+def contract(delta, a):
+    """`δᵀ a`, summed over the examples: the one product of errors and activations, (N, O), (N, I) -> (O, I).
+
+    Where the examples are spread over an explicit mesh axis this is the sum over devices, and JAX is told its layout.
+    """
+    if namespace(delta, a) is np:
+        return delta.T @ a
+    d, s = jax.typeof(delta).sharding, jax.typeof(a).sharding
+    if d.mesh.empty or not d.mesh.are_all_axes_explicit:
+        return delta.T @ a
+    layout = jax.sharding.PartitionSpec(d.spec[1], s.spec[1])
+    return jnp.einsum("no,ni->oi", delta, a, out_sharding=layout)

@@ -1,0 +1,186 @@
+"""Backpropagation: forward through the network, the error at its output, backward, and the gradient.
+
+    prediction, residuals = net.forward(params, x)
+    losses, δ             = loss(prediction, y)                  one value and one error for each of N examples
+    value                 = Σₙ sₙ ℓₙ,   sₙ = wₙ / Σ w             each example's share in the mean, 1/N without weights
+    dx, deltas            = net.propagate(params, residuals, s δ)
+    grads                 = net.gradient(params, residuals, deltas)
+
+These few lines are the heart of the project. The scale of the mean is applied here and nowhere else.
+"""
+
+from typing import Any, NamedTuple
+
+from . import backend, trees
+from .backend import namespace
+from .errors import KindError, ShapeError, shorten
+from .layers import Array, Layer, enter, enter_key
+from .losses import Loss
+from .static import check_static
+
+
+class Tape(NamedTuple):
+    """What backpropagation knows of a batch of N examples.
+
+    prediction    the network's output
+    losses        ℓ (N,), the value of each example, unweighted
+    outputs       of every layer, its output
+    residuals     of every layer, what its backward pass remembers
+    deltas        of every layer, δ = ∂ℓ/∂output of each example: unweighted, and not divided by N
+    dx            ∂ℓ/∂x of each example, or None where it was not asked for
+    shares        s (N,), what each example counts in the mean: w / Σ w, or 1/N
+
+    outputs, residuals and deltas are nested as the parameters are.
+    """
+
+    prediction: Array
+    losses: Array
+    outputs: Any
+    residuals: Any
+    deltas: Any
+    dx: Array | None
+    shares: Array
+
+
+def backprop(net: Layer, loss: Loss, *, need_dx=True):
+    """`(params, x, y, weights=None, key=None) -> Tape`: one forward and one backward pass, with everything they know.
+
+    With a key the layers are in training. `need_dx=False` spares the product that only dx needs, and the errors below
+    the first layer that learns, which are then None.
+
+    >>> from fnn import Dense, Quadratic, random
+    >>> net = Dense(1, bias=False)
+    >>> params = net.init(random.key(0, backend="numpy"), (2,))
+    >>> tape = backprop(net, Quadratic())(params, [[1.0, 2.0], [3.0, 4.0]], [[0.0], [0.0]])
+    >>> bool((tape.deltas == tape.prediction).all())  # δ = a − y
+    True
+    """
+    check_problem(net, loss)
+
+    def run(params, x, y, weights=None, key=None):
+        params, x, y, weights = enter_batch(params, x, y, weights)
+        prediction, residuals, outputs = net.record(params, x, enter_key(key, x))
+        losses, delta = _cost(loss, prediction, y)
+        dx, deltas = net.propagate(params, residuals, delta, need_dx)
+        shares = _shares(weights, losses)
+        return Tape(prediction, losses, outputs, residuals, deltas, dx, shares)
+
+    return run
+
+
+def value_and_grad(net: Layer, loss: Loss, *, penalty=None, need_dx=False):
+    """`(params, x, y, weights=None, key=None) -> (value, grads)`: the weighted mean cost and its gradient, by hand.
+
+    value = Σ w ℓ / Σ w (0 where all weights are 0) plus the penalty, `L1(...)`, `L2(...)` or one of your own with
+    the methods `value(params)` and `gradient(params)`. grads has the structure of params. With `need_dx=True` the
+    result is `(value, (grads, dx))`, dx being the gradient of the value with respect to x.
+
+    The function is pure and not compiled: wrap it in `jax.jit`, or use `make_step`.
+
+    >>> from fnn import Dense, Quadratic, random
+    >>> net = Dense(1, bias=False)
+    >>> params = net.init(random.key(0, backend="numpy"), (1,))
+    >>> value, grads = value_and_grad(net, Quadratic())(params, [[2.0]], [[0.0]])
+    >>> bool(abs(grads.w - 4 * params.w) < 1e-6)  # ½(2w)² has the derivative 4w
+    True
+    """
+    check_problem(net, loss, penalty)
+
+    def run(params, x, y, weights=None, key=None):
+        params, x, y, weights = enter_batch(params, x, y, weights)
+        return differentiate(net, loss, penalty, params, x, y, weights, enter_key(key, x), need_dx)
+
+    return run
+
+
+def differentiate(net, loss, penalty, params, x, y, weights, key, need_dx=False):
+    """`value_and_grad` on arrays that have been entered already: what the training step calls."""
+    prediction, residuals = net.forward(params, x, key)
+    losses, delta = _cost(loss, prediction, y)
+    if weights is None:
+        value, delta = losses.mean(), delta * (1 / len(losses))
+    else:
+        xp, shares = namespace(losses), _shares(weights, losses)
+        used = weights > 0  # an example of weight 0 counts nothing, even if its cost is infinite
+        value = xp.where(used, shares * losses, 0).sum()
+        tall = (len(losses),) + (1,) * (delta.ndim - 1)
+        delta = xp.where(used.reshape(tall), delta * shares.reshape(tall).astype(delta.dtype), 0)
+    dx, deltas = net.propagate(params, residuals, delta, need_dx)
+    grads = net.gradient(params, residuals, deltas)
+    if penalty is not None:
+        value = value + penalty.value(params)
+        grads = trees.map(lambda g, p: g + p.astype(g.dtype), grads, penalty.gradient(params))
+    return value, (grads, dx) if need_dx else grads
+
+
+def grad(net: Layer, loss: Loss, *, penalty=None, need_dx=False):
+    """`(params, x, y, weights=None, key=None) -> grads`: `value_and_grad` without the value."""
+    run = value_and_grad(net, loss, penalty=penalty, need_dx=need_dx)
+    return lambda params, x, y, weights=None, key=None: run(params, x, y, weights, key)[1]
+
+
+def custom_vjp(net: Layer):
+    """`net.apply` with our backward pass as its JAX derivative: an fnn block for use inside any other JAX model.
+
+    `(params, x, key=None) -> y`, differentiable by `jax.grad`, `jax.vjp` and whatever builds on them, in reverse mode.
+    """
+    check_problem(net)
+    jax = backend.need_jax("custom_vjp")
+
+    @jax.custom_vjp
+    def apply(params, x, key):
+        return net.apply(params, x, key)
+
+    def forward(params, x, key):
+        params, entered = enter(params, x)
+        y, residuals = net.forward(params, entered, enter_key(key, entered))
+        return y, (params, residuals, x)
+
+    def backward(kept, dy):
+        params, residuals, x = kept
+        need_dx = backend.is_floating(x.dtype)
+        dx, deltas = net.propagate(params, residuals, dy, need_dx)
+        return net.gradient(params, residuals, deltas), dx.astype(x.dtype) if need_dx else None, None
+
+    apply.defvjp(forward, backward)
+    return lambda params, x, key=None: apply(params, x, key)
+
+
+def check_problem(net, loss=None, penalty=None):
+    """Net, loss and penalty are what they should be."""
+    if not isinstance(net, Layer):
+        raise KindError(f"net: expected a layer or network, got {shorten(net)}")
+    check_static(net)
+    if loss is not None:
+        if not isinstance(loss, Loss):
+            hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ""
+            raise KindError(f"loss: expected a loss such as fnn.SoftmaxCrossEntropy(), got {shorten(loss)}{hint}")
+        check_static(loss)
+    if penalty is not None and not (hasattr(penalty, "value") and hasattr(penalty, "gradient")):
+        raise KindError(f"penalty: expected one such as fnn.L2(1e-4), got {shorten(penalty)}")
+
+
+def enter_batch(params, x, y, weights):
+    params, x, y, *rest = enter(params, x, y, weights)
+    if len(x) == 0:
+        raise ShapeError("x: expected at least one example, got none")
+    if y.shape[:1] != x.shape[:1]:
+        raise ShapeError(f"y: expected a target for each of {len(x)} examples, got shape {y.shape}")
+    return params, x, y, rest[0] if rest else None
+
+
+def _cost(loss, prediction, y):
+    """The losses, in float32 or wider, and the error at the output, in the dtype of the prediction."""
+    loss.check(prediction.shape, y, values=False)
+    wide = prediction.astype(backend.at_least_float32(prediction.dtype))
+    losses, delta = loss.value_and_delta(wide, y)
+    return losses, delta.astype(prediction.dtype)
+
+
+def _shares(weights, losses):
+    """w / Σ w, or 1/N; all 0 where all weights are 0."""
+    xp = namespace(losses)
+    if weights is None:
+        return xp.full_like(losses, 1 / len(losses))
+    total = weights.sum()
+    return weights / xp.where(total > 0, total, 1)

@@ -1,0 +1,209 @@
+"""First values of parameters: each initializer is a frozen dataclass called as `initializer(key, shape, dtype)`.
+
+A weight W has the shape (O, I): fan_in = I inputs come into each unit, fan_out = O units are fed by each input. More
+axes, if there are any, count as a receptive field (their product multiplies both). On NumPy the values are read-only.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import backend, random
+from .errors import ArgumentError, ShapeError, real
+from .static import Static
+from .trees import lock
+
+
+@dataclass(frozen=True)
+class Initializer(Static):
+    """Base of the initializers: `draw(key, shape, dtype)` gives the values."""
+
+    def draw(self, key, shape, dtype):
+        raise NotImplementedError
+
+    def __call__(self, key, shape, dtype=np.float32):
+        """Values of the given shape; the key's backend is theirs."""
+        key = random.check_key(key)
+        xp = backend.namespace(key)
+        return lock(xp.asarray(self.draw(key, shape, backend.check_dtype(xp, dtype))))
+
+
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """Every entry is `value`.
+
+    >>> Constant(0.1)(random.key(0, backend="numpy"), (2,))
+    array([0.1, 0.1], dtype=float32)
+    """
+
+    value: float
+
+    def draw(self, key, shape, dtype):
+        return backend.namespace(key).full(shape, self.value, dtype)
+
+
+@dataclass(frozen=True)
+class Zeros(Constant):
+    """Every entry is 0: right for biases, and for the weights of a network without hidden layers."""
+
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ones(Constant):
+    """Every entry is 1: right for gains."""
+
+    value: float = 1.0
+
+
+@dataclass(frozen=True)
+class Uniform(Initializer):
+    """Uniform on [low, high)."""
+
+    low: float = -0.05
+    high: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.low < self.high:
+            raise ArgumentError(f"{self}: expected low < high")
+
+    def draw(self, key, shape, dtype):
+        return random.uniform(key, shape, dtype, self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Normal(Initializer):
+    """Normal with mean 0 and standard deviation `stddev`."""
+
+    stddev: float = 0.01
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("stddev", self.stddev, least=0)
+
+    def draw(self, key, shape, dtype):
+        return random.normal(key, shape, dtype) * self.stddev
+
+
+@dataclass(frozen=True)
+class TruncatedNormal(Normal):
+    """`stddev` times a standard normal given that it falls into (−2, 2); its standard deviation is 0.8796 `stddev`."""
+
+    def draw(self, key, shape, dtype):
+        return random.truncated_normal(key, -2, 2, shape, dtype) * self.stddev
+
+
+_TRUNCATED_STD = 0.87962566103423978  # of a standard normal on (−2, 2): √(1 − 4φ(2) / (2Φ(2) − 1))
+
+
+@dataclass(frozen=True)
+class VarianceScaling(Initializer):
+    """Mean 0 and variance scale / n, so that the spread of a layer's output does not depend on its width.
+
+    n is the fan_in, the fan_out or their average, as `mode` says ("fan_in", "fan_out", "fan_avg"); `distribution` is
+    "normal", "truncated_normal" (at two standard deviations, then widened to the variance asked for) or "uniform", on
+    ±√(3 scale / n). The named rules below are its special cases.
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "normal"
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("scale", self.scale, above=0)
+        _one_of("mode", self.mode, ("fan_in", "fan_out", "fan_avg"))
+        _one_of("distribution", self.distribution, ("normal", "truncated_normal", "uniform"))
+
+    def draw(self, key, shape, dtype):
+        if len(shape) < 2:
+            raise ShapeError(f"{self}: expected the shape of a weight, (O, I), got {shape}")
+        field = math.prod(shape[2:])
+        fan_out, fan_in = shape[0] * field, shape[1] * field
+        n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        std = math.sqrt(self.scale / n)
+        if self.distribution == "uniform":
+            return random.uniform(key, shape, dtype, -math.sqrt(3) * std, math.sqrt(3) * std)
+        if self.distribution == "truncated_normal":
+            return random.truncated_normal(key, -2, 2, shape, dtype) * (std / _TRUNCATED_STD)
+        return random.normal(key, shape, dtype) * std
+
+
+@dataclass(frozen=True)
+class LecunNormal(VarianceScaling):
+    """N(0, 1 / fan_in): keeps the variance through a linear layer.
+
+    Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, "Efficient BackProp" (1998), §4.6.
+    """
+
+
+@dataclass(frozen=True)
+class LecunUniform(VarianceScaling):
+    """U(±√(3 / fan_in)). LeCun et al. (1998), as `LecunNormal`."""
+
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True)
+class GlorotNormal(VarianceScaling):
+    """N(0, 2 / (fan_in + fan_out)), also called Xavier: a compromise between forward and backward variance.
+
+    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010), eq. 12.
+    """
+
+    mode: str = "fan_avg"
+
+
+@dataclass(frozen=True)
+class GlorotUniform(VarianceScaling):
+    """U(±√(6 / (fan_in + fan_out))), also called Xavier: Glorot and Bengio (2010), eq. 16."""
+
+    mode: str = "fan_avg"
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True)
+class HeNormal(VarianceScaling):
+    """N(0, 2 / fan_in), also called Kaiming: keeps the variance through a layer of ReLUs, which drop half of it.
+
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers" (2015), eq. 10.
+    """
+
+    scale: float = 2.0
+
+
+@dataclass(frozen=True)
+class HeUniform(VarianceScaling):
+    """U(±√(6 / fan_in)), also called Kaiming: He et al. (2015), as `HeNormal`."""
+
+    scale: float = 2.0
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """`gain` times a random orthogonal matrix: W Wᵀ = gain² 1 if it is wide, Wᵀ W = gain² 1 if it is tall.
+
+    Q of the QR decomposition of a normal matrix, with the signs that make R's diagonal positive, is uniform among the
+    orthogonal matrices (F. Mezzadri, 2007). Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of
+    learning in deep linear neural networks" (2014).
+    """
+
+    gain: float = 1.0
+
+    def draw(self, key, shape, dtype):
+        if len(shape) < 2:
+            raise ShapeError(f"{self}: expected the shape of a weight, (O, I), got {shape}")
+        xp = backend.namespace(key)
+        rows, columns = shape[0], math.prod(shape[1:])
+        tall = random.normal(key, (max(rows, columns), min(rows, columns)), backend.at_least_float32(dtype))
+        q, r = xp.linalg.qr(tall)
+        q = q * xp.where(xp.diagonal(r) < 0, -1, 1).astype(q.dtype)
+        return (self.gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
+
+
+def _one_of(name, value, choices):
+    if value not in choices:
+        raise ArgumentError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")

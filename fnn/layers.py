@@ -1,0 +1,307 @@
+"""Layers: the contract that every layer keeps, and those that are no activation: Dense, Scale, Flatten, Dropout,
+Function.
+
+A layer is a frozen dataclass; its methods are pure functions of parameters and arrays. Letters: N examples (always the
+leading axis), I inputs, O outputs. With δ = ∂L/∂y, the error at a layer's output, shaped as y:
+
+    forward     y = f(x; θ)           and the residuals, what the backward pass needs to remember of it
+    backward    dx = δ ∂y/∂x          each example's error is carried to the layer below
+    gradient    dθ = Σₙ δₙ ∂yₙ/∂θ     summed over the examples, linear in δ
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from . import backend, random, trees
+from .backend import contract, floating, namespace
+from .errors import KindError, ShapeError, integer, real, same_shape, shape, shorten
+from .initializers import Initializer, LecunNormal
+from .static import Static
+
+Array = Any  # of jax.numpy or numpy
+Params = Any  # a tree of arrays
+
+
+@dataclass(frozen=True)
+class Layer(Static):
+    """The contract. A layer of your own defines the first five methods; `record` and `propagate` are inherited.
+
+    One without parameters needs only `forward` and `backward`, and `output_shape` where it changes the shape. Shapes
+    exclude the batch axis, arrays include it, and so does every leaf of the residuals.
+
+    >>> @dataclass(frozen=True)
+    ... class Square(Layer):
+    ...     def forward(self, params, x, key=None):
+    ...         return x**2, x
+    ...
+    ...     def backward(self, params, x, dy):
+    ...         return dy * 2 * x
+    >>> Square().apply((), np.array([[1.0, 3.0]], np.float32))
+    array([[1., 9.]], dtype=float32)
+    """
+
+    draws: ClassVar[bool] = True  # whether forward may use its key; keys are derived only for layers that do
+
+    def output_shape(self, input_shape):
+        """Shape of the output for a shape of the input."""
+        return shape("input_shape", input_shape)
+
+    def init(self, key, input_shape, dtype=np.float32) -> Params:
+        """New parameters: a tree of arrays, `()` if the layer has none."""
+        return ()
+
+    def forward(self, params, x, key=None) -> tuple[Array, Any]:
+        """`(y, residuals)`; with a key the layer is in training (dropout acts), without one in inference."""
+        raise NotImplementedError
+
+    def backward(self, params, residuals, dy) -> Array:
+        """dx, from dy = δ; each example on its own."""
+        raise NotImplementedError
+
+    def gradient(self, params, residuals, deltas) -> Params:
+        """The gradient, with the structure of `params`: a sum over the examples."""
+        if trees.leaves(params):
+            raise NotImplementedError(f"{type(self).__name__} has parameters and no method gradient")
+        return ()
+
+    def record(self, params, x, key=None) -> tuple[Array, Any, Any]:
+        """`(y, residuals, outputs)`: forward, and the outputs of all layers within, nested as the parameters are."""
+        y, residuals = self.forward(params, x, key)
+        return y, residuals, y
+
+    def propagate(self, params, residuals, dy, need_dx=True) -> tuple[Array, Any]:
+        """`(dx, deltas)`: backward, and the errors of all layers within, nested as the parameters are.
+
+        With `need_dx=False` dx is None, and so are errors that only it would need.
+        """
+        return (self.backward(params, residuals, dy) if need_dx else None), dy
+
+    def apply(self, params, x, key=None) -> Array:
+        """The output for x (N, ...): the pure function that the layer, or network, is.
+
+        `x` is brought to the backend of the parameters, and to their dtype if it is floating.
+        """
+        params, x = enter(params, x)
+        return self.forward(params, x, enter_key(key, x))[0]
+
+
+def enter(params, x, y=None, weights=None):
+    """What every public function does first: bring x, y and weights to the parameters' backend and dtype.
+
+    Returns the params and the arrays that were given. Integers stay integers. Weights (N,) are float32 or wider.
+    """
+    leaves = trees.leaves(params)
+    for leaf in leaves:
+        if not hasattr(leaf, "dtype") or not backend.is_floating(leaf.dtype):
+            place, found = next((p, a) for p, a in trees.paths(params) if a is leaf)
+            found = getattr(found, "dtype", None) or shorten(found)
+            raise KindError(f"{place}: expected an array of floating point, got {found}")
+    data = [a for a in (x, y, weights) if a is not None]
+    known = namespace(*leaves) if leaves else namespace(*data)
+    xp = backend.jnp if backend.is_traced(*data) else known
+    dtype = leaves[0].dtype if leaves else None
+    x = _to_dtype(backend.as_array("x", x, xp), dtype)
+    if x.ndim < 1:
+        raise ShapeError(f"x: expected a leading axis of examples, got shape {x.shape}")
+    entered = [params, x]
+    if y is not None:
+        entered.append(_to_dtype(backend.as_array("y", y, xp), dtype))
+    if weights is not None:
+        wide = backend.at_least_float32(dtype or np.float32)
+        weights = backend.as_array("weights", weights, xp).astype(wide)
+        same_shape("weights", weights, x.shape[:1])
+        entered.append(weights)
+    return entered
+
+
+def _to_dtype(array, dtype):
+    return (
+        array.astype(dtype)
+        if dtype is not None and backend.is_floating(array.dtype) and array.dtype != dtype
+        else array
+    )
+
+
+def enter_key(key, x):
+    """A key for the backend of x, or None."""
+    return None if key is None else random.like(key, namespace(x, key) if backend.is_traced(key) else namespace(x))
+
+
+class DenseParams(NamedTuple):
+    """Parameters of `Dense`: weights `w` (O, I), one row per unit, and biases `b` (O,), or () where there are none."""
+
+    w: Array
+    b: Array | tuple[()]
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """Affine map of each example, a layer of linear units.
+
+        z  = x Wᵀ + b        x (N, I)   W (O, I)   b (O,)   z (N, O)
+        dx = δ W             dW = δᵀ x        db = Σₙ δ          δ = ∂L/∂z (N, O)
+
+    Arguments: `units` is O; `bias=False` leaves b out; `initializer` gives W, and b begins at 0. M. Nielsen, "Neural
+    networks and deep learning" (2015), ch. 2, eqs. BP2 to BP4.
+
+    >>> net = Dense(2)
+    >>> params = net.init(random.key(0, backend="numpy"), (3,))
+    >>> net.apply(params, np.zeros((1, 3)))
+    array([[0., 0.]], dtype=float32)
+    """
+
+    units: int
+    bias: bool = True
+    initializer: Initializer = field(default=LecunNormal(), kw_only=True)
+    draws: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        integer("units", self.units, least=1)
+        if not callable(self.initializer):
+            raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}")
+
+    def output_shape(self, input_shape):
+        if len(shape("input_shape", input_shape)) != 1:
+            raise ShapeError(f"{self}: expected input of shape (I,), got {tuple(input_shape)}; see fnn.Flatten")
+        return (self.units,)
+
+    def init(self, key, input_shape, dtype=np.float32):
+        self.output_shape(input_shape)
+        w = self.initializer(key, (self.units, input_shape[0]), dtype)
+        b = trees.lock(namespace(w).zeros((self.units,), w.dtype)) if self.bias else ()
+        return DenseParams(w, b)
+
+    def forward(self, params, x, key=None):
+        w, b = self._checked(params, x)
+        x = floating(x, w.dtype)
+        z = x @ w.T
+        return (z + b if self.bias else z), x
+
+    def backward(self, params, x, dy):
+        return dy @ params.w
+
+    def gradient(self, params, x, dy):
+        return DenseParams(contract(dy, x), dy.sum(axis=0) if self.bias else ())
+
+    def _checked(self, params, x):
+        if not isinstance(params, tuple) or len(params) != 2 or params[0].ndim != 2 or len(params[0]) != self.units:
+            raise ShapeError(f"expected parameters w ({self.units}, I) and b, got {trees.outline(params)}")
+        w, b = params
+        if x.ndim != 2 or x.shape[1] != w.shape[1]:
+            raise ShapeError(f"expected input of shape (N, {w.shape[1]}), got {x.shape}")
+        if np.shape(b) != ((self.units,) if self.bias else (0,)):
+            raise ShapeError(f"expected biases b of shape {(self.units,) if self.bias else ()}, got {trees.outline(b)}")
+        return w, b
+
+
+@dataclass(frozen=True)
+class Scale(Layer):
+    """Multiplication by a constant: `Scale(1 / 255)` takes grey levels 0 … 255, uint8 in memory, to [0, 1].
+
+    y = c x        dx = c δ
+    """
+
+    factor: float
+    draws: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("factor", self.factor)
+
+    def forward(self, params, x, key=None):
+        return self.factor * floating(x), ()
+
+    def backward(self, params, residuals, dy):
+        return self.factor * dy
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """All axes of an example in one: (N, 28, 28) -> (N, 784), and δ back into the shape of x."""
+
+    draws: ClassVar[bool] = False
+
+    def output_shape(self, input_shape):
+        return (math.prod(shape("input_shape", input_shape)),)
+
+    def forward(self, params, x, key=None):
+        return x.reshape(len(x), -1), x
+
+    def backward(self, params, x, dy):
+        return dy.reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Inverted dropout: in training each output is 0 with probability `rate`, and the others are scaled up to keep
+    the mean.
+
+        y = x m / (1 − rate),  m ~ Bernoulli(1 − rate)        dx = δ m / (1 − rate)
+
+    In inference, without a key, y = x. N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
+    overfitting" (2014).
+    """
+
+    rate: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("rate", self.rate, least=0, below=1)
+
+    def forward(self, params, x, key=None):
+        x = floating(x)
+        if key is None:
+            return x, ()
+        keep = random.bernoulli(key, 1 - self.rate, x.shape)
+        return self._scaled(keep, x), keep
+
+    def backward(self, params, keep, dy):
+        return dy if isinstance(keep, tuple) else self._scaled(keep, dy)
+
+    def _scaled(self, keep, x):
+        return namespace(x).where(keep, x * (1 / (1 - self.rate)), 0)
+
+
+@dataclass(frozen=True)
+class Function(Layer):
+    """A layer of any JAX function of a batch, (N, ...) -> (N, ...), each example on its own; needs JAX.
+
+        y = f(x)        dx = δ ∂f/∂x, by `jax.vjp`
+
+    Functions compare by identity, so define f once, at the top of a module: each new lambda is a new compilation.
+
+    >>> Function(np.sin)
+    Function(f=<ufunc 'sin'>)
+    """
+
+    f: Callable
+    draws: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not callable(self.f):
+            raise KindError(f"f: expected a function, got {shorten(self.f)}")
+
+    def output_shape(self, input_shape):
+        jax = backend.need_jax("Function")
+        x = jax.ShapeDtypeStruct((1, *shape("input_shape", input_shape)), np.float32)
+        return jax.eval_shape(self.f, x).shape[1:]
+
+    def forward(self, params, x, key=None):
+        if not backend.is_jax(x):
+            raise KindError(
+                "Function: its derivative is jax.vjp, so it needs parameters (or data) on JAX, not on NumPy"
+            )
+        x = floating(x)
+        y = self.f(x)
+        if y.shape[:1] != x.shape[:1]:
+            raise ShapeError(f"{self}: expected an output for each of {x.shape[0]} examples, got shape {y.shape}")
+        return y, x
+
+    def backward(self, params, x, dy):
+        return backend.need_jax("Function").vjp(self.f, x)[1](dy)[0]

@@ -1,0 +1,227 @@
+"""Random numbers as pure functions of a key: `jax.random` on a JAX key, the same stream in NumPy on a NumPy key.
+
+A key is never used up: the same key gives the same draw. NumPy's key is a `uint32` array of two words, which are
+those of the JAX key. The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random
+numbers: as easy as 1, 2, 3", 2011), a cipher TF of a counter. With hi and lo the two words of a 64-bit number:
+
+    key(seed) = (hi(seed), lo(seed))     split(k, n)[i] = TF(k, (hi(i), lo(i)))     fold_in(k, d) = TF(k, (0, d))
+    bits(k)[i] = w0 ^ w1  of  (w0, w1) = TF(k, (hi(i), lo(i)))
+
+Keys, bits, Bernoulli masks and permutations are equal on both backends to the bit, uniforms and normals to a few
+units in the last place. Draws are float32 unless another dtype is asked for, and 16-bit floats are float32 draws
+rounded.
+"""
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .errors import ArgumentError, KindError, integer, shorten
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_MASK = 0xFFFFFFFF
+
+
+def key(seed, backend=None):
+    """The key of a seed from 0 to 2³²−1, of JAX where it is installed; `backend="numpy"` or `"jax"` chooses.
+
+    Larger and negative seeds are refused: JAX, unless it is set to 64 bits, takes several of them for the same key.
+
+    >>> key(7, backend="numpy")
+    array([0, 7], dtype=uint32)
+    """
+    chosen = _default if backend is None else backend
+    if chosen not in ("jax", "numpy"):
+        raise ArgumentError(f"backend: expected 'jax' or 'numpy', got {shorten(backend)}")
+    if not _backend.is_traced(seed):
+        seed = integer("seed", seed)
+        if seed > _MASK:
+            raise ArgumentError(f"seed: expected an integer from 0 to 2**32 - 1, got {seed}")
+    if chosen == "jax":
+        return _backend.need_jax("key(backend='jax')").random.key(seed, impl="threefry2x32")
+    return _numpy_key(0, seed)
+
+
+_backend, _default = backend, backend.name  # `key` has an argument of the module's name
+
+
+def check_key(key):
+    """A key of either backend, as it is; JAX's old keys, uint32 arrays of two words, are wrapped into new ones."""
+    if _backend.is_jax(key):
+        jax = _backend.jax
+        if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
+            return key
+        if key.dtype == np.uint32 and key.ndim and key.shape[-1] == 2:
+            return jax.random.wrap_key_data(key, impl="threefry2x32")
+    elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape[-1:] == (2,):
+        return key
+    raise KindError(f"key: expected a key, as fnn.random.key(0) gives, got {shorten(key)}")
+
+
+def like(key, xp):
+    """The same key for the namespace `xp`: a JAX key for jax.numpy, its two words for NumPy."""
+    key = check_key(key)
+    if _backend.is_jax(key) and xp is np and not _backend.is_traced(key):
+        return np.asarray(_backend.jax.random.key_data(key))
+    if not _backend.is_jax(key) and xp is not np:
+        return _backend.jax.random.wrap_key_data(xp.asarray(key), impl="threefry2x32")
+    return key
+
+
+def split(key, num=2):
+    """`num` new keys that are independent of each other and of `key`, as an array of keys."""
+    key = check_key(key)
+    num = integer("num", num, least=1)
+    if _backend.is_jax(key):
+        return _backend.jax.random.split(key, num)
+    return np.stack(_threefry(key, *_counter(num)), axis=-1)
+
+
+def fold_in(key, data):
+    """A new key from a key and an integer from 0 to 2³²−1; `fold_in(k, i)` equals `split(k, n)[i]`."""
+    key = check_key(key)
+    if _backend.is_jax(key):
+        return _backend.jax.random.fold_in(key, data)
+    return _numpy_key(*_threefry_ints(int(key[0]), int(key[1]), 0, int(data) & _MASK))
+
+
+def bits(key, shape=()):
+    """Independent uniform 32-bit words, uint32."""
+    key, shape = check_key(key), _shape(shape)
+    if _backend.is_jax(key):
+        return _backend.jax.random.bits(key, shape, dtype=np.uint32)
+    words = _threefry(key, *_counter(math.prod(shape)))
+    return (words[0] ^ words[1]).reshape(shape)
+
+
+def uniform(key, shape=(), dtype: Any = np.float32, minval=0.0, maxval=1.0):
+    """Uniform on [minval, maxval): 23 random bits as the mantissa of a number in [1, 2), less 1, then scaled."""
+    key, shape, wide = check_key(key), _shape(shape), _backend.at_least_float32(dtype)
+    if _backend.is_jax(key):
+        _backend.check_dtype(_backend.jnp, dtype)
+        return _backend.jax.random.uniform(key, shape, wide, minval, maxval).astype(dtype)
+    if wide == np.float64:
+        words = _threefry(key, *_counter(math.prod(shape)))
+        whole = (words[0].astype(np.uint64) << np.uint64(32)) | words[1]
+        unit = ((whole >> np.uint64(12)) | np.uint64(0x3FF0000000000000)).view(np.float64) - 1.0
+    else:
+        unit = ((bits(key, (math.prod(shape),)) >> np.uint32(9)) | np.uint32(0x3F800000)).view(np.float32) - np.float32(
+            1
+        )
+    low, high = wide.type(minval), wide.type(maxval)
+    return np.maximum(low, unit.reshape(shape) * (high - low) + low).astype(dtype)
+
+
+def normal(key, shape=(), dtype: Any = np.float32):
+    """Standard normal: √2 erf⁻¹(u), with u uniform on (−1, 1)."""
+    key, shape, wide = check_key(key), _shape(shape), _backend.at_least_float32(dtype)
+    if _backend.is_jax(key):
+        _backend.check_dtype(_backend.jnp, dtype)
+        return _backend.jax.random.normal(key, shape, wide).astype(dtype)
+    u = uniform(key, shape, wide, np.nextafter(wide.type(-1), wide.type(0)), 1.0)
+    return (wide.type(math.sqrt(2)) * _erfinv(u)).astype(dtype)
+
+
+def truncated_normal(key, lower, upper, shape=(), dtype: Any = np.float32):
+    """Standard normal within (lower, upper): √2 erf⁻¹(u), with u uniform on (erf(lower/√2), erf(upper/√2))."""
+    key, shape, wide = check_key(key), _shape(shape), _backend.at_least_float32(dtype)
+    if not lower < upper:
+        raise ArgumentError(f"expected lower < upper, got lower = {lower} and upper = {upper}")
+    if _backend.is_jax(key):
+        _backend.check_dtype(_backend.jnp, dtype)
+        return _backend.jax.random.truncated_normal(key, lower, upper, shape, wide).astype(dtype)
+    low, high = wide.type(lower), wide.type(upper)
+    u = uniform(key, shape, wide, math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2)))
+    draw = wide.type(math.sqrt(2)) * _erfinv(u)
+    return np.clip(draw, np.nextafter(low, wide.type(np.inf)), np.nextafter(high, wide.type(-np.inf))).astype(dtype)
+
+
+def bernoulli(key, p=0.5, shape=()):
+    """True with probability `p`: a float32 uniform below `p`."""
+    return uniform(key, shape) < np.float32(p) if not _backend.is_traced(p) else uniform(key, shape) < p
+
+
+def permutation(key, n):
+    """The numbers 0 … n−1 in random order, int32: stable sorts by random words, so many that ties hardly matter."""
+    key, n = check_key(key), integer("n", n)
+    if _backend.is_jax(key):
+        return _backend.jax.random.permutation(key, _backend.jnp.arange(n, dtype=np.int32))
+    order = np.arange(n, dtype=np.int32)
+    for _ in range(math.ceil(3 * math.log(max(1, n)) / math.log(_MASK))):
+        key, subkey = split(key)
+        order = order[np.argsort(bits(subkey, (n,)), kind="stable")]
+    return order
+
+
+# ---- the same stream in NumPy ----------------------------------------------------------------------------------------
+
+
+def _shape(shape):
+    if not isinstance(shape, tuple | list):
+        raise KindError(f"shape: expected a tuple of sizes, got {shorten(shape)}")
+    return tuple(integer("a size", size) for size in shape)
+
+
+def _numpy_key(hi, lo):
+    words = np.array((hi, lo), dtype=np.uint32)
+    words.flags.writeable = False
+    return words
+
+
+def _counter(count):
+    """The numbers 0 … count−1 as high and low words."""
+    number = np.arange(count, dtype=np.uint64)
+    return (number >> np.uint64(32)).astype(np.uint32), number.astype(np.uint32)
+
+
+def _threefry(key, x0, x1):
+    """The cipher on arrays of two words."""
+    k0, k1 = np.uint32(key[0]), np.uint32(key[1])
+    keys = (k0, k1, k0 ^ k1 ^ np.uint32(0x1BD11BDA))
+    with np.errstate(over="ignore"):
+        x0, x1 = x0 + k0, x1 + k1
+        for block in range(5):
+            for r in _ROTATIONS[block % 2]:
+                x0 = x0 + x1
+                x1 = ((x1 << np.uint32(r)) | (x1 >> np.uint32(32 - r))) ^ x0
+            x0 = x0 + keys[(block + 1) % 3]
+            x1 = x1 + keys[(block + 2) % 3] + np.uint32(block + 1)
+    return x0, x1
+
+
+def _threefry_ints(k0, k1, x0, x1):
+    """The cipher on two Python ints, which is ten times faster than on arrays of one."""
+    keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
+    x0, x1 = (x0 + k0) & _MASK, (x1 + k1) & _MASK
+    for block in range(5):
+        for r in _ROTATIONS[block % 2]:
+            x0 = (x0 + x1) & _MASK
+            x1 = ((x1 << r | x1 >> (32 - r)) & _MASK) ^ x0
+        x0 = (x0 + keys[(block + 1) % 3]) & _MASK
+        x1 = (x1 + keys[(block + 2) % 3] + block + 1) & _MASK
+    return x0, x1
+
+
+# erf⁻¹ in single precision, as a polynomial in w = −log(1 − x²): M. Giles, "Approximating the erfinv function",
+# GPU Computing Gems Jade Edition (2011), table 1. XLA uses the same, so the normals of both backends agree.
+_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+           -0.00125372503, -0.00417768164, 0.246640727, 1.50140941)  # fmt: skip
+_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
+         -0.0076224613, 0.00943887047, 1.00167406, 2.83297682)  # fmt: skip
+
+
+def _erfinv(x):
+    if x.dtype == np.float64:  # Φ⁻¹ to double precision: M. Wichura, algorithm AS 241, in Python's statistics module
+        quantile = NormalDist().inv_cdf
+        tails = np.array([quantile(p) for p in ((1 - np.abs(x)) / 2).reshape(-1).tolist()]).reshape(x.shape)
+        return np.copysign(tails, x) / math.sqrt(2)
+    w = -np.log1p(-x * x)
+    centre = w < np.float32(5)
+    w = np.where(centre, w - np.float32(2.5), np.sqrt(w) - np.float32(3))
+    p = np.where(centre, np.float32(_CENTRE[0]), np.float32(_TAIL[0]))
+    for c, t in zip(_CENTRE[1:], _TAIL[1:], strict=True):
+        p = np.where(centre, np.float32(c), np.float32(t)) + p * w
+    return p * x

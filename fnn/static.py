@@ -1,0 +1,64 @@
+"""Static things: frozen dataclasses that hold sizes and choices, never arrays, and compare by value.
+
+A layer, a network, a loss and an initializer are static: two that are equal may share one compiled program. So value
+equality has to be trustworthy, and this module keeps it so: floats are coerced (`Scale(1)` equals `Scale(1.0)`), and
+what has no dependable equality (arrays, lists, nan) is refused, as is a class that inherited its equality unchanged.
+"""
+
+import math
+import numbers
+from dataclasses import fields
+
+import numpy as np
+
+from .errors import ArgumentError, KindError, shorten
+
+
+class Static:
+    """Base of layers, losses and initializers: checks and coerces the fields of the dataclass that extends it."""
+
+    def __post_init__(self):
+        check_static(self)
+        for field in fields(self):  # type: ignore[arg-type]
+            value = _settle(f"{type(self).__name__}.{field.name}", getattr(self, field.name), str(field.type))
+            object.__setattr__(self, field.name, value)
+
+
+def check_static(thing):
+    """Raise unless the own class of `thing`, not only a parent of it, is a frozen dataclass."""
+    own = type(thing).__dict__.get("__dataclass_params__")
+    if own is None or not own.frozen or not own.eq:
+        raise KindError(
+            f"{type(thing).__name__}: expected a frozen dataclass; write @dataclass(frozen=True) above the class, "
+            f"since otherwise it would compare equal to its parent and share the parent's compiled program"
+        )
+
+
+def _settle(name, value, annotation):
+    """The value of one field, coerced to the number that its annotation names, and refused if it has no equality."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if annotation in ("bool", "<class 'bool'>") and value in (0, 1):
+        return bool(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if "float" in annotation:
+            value = float(value)
+        elif annotation in ("int", "<class 'int'>") and not isinstance(value, int):
+            raise KindError(f"{name}: expected an integer, got {shorten(value)}")
+        if isinstance(value, float) and math.isnan(value):
+            raise ArgumentError(f"{name}: expected a number, got nan (nan is not equal to itself)")
+        return value
+    if annotation in ("int", "float", "<class 'int'>", "<class 'float'>"):
+        raise KindError(f"{name}: expected {'an integer' if 'int' in annotation else 'a number'}, got {shorten(value)}")
+    if isinstance(value, tuple):
+        settled = [_settle(f"{name}[{i}]", item, "") for i, item in enumerate(value)]
+        return type(value)(*settled) if hasattr(value, "_fields") else tuple(settled)
+    if isinstance(value, list):
+        raise KindError(f"{name}: expected a tuple, got a list: {shorten(value)}")
+    if hasattr(value, "__array__") or hasattr(value, "__array_namespace__"):
+        raise KindError(f"{name}: expected a static value, got an array; arrays belong into the parameters")
+    try:
+        hash(value)
+    except TypeError:
+        raise KindError(f"{name}: expected a hashable value, got {shorten(value)}") from None
+    return value

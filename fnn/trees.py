@@ -1,0 +1,80 @@
+"""Trees of arrays: tuples, NamedTuples and dicts nested in one another, with arrays (or numbers) as leaves.
+
+Parameters, gradients and states are such trees. With JAX these are its pytrees; NumPy has a stand-in in `backend`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .backend import is_jax
+from .backend import tree_leaves as leaves
+from .backend import tree_map as map
+from .errors import ShapeError
+
+__all__ = ["leaves", "lock", "map", "outline", "paths", "prefix", "same_structure"]
+
+
+def paths(tree: Any, root="params"):
+    """The leaves with their places: `[("params[0].w", array), ...]`, in the order of `leaves`."""
+    if tree is None:
+        return []
+    if isinstance(tree, dict):
+        return [item for key in sorted(tree) for item in paths(tree[key], f"{root}[{key!r}]")]
+    if isinstance(tree, tuple | list):
+        fields = getattr(tree, "_fields", None)
+        names = [f".{field}" for field in fields] if fields else [f"[{i}]" for i in range(len(tree))]
+        return [item for name, branch in zip(names, tree, strict=True) for item in paths(branch, root + name)]
+    return [(root, tree)]
+
+
+def lock(tree):
+    """The same tree with its NumPy arrays made read-only: parameters are immutable on both backends."""
+
+    def locked(leaf):
+        if isinstance(leaf, np.ndarray):
+            leaf.flags.writeable = False
+        return leaf
+
+    return map(locked, tree)
+
+
+def prefix(name, number, tree):
+    """A number, or a tree of numbers over the upper part of `tree`, spread to a number for each leaf of it."""
+    if not isinstance(number, tuple | list | dict):
+        return map(lambda _: number, tree)
+    same = type(number) is type(tree) and len(number) == len(tree)
+    if not same or (isinstance(number, dict) and set(number) != set(tree)):
+        raise ShapeError(
+            f"{name}: expected a number or a tree that begins as the parameters do, {outline(tree)}, "
+            f"got {outline(number)}"
+        )
+    if isinstance(number, dict):
+        return {key: prefix(name, number[key], tree[key]) for key in number}
+    branches = [prefix(name, n, branch) for n, branch in zip(number, tree, strict=True)]
+    return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
+
+
+def same_structure(name, tree, expected, path=""):
+    """Raise unless `tree` has the structure and shapes of `expected`, naming the first leaf that differs."""
+    found, wanted = paths(tree, path), paths(expected, path)
+    if [place for place, _ in found] != [place for place, _ in wanted]:
+        missing = [place for place, _ in wanted if place not in dict(found)]
+        extra = [place for place, _ in found if place not in dict(wanted)]
+        raise ShapeError(
+            f"{name}: expected the structure {outline(expected)}, got {outline(tree)} "
+            f"(missing {missing}, extra {extra})"
+        )
+    for (place, leaf), (_, model) in zip(found, wanted, strict=True):
+        if np.shape(leaf) != np.shape(model):
+            raise ShapeError(f"{name}{place}: expected shape {np.shape(model)}, got {np.shape(leaf)}")
+
+
+def outline(tree):
+    """A tree with the shapes of its leaves in place of their values."""
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key!r}: {outline(tree[key])}" for key in sorted(tree)) + "}"
+    if isinstance(tree, tuple | list):
+        inner = ", ".join(outline(branch) for branch in tree)
+        return f"{type(tree).__name__}({inner})" if hasattr(tree, "_fields") else f"({inner})"
+    return str(np.shape(tree)) if is_jax(tree) or isinstance(tree, np.ndarray) else type(tree).__name__
