@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError, KindError, MissingExtraError, shorten
+from .errors import ArgumentError, DataError, KindError, MissingExtraError, ShapeError, shorten
 
 _choice = os.environ.get("FNN_BACKEND", "")
 if _choice not in ("", "jax", "numpy"):
@@ -96,6 +96,10 @@ def as_array(what, value, xp):
         raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
     if xp is np:
         return np.asarray(value)
+    if value.dtype in (np.int64, np.uint64) and value.size and not jax.config.jax_enable_x64:
+        limits = np.iinfo(value.dtype.kind + "4")
+        if value.min() < limits.min or value.max() > limits.max:
+            raise DataError(f"{what}: expected integers of 32 bits, since JAX cuts larger ones; convert them to float32")
     return value if is_jax(value) else jnp.asarray(value)
 
 
@@ -113,6 +117,8 @@ def _tree_map(f, tree, *rest) -> Any:
     if tree is None:
         return None
     if isinstance(tree, dict):
+        if any(r.keys() != tree.keys() for r in rest):
+            raise ShapeError(f"expected dicts of the same keys, got {[sorted(t) for t in (tree, *rest)]}")
         return {key: _tree_map(f, tree[key], *(r[key] for r in rest)) for key in sorted(tree)}
     if isinstance(tree, tuple | list):
         mapped = [_tree_map(f, *branches) for branches in zip(tree, *rest, strict=True)]
@@ -181,6 +187,8 @@ class Held:
         self._thing = thing
 
     def __getattr__(self, name):
+        if name.startswith("__"):  # asked for while a copy is made, before there is a thing
+            raise AttributeError(name)
         return getattr(self._thing, name)
 
     def __eq__(self, other):

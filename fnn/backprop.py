@@ -102,9 +102,9 @@ def differentiate(net, loss, penalty, params, x, y, weights, key, need_dx=False)
     else:
         xp, shares = namespace(losses), _shares(weights, losses)
         used = weights > 0  # an example of weight 0 counts nothing, even if its cost is infinite
-        value = xp.where(used, shares * losses, 0).sum()
+        value = (xp.where(used, losses, 0) * shares).sum()
         tall = (len(losses),) + (1,) * (delta.ndim - 1)
-        delta = xp.where(used.reshape(tall), delta * shares.reshape(tall).astype(delta.dtype), 0)
+        delta = xp.where(used.reshape(tall), delta, 0) * shares.reshape(tall).astype(delta.dtype)
     dx, deltas = net.propagate(params, residuals, delta, need_dx)
     grads = net.gradient(params, residuals, deltas)
     if penalty is not None:

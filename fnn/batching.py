@@ -46,13 +46,13 @@ def batches(key, n, batch_size, step, steps, shuffle=True):
     >>> sorted(indices[mask].tolist())
     [0, 1, 2, 3, 4]
     """
-    per_epoch = steps_per_epoch(n, batch_size)
+    per_epoch, steps = steps_per_epoch(n, batch_size), integer("steps", steps, least=1)
     xp = backend.namespace(key, step)
     t = step + xp.arange(steps, dtype=np.int32)
     epoch, batch = t // per_epoch, t % per_epoch
-    position = batch[:, None] * batch_size + xp.arange(batch_size, dtype=np.int32)
-    mask = position < n
-    position = xp.minimum(position, n - 1)
+    start, offset = batch[:, None] * batch_size, xp.arange(batch_size, dtype=np.int32)
+    mask = offset < n - start
+    position = start + xp.minimum(offset, n - 1 - start)  # start + offset may be more than int32 holds
     if not shuffle:
         return position, mask
     first = step // per_epoch  # steps that begin anywhere within an epoch touch at most this many epochs

@@ -127,7 +127,7 @@ def _predict(params, x, y, weights, *, net, loss, batch_size):
     if weights is None:
         return loss.predict(output), losses.mean()
     total = weights.sum()
-    mean = xp.where(weights > 0, weights * losses, 0).sum() / xp.where(total > 0, total, 1)
+    mean = (xp.where(weights > 0, losses, 0) * weights).sum() / xp.where(total > 0, total, 1)
     return loss.predict(output), mean
 
 

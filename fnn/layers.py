@@ -103,27 +103,23 @@ def enter(params, x, y=None, weights=None):
     data = [a for a in (x, y, weights) if a is not None]
     known = namespace(*leaves) if leaves else namespace(*data)
     xp = backend.jnp if backend.is_traced(*data) else known
-    dtype = leaves[0].dtype if leaves else None
-    x = _to_dtype(backend.as_array("x", x, xp), dtype)
+    x = backend.as_array("x", x, xp)
     if x.ndim < 1:
         raise ShapeError(f"x: expected a leading axis of examples, got shape {x.shape}")
-    entered = [params, x]
+    dtype = leaves[0].dtype if leaves else x.dtype if backend.is_floating(x.dtype) else np.float32
+    entered = [params, _to_dtype(x, dtype)]
     if y is not None:
         entered.append(_to_dtype(backend.as_array("y", y, xp), dtype))
     if weights is not None:
-        wide = backend.at_least_float32(dtype or np.float32)
-        weights = backend.as_array("weights", weights, xp).astype(wide)
+        weights = backend.as_array("weights", weights, xp).astype(backend.at_least_float32(dtype))
         same_shape("weights", weights, x.shape[:1])
         entered.append(weights)
     return entered
 
 
 def _to_dtype(array, dtype):
-    return (
-        array.astype(dtype)
-        if dtype is not None and backend.is_floating(array.dtype) and array.dtype != dtype
-        else array
-    )
+    """An array of floating point in that dtype; integers stay as they are."""
+    return array.astype(dtype) if array.dtype != dtype and backend.is_floating(array.dtype) else array
 
 
 def enter_key(key, x):
@@ -276,7 +272,7 @@ class Function(Layer):
     Functions compare by identity, so define f once, at the top of a module: each new lambda is a new compilation.
 
     >>> Function(np.sin)
-    Function(f=<ufunc 'sin'>)
+    Function(<ufunc 'sin'>)
     """
 
     f: Callable

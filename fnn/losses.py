@@ -133,7 +133,7 @@ class SoftmaxCrossEntropy(Loss):
             return xp.log(total[:, 0]) - xp.where(hot, z, 0).sum(axis=1), e / total - hot
         y = floating(y, z.dtype)
         mass = y.sum(axis=1, keepdims=True)
-        value = xp.where(y == 0, 0, y * (xp.log(total) - z)).sum(axis=1)  # 0 · log 0 is 0
+        value = (y * xp.where(y == 0, 0, xp.log(total) - z)).sum(axis=1)  # 0 · log 0 is 0
         return value, mass * (e / total) - y
 
     def predict(self, z):
@@ -180,7 +180,7 @@ class SigmoidBinaryCrossEntropy(Loss):
         xp, y = namespace(z, y), floating(y, z.dtype)
         positive = z >= 0  # log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|)
         softplus = xp.where(positive, z, 0) + xp.log1p(xp.exp(xp.where(positive, -z, z)))
-        return _sum(softplus - xp.where(y == 0, 0, z * y))
+        return _sum(softplus - xp.where(y == 0, 0, z) * y)
 
     def delta(self, z, y):
         return logistic(z) - floating(y, z.dtype)

@@ -7,8 +7,8 @@ numbers: as easy as 1, 2, 3", 2011), a cipher TF of a counter. With hi and lo th
     key(seed) = (hi(seed), lo(seed))     split(k, n)[i] = TF(k, (hi(i), lo(i)))     fold_in(k, d) = TF(k, (0, d))
     bits(k)[i] = w0 ^ w1  of  (w0, w1) = TF(k, (hi(i), lo(i)))
 
-Keys, bits, Bernoulli masks and permutations are equal on both backends to the bit, uniforms and normals to a few
-units in the last place. Draws are float32 unless another dtype is asked for, and 16-bit floats are float32 draws
+Keys, bits, Bernoulli masks and permutations are equal on both backends to the bit, float32 uniforms and normals to a
+few units in the last place. Draws are float32 unless another dtype is asked for, and 16-bit floats are float32 draws
 rounded.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from . import backend
 from .errors import ArgumentError, KindError, integer, shorten
+from .trees import lock
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _MASK = 0xFFFFFFFF
@@ -36,10 +37,7 @@ def key(seed, backend=None):
     chosen = _default if backend is None else backend
     if chosen not in ("jax", "numpy"):
         raise ArgumentError(f"backend: expected 'jax' or 'numpy', got {shorten(backend)}")
-    if not _backend.is_traced(seed):
-        seed = integer("seed", seed)
-        if seed > _MASK:
-            raise ArgumentError(f"seed: expected an integer from 0 to 2**32 - 1, got {seed}")
+    seed = _word("seed", seed)
     if chosen == "jax":
         return _backend.need_jax("key(backend='jax')").random.key(seed, impl="threefry2x32")
     return _numpy_key(0, seed)
@@ -56,7 +54,7 @@ def check_key(key):
             return key
         if key.dtype == np.uint32 and key.ndim and key.shape[-1] == 2:
             return jax.random.wrap_key_data(key, impl="threefry2x32")
-    elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape[-1:] == (2,):
+    elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (2,):
         return key
     raise KindError(f"key: expected a key, as fnn.random.key(0) gives, got {shorten(key)}")
 
@@ -77,15 +75,15 @@ def split(key, num=2):
     num = integer("num", num, least=1)
     if _backend.is_jax(key):
         return _backend.jax.random.split(key, num)
-    return np.stack(_threefry(key, *_counter(num)), axis=-1)
+    return lock(np.stack(_threefry(key, *_counter(num)), axis=-1))
 
 
 def fold_in(key, data):
     """A new key from a key and an integer from 0 to 2³²−1; `fold_in(k, i)` equals `split(k, n)[i]`."""
-    key = check_key(key)
+    key, data = check_key(key), _word("data", data)
     if _backend.is_jax(key):
         return _backend.jax.random.fold_in(key, data)
-    return _numpy_key(*_threefry_ints(int(key[0]), int(key[1]), 0, int(data) & _MASK))
+    return _numpy_key(*_threefry_ints(int(key[0]), int(key[1]), 0, data))
 
 
 def bits(key, shape=()):
@@ -99,9 +97,8 @@ def bits(key, shape=()):
 
 def uniform(key, shape=(), dtype: Any = np.float32, minval=0.0, maxval=1.0):
     """Uniform on [minval, maxval): 23 random bits as the mantissa of a number in [1, 2), less 1, then scaled."""
-    key, shape, wide = check_key(key), _shape(shape), _backend.at_least_float32(dtype)
+    key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if _backend.is_jax(key):
-        _backend.check_dtype(_backend.jnp, dtype)
         return _backend.jax.random.uniform(key, shape, wide, minval, maxval).astype(dtype)
     if wide == np.float64:
         words = _threefry(key, *_counter(math.prod(shape)))
@@ -117,9 +114,8 @@ def uniform(key, shape=(), dtype: Any = np.float32, minval=0.0, maxval=1.0):
 
 def normal(key, shape=(), dtype: Any = np.float32):
     """Standard normal: √2 erf⁻¹(u), with u uniform on (−1, 1)."""
-    key, shape, wide = check_key(key), _shape(shape), _backend.at_least_float32(dtype)
+    key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if _backend.is_jax(key):
-        _backend.check_dtype(_backend.jnp, dtype)
         return _backend.jax.random.normal(key, shape, wide).astype(dtype)
     u = uniform(key, shape, wide, np.nextafter(wide.type(-1), wide.type(0)), 1.0)
     return (wide.type(math.sqrt(2)) * _erfinv(u)).astype(dtype)
@@ -127,11 +123,10 @@ def normal(key, shape=(), dtype: Any = np.float32):
 
 def truncated_normal(key, lower, upper, shape=(), dtype: Any = np.float32):
     """Standard normal within (lower, upper): √2 erf⁻¹(u), with u uniform on (erf(lower/√2), erf(upper/√2))."""
-    key, shape, wide = check_key(key), _shape(shape), _backend.at_least_float32(dtype)
+    key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if not lower < upper:
         raise ArgumentError(f"expected lower < upper, got lower = {lower} and upper = {upper}")
     if _backend.is_jax(key):
-        _backend.check_dtype(_backend.jnp, dtype)
         return _backend.jax.random.truncated_normal(key, lower, upper, shape, wide).astype(dtype)
     low, high = wide.type(lower), wide.type(upper)
     u = uniform(key, shape, wide, math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2)))
@@ -156,6 +151,21 @@ def permutation(key, n):
     return order
 
 
+def _word(name, value):
+    """An integer from 0 to 2³²−1; what is traced is taken as it is."""
+    if _backend.is_traced(value):
+        return value
+    value = integer(name, value)
+    if value > _MASK:
+        raise ArgumentError(f"{name}: expected an integer from 0 to 2**32 - 1, got {value}")
+    return value
+
+
+def _wide(key, dtype):
+    """The dtype in which a draw of `dtype` is made: itself, and float32 for one of 16 bits."""
+    return _backend.at_least_float32(_backend.check_dtype(_backend.namespace(key), dtype))
+
+
 # ---- the same stream in NumPy ----------------------------------------------------------------------------------------
 
 
@@ -166,9 +176,7 @@ def _shape(shape):
 
 
 def _numpy_key(hi, lo):
-    words = np.array((hi, lo), dtype=np.uint32)
-    words.flags.writeable = False
-    return words
+    return lock(np.array((hi, lo), dtype=np.uint32))
 
 
 def _counter(count):
@@ -218,10 +226,11 @@ def _erfinv(x):
         quantile = NormalDist().inv_cdf
         tails = np.array([quantile(p) for p in ((1 - np.abs(x)) / 2).reshape(-1).tolist()]).reshape(x.shape)
         return np.copysign(tails, x) / math.sqrt(2)
-    w = -np.log1p(-x * x)
+    with np.errstate(divide="ignore"):
+        w = -np.log1p(-x * x)
     centre = w < np.float32(5)
     w = np.where(centre, w - np.float32(2.5), np.sqrt(w) - np.float32(3))
     p = np.where(centre, np.float32(_CENTRE[0]), np.float32(_TAIL[0]))
     for c, t in zip(_CENTRE[1:], _TAIL[1:], strict=True):
         p = np.where(centre, np.float32(c), np.float32(t)) + p * w
-    return p * x
+    return np.where(np.abs(x) < 1, p * x, np.copysign(np.float32(np.inf), x))

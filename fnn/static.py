@@ -7,7 +7,7 @@ what has no dependable equality (arrays, lists, nan) is refused, as is a class t
 
 import math
 import numbers
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import numpy as np
 
@@ -16,6 +16,22 @@ from .errors import ArgumentError, KindError, shorten
 
 class Static:
     """Base of layers, losses and initializers: checks and coerces the fields of the dataclass that extends it."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Static.__repr__  # a dataclass keeps the one that it finds
+
+    def __repr__(self):
+        """As one would write it: what has its default value is left out."""
+        shown = []
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.default is MISSING and field.default_factory is MISSING and not field.kw_only:
+                shown.append(repr(value))
+            elif value != field.default:
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self):
         check_static(self)
@@ -38,7 +54,9 @@ def _settle(name, value, annotation):
     """The value of one field, coerced to the number that its annotation names, and refused if it has no equality."""
     if isinstance(value, np.generic):
         value = value.item()
-    if annotation in ("bool", "<class 'bool'>") and value in (0, 1):
+    if annotation in ("bool", "<class 'bool'>"):
+        if not isinstance(value, numbers.Real) or value not in (0, 1):
+            raise KindError(f"{name}: expected True or False, got {shorten(value)}")
         return bool(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         if "float" in annotation:
@@ -51,7 +69,8 @@ def _settle(name, value, annotation):
     if annotation in ("int", "float", "<class 'int'>", "<class 'float'>"):
         raise KindError(f"{name}: expected {'an integer' if 'int' in annotation else 'a number'}, got {shorten(value)}")
     if isinstance(value, tuple):
-        settled = [_settle(f"{name}[{i}]", item, "") for i, item in enumerate(value)]
+        of_items = annotation[len("tuple[") : -len(", ...]")] if annotation.startswith("tuple[") else ""
+        settled = [_settle(f"{name}[{i}]", item, of_items) for i, item in enumerate(value)]
         return type(value)(*settled) if hasattr(value, "_fields") else tuple(settled)
     if isinstance(value, list):
         raise KindError(f"{name}: expected a tuple, got a list: {shorten(value)}")

@@ -1,0 +1,253 @@
+"""Layers keep their contract, users' own ones included, and say what does not fit."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import oracle
+import pytest
+
+import fnn
+from fnn import errors
+
+
+class GainParams(NamedTuple):
+    gain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Gain(fnn.Layer):
+    """A layer as a user writes it: y = g x, with a learnt g for each unit."""
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return GainParams(fnn.Ones()(key, input_shape, dtype))
+
+    def forward(self, params, x, key=None):
+        return params.gain * x, x
+
+    def backward(self, params, x, dy):
+        return params.gain * dy
+
+    def gradient(self, params, x, dy):
+        return GainParams((dy * x).sum(axis=0))
+
+
+LAYERS = {
+    "dense": (fnn.Dense(3), (5,), (3,)),
+    "dense without bias": (fnn.Dense(3, bias=False), (5,), (3,)),
+    "scale": (fnn.Scale(0.3), (2, 3), (2, 3)),
+    "flatten": (fnn.Flatten(), (2, 3), (6,)),
+    "dropout": (fnn.Dropout(0.3), (5,), (5,)),
+    "own": (Gain(), (5,), (5,)),
+    "serial": (fnn.Serial((fnn.Flatten(), Gain(), fnn.Dense(4))), (2, 3), (4,)),
+    "empty serial": (fnn.Serial(()), (5,), (5,)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_backward_pass_of_a_layer_is_jaxs(name, needs_jax):
+    import jax
+
+    layer, input_shape, output_shape = LAYERS[name]
+    with jax.enable_x64(True):
+        key = fnn.random.key(2)
+        params = layer.init(key, input_shape, np.float64)
+        rng = np.random.default_rng(0)
+        x, dy = rng.normal(size=(7, *input_shape)), rng.normal(size=(7, *output_shape))
+        y, vjp = jax.vjp(lambda params, x: layer.apply(params, x, key), params, x)
+        assert y.shape == (7, *output_shape) == (7, *layer.output_shape(input_shape))
+        _, residuals = layer.forward(params, jax.numpy.asarray(x), key)
+        dx, deltas = layer.propagate(params, residuals, jax.numpy.asarray(dy))
+        oracle.assert_close((layer.gradient(params, residuals, deltas), dx), vjp(dy), 1e-12)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_the_same_on_numpy(name, needs_jax):
+    layer, input_shape, output_shape = LAYERS[name]
+    runs = []
+    for chosen in ("jax", "numpy"):
+        key = fnn.random.key(2, backend=chosen)
+        params = layer.init(key, input_shape)
+        x = np.linspace(-1, 1, 14 * 3 * 5).reshape(-1)[: 7 * int(np.prod(input_shape))].reshape(7, *input_shape)
+        x = (np if chosen == "numpy" else fnn.backend.jnp).asarray(x, dtype=np.float32)
+        y = layer.apply(params, x, key)
+        residuals = layer.forward(params, x, key)[1]
+        dx, deltas = layer.propagate(params, residuals, y)
+        runs.append((params, y, dx, layer.gradient(params, residuals, deltas)))
+        assert isinstance(y, np.ndarray) == (chosen == "numpy")
+    oracle.assert_close(runs[1], runs[0], 1e-5)
+
+
+def test_parameters_are_read_only_on_numpy():
+    params = fnn.mlp((3, 2)).init(fnn.random.key(0, backend="numpy"), (4,))
+    for leaf in fnn.trees.leaves(params):
+        with pytest.raises(ValueError, match="read-only"):
+            leaf[...] = 0
+
+
+def test_weights_have_one_row_for_each_unit(backend):
+    params = fnn.Dense(3).init(fnn.random.key(0, backend=backend), (5,))
+    assert params.w.shape == (3, 5)
+    assert params.b.shape == (3,)
+    assert params._fields == ("w", "b")
+    x = np.arange(5.0, dtype=np.float32)[None]
+    np.testing.assert_allclose(fnn.Dense(3).apply(params, x)[0], np.asarray(params.w) @ x[0], rtol=1e-5)
+
+
+def test_dropout_acts_in_training_only_and_keeps_the_mean(backend):
+    x = np.ones((200, 500), np.float32)
+    layer, key = fnn.Dropout(0.2), fnn.random.key(1, backend=backend)
+    np.testing.assert_array_equal(layer.apply((), x), x)
+    y = np.asarray(layer.apply((), x, key))
+    assert set(np.unique(y)) == {0, np.float32(1.25)}
+    assert abs((y == 0).mean() - 0.2) < 0.006, "five standard deviations of 100,000 draws"
+    np.testing.assert_array_equal(layer.apply((), x, key), y)
+
+
+def test_a_network_that_never_draws_is_the_same_with_and_without_a_key(backend):
+    net, key = fnn.mlp((4, 2)), fnn.random.key(0, backend=backend)
+    params = net.init(key, (3,))
+    assert not net.draws
+    np.testing.assert_array_equal(net.apply(params, np.ones((2, 3))), net.apply(params, np.ones((2, 3)), key))
+
+
+def test_the_initial_values_of_a_layer_come_from_its_place(backend):
+    key = fnn.random.key(0, backend=backend)
+    params = fnn.Serial((fnn.Dense(4), fnn.Serial((fnn.Relu(), fnn.Dense(4))))).init(key, (4,))
+    alone = fnn.Dense(4).init(fnn.random.fold_in(fnn.random.fold_in(key, 1), 1), (4,))
+    np.testing.assert_array_equal(params[1][1].w, alone.w)
+    assert np.abs(np.asarray(params[0].w) - np.asarray(params[1][1].w)).max() > 0.1
+
+
+def test_eval_shape_of_init_computes_nothing(needs_jax):
+    import jax
+
+    net = fnn.mlp((100_000, 100_000, 10))
+    shapes = jax.eval_shape(lambda key: net.init(key, (784,)), fnn.random.key(0))
+    assert shapes[2].w.shape == (100_000, 100_000)
+
+
+def test_networks_print_hash_and_compare_by_value():
+    net = fnn.mlp((128, 10), activation=fnn.LeakyRelu(0.2))
+    assert repr(net) == "Serial((Dense(128), LeakyRelu(slope=0.2), Dense(10)))"
+    assert eval(repr(net), vars(fnn)) == net
+    assert hash(net) == hash(fnn.mlp((128, 10), activation=fnn.LeakyRelu(0.2)))
+    assert fnn.Scale(1) == fnn.Scale(1.0)
+    assert isinstance(fnn.Scale(1).factor, float), "equal layers must compute the same"
+    assert fnn.mlp((128, 10)) == fnn.Serial((fnn.Dense(128), fnn.Relu(), fnn.Dense(10)))
+    assert fnn.Dense(3) != fnn.Dense(3, initializer=fnn.HeNormal())
+    assert fnn.Relu() != fnn.Tanh()
+
+
+def test_a_summary_shows_layers_shapes_parameters_and_bytes():
+    net = fnn.Serial((fnn.Flatten(), fnn.mlp((300, 10)), fnn.Softmax()))
+    lines = fnn.summary(net, (28, 28)).splitlines()
+    assert [line.split() for line in lines] == [
+        ["layer", "output", "parameters", "bytes"],
+        ["0", "Flatten", "(784,)", "0", "0"],
+        ["1.0", "Dense", "(300,)", "235,500", "942,000"],
+        ["1.1", "Relu", "(300,)", "0", "0"],
+        ["1.2", "Dense", "(10,)", "3,010", "12,040"],
+        ["2", "Softmax", "(10,)", "0", "0"],
+        ["total", "(10,)", "238,510", "954,040"],
+    ]
+    assert len({len(line) for line in lines}) == 1, "columns are aligned"
+
+
+@dataclass(frozen=True)
+class NoGradient(fnn.Layer):
+    def init(self, key, input_shape, dtype=np.float32):
+        return fnn.Ones()(key, input_shape, dtype)
+
+    def forward(self, params, x, key=None):
+        return x * params, x
+
+    def backward(self, params, x, dy):
+        return dy * params
+
+
+class Undecorated(fnn.Dense):
+    def forward(self, params, x, key=None):
+        return super().forward(params, 2 * x)
+
+
+BAD_LAYERS = {
+    "no units": (lambda: fnn.Dense(0), errors.ArgumentError, "at least 1, got 0"),
+    "negative units": (lambda: fnn.Dense(-3), errors.ArgumentError, "at least 1, got -3"),
+    "half a unit": (lambda: fnn.Dense(2.5), errors.KindError, "integer, got 2.5"),
+    "True units": (lambda: fnn.Dense(True), errors.KindError, "integer, got True"),
+    "text": (lambda: fnn.Dense("3"), errors.KindError, "integer, got '3'"),
+    "a class for an initializer's instance": (lambda: fnn.Dense(3, initializer="he"), errors.KindError, "HeNormal"),
+    "an infinite scale": (lambda: fnn.Scale(np.inf), errors.ArgumentError, "finite"),
+    "nan": (lambda: fnn.Scale(float("nan")), errors.ArgumentError, "nan"),
+    "an array": (lambda: fnn.Scale(np.ones(2)), errors.KindError, "number"),
+    "a rate of 1": (lambda: fnn.Dropout(1.0), errors.ArgumentError, "rate < 1"),
+    "a negative rate": (lambda: fnn.Dropout(-0.1), errors.ArgumentError, "rate >= 0"),
+    "a list of layers": (lambda: fnn.Serial([fnn.Dense(1)]), errors.KindError, "tuple, got a list"),
+    "a layer alone": (lambda: fnn.Serial(fnn.Dense(1)), errors.KindError, "tuple of layers"),
+    "a class for a layer": (lambda: fnn.Serial((fnn.Relu,)), errors.KindError, r"layers\[0\].*write Relu\(\)"),
+    "a function for a layer": (lambda: fnn.Serial((np.tanh,)), errors.KindError, r"layers\[0\]"),
+    "no layer sizes": (lambda: fnn.mlp(()), errors.ArgumentError, "at least one layer"),
+    "a size of 0": (lambda: fnn.mlp((3, 0)), errors.ArgumentError, r"units\[1\]"),
+    "a subclass that is no dataclass": (lambda: Undecorated(3), errors.KindError, "@dataclass"),
+    "no function": (lambda: fnn.Function(3), errors.KindError, "function, got 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LAYERS)
+def test_a_layer_that_makes_no_sense_is_refused_when_it_is_made(name):
+    make, error, message = BAD_LAYERS[name]
+    with pytest.raises(error, match=message):
+        make()
+
+
+BAD_INIT = {
+    "an int for a shape": (fnn.Dense(3), 5, errors.KindError, r"\(784,\), got 5"),
+    "a picture for a Dense layer": (fnn.Dense(3), (5, 5), errors.ShapeError, r"\(I,\), got \(5, 5\)"),
+    "a size of 0": (fnn.Dense(3), (0,), errors.ArgumentError, "at least 1, got 0"),
+    "with its place": (fnn.mlp((3, 2)), (5, 5), errors.ShapeError, r"layers\[0\] Dense"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INIT)
+def test_an_input_shape_that_makes_no_sense_is_refused(name, backend):
+    layer, input_shape, error, message = BAD_INIT[name]
+    with pytest.raises(error, match=message):
+        layer.init(fnn.random.key(0, backend=backend), input_shape)
+
+
+def test_a_seed_in_the_place_of_a_key_is_refused():
+    with pytest.raises(errors.KindError, match=r"fnn\.random\.key\(0\) gives, got 0"):
+        fnn.mlp((3, 2)).init(0, (5,))
+
+
+def test_float64_without_x64_is_refused_and_not_silently_float32(needs_jax):
+    with pytest.raises(errors.ArgumentError, match="jax_enable_x64"):
+        fnn.Dense(3).init(fnn.random.key(0), (5,), np.float64)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, "text", None.__class__, np.complex64])
+def test_a_dtype_that_is_not_real_floating_point_is_refused(dtype, backend):
+    with pytest.raises(errors.KindError, match="floating"):
+        fnn.Dense(3).init(fnn.random.key(0, backend=backend), (5,), dtype)
+
+
+def test_a_layer_with_parameters_and_without_a_gradient_says_so():
+    params = NoGradient().init(fnn.random.key(0, backend="numpy"), (2,))
+    with pytest.raises(NotImplementedError, match="NoGradient has parameters and no method gradient"):
+        fnn.grad(NoGradient(), fnn.Quadratic())(params, np.ones((1, 2)), np.ones((1, 2)))
+
+
+def test_a_function_that_loses_examples_is_refused(needs_jax):
+    import jax.numpy as jnp
+
+    with pytest.raises(errors.ShapeError, match="each of 3 examples"):
+        fnn.Function(jnp.sum).apply((), jnp.ones((3, 2)))
+
+
+def test_a_place_is_named_through_nested_networks():
+    net = fnn.Serial((fnn.Dense(4), fnn.Serial((fnn.Relu(), fnn.Dense(3)))))
+    params = net.init(fnn.random.key(0, backend="numpy"), (2,))
+    wrong = (params[0], (params[1][0], fnn.DenseParams(np.ones((3, 5), np.float32), params[1][1].b)))
+    with pytest.raises(errors.ShapeError, match=r"layers\[1\] Serial: layers\[1\] Dense: .*\(N, 5\), got \(1, 4\)"):
+        net.apply(wrong, np.ones((1, 2)))
