@@ -57,7 +57,7 @@ def namespace(*arrays) -> Any:
 
 def is_floating(dtype):
     """Whether a dtype is of real or complex floating point; bfloat16 is, though NumPy alone does not know it."""
-    return dtype.kind in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
+    return getattr(dtype, "kind", "V") in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
 
 
 def floating(x, dtype=np.float32):
@@ -92,15 +92,16 @@ def as_array(what, value, xp):
             value = np.asarray(value)
         except ValueError as error:  # rows of unequal length
             raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
-    if value.dtype.kind not in "fiubc" and not is_floating(value.dtype):
+    if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
         raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
     if xp is np:
         return np.asarray(value)
     if value.dtype in (np.int64, np.uint64) and value.size and not jax.config.jax_enable_x64:
         limits = np.iinfo(value.dtype.kind + "4")
         if value.min() < limits.min or value.max() > limits.max:
-            raise DataError(f"{what}: expected integers of 32 bits, since JAX cuts larger ones; convert them to float32")
-    return value if is_jax(value) else jnp.asarray(value)
+            raise DataError(f"{what}: expected integers of 32 bits, as JAX cuts longer ones; convert them to float32")
+    with np.errstate(over="ignore"):
+        return value if is_jax(value) else jnp.asarray(value)
 
 
 # ---- transformations -------------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ axes, if there are any, count as a receptive field (their product multiplies bot
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from . import backend, random
+from . import backend, errors, random
 from .errors import ArgumentError, ShapeError, real
 from .static import Static
 from .trees import lock
@@ -19,12 +19,18 @@ from .trees import lock
 class Initializer(Static):
     """Base of the initializers: `draw(key, shape, dtype)` gives the values."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        for field in fields(self):
+            if isinstance(getattr(self, field.name), float):
+                real(field.name, getattr(self, field.name))
+
     def draw(self, key, shape, dtype):
         raise NotImplementedError
 
     def __call__(self, key, shape, dtype=np.float32):
         """Values of the given shape; the key's backend is theirs."""
-        key = random.check_key(key)
+        key, shape = random.check_key(key), errors.shape("shape", shape)
         xp = backend.namespace(key)
         return lock(xp.asarray(self.draw(key, shape, backend.check_dtype(xp, dtype))))
 

@@ -118,8 +118,11 @@ def enter(params, x, y=None, weights=None):
 
 
 def _to_dtype(array, dtype):
-    """An array of floating point in that dtype; integers stay as they are."""
-    return array.astype(dtype) if array.dtype != dtype and backend.is_floating(array.dtype) else array
+    """An array of floating point in that dtype (what is too large becomes infinite); integers stay as they are."""
+    if array.dtype == dtype or not backend.is_floating(array.dtype):
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
 
 
 def enter_key(key, x):

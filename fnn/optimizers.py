@@ -134,9 +134,9 @@ class Adam(NamedTuple):
         mu = _like(trees.map(lambda m, g: self.b1 * m + (1 - self.b1) * g.astype(m.dtype), mu, grads), mu)
         nu = _like(trees.map(lambda v, g: self.b2 * v + (1 - self.b2) * g.astype(v.dtype) ** 2, nu, grads), nu)
         xp = namespace(count)
-        power = t.astype(np.float32)
-        lift, root = 1 - self.b1**power, xp.sqrt(1 - self.b2**power)  # m̂ / (√v̂ + ε) = (root / lift) m / (√v + ε root)
+        lift, root = _one_minus_power(self.b1, t), xp.sqrt(_one_minus_power(self.b2, t))
         factor, eps = -rate * root / lift, self.eps * root
+        # m̂ / (√v̂ + ε) = (root / lift) m / (√v + ε root): two numbers a step in the place of two divisions a parameter
         updates = trees.map(lambda m, v: factor * (m / (xp.sqrt(v) + eps)), mu, nu)
         return _like(updates, grads, params), Moments(t, mu, nu)
 
@@ -177,23 +177,22 @@ def prepare(optimizer, params):
         raise KindError(
             f"optimizer: expected an optimizer, got the class; write {optimizer.__name__}(learning_rate=0.1)"
         )
-    leaves = trees.leaves(optimizer)
-    if not hasattr(optimizer, "_fields") or any(callable(leaf) for leaf in leaves):
-        if hasattr(optimizer, "_fields") and not all(callable(leaf) for leaf in leaves):
-            bad = next(place for place, leaf in trees.paths(optimizer, type(optimizer).__name__) if callable(leaf))
-            raise KindError(
-                f"{bad}: expected a number, or a schedule that is a NamedTuple with __call__, got a function"
-            )
-        return optimizer if isinstance(optimizer, backend.Held) else from_optax(optimizer)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise KindError(f"optimizer: expected an optimizer such as fnn.Adam(), got {shorten(optimizer)}")
+    fields = getattr(optimizer, "_fields", ())
+    if isinstance(optimizer, backend.Held):
+        return optimizer
+    if not fields or "init" in fields:  # an Optax transformation is a tuple of its two functions
+        return from_optax(optimizer)
     for field, value in optimizer._asdict().items():
         for place, leaf in trees.paths(value, f"{type(optimizer).__name__}.{field}"):
+            if callable(leaf):
+                raise KindError(
+                    f"{place}: expected a number, or a schedule that is a NamedTuple with __call__, got {leaf}"
+                )
             if not hasattr(leaf, "dtype") or (np.ndim(leaf) == 0 and not backend.is_traced(leaf)):
                 bounds = _RANGES.get(field, {}) if leaf is value else {}
                 real(place, leaf.item() if hasattr(leaf, "item") else leaf, **bounds)
     parameters = trees.leaves(params)
-    xp = namespace(*parameters, *leaves)
+    xp = namespace(*parameters, *trees.leaves(optimizer))
     wide = np.float64 if any(p.dtype == np.float64 for p in parameters) else np.float32
     return trees.map(lambda leaf: xp.asarray(leaf, dtype=wide)[()], optimizer)
 
@@ -201,6 +200,12 @@ def prepare(optimizer, params):
 def _now(learning_rate, count) -> Any:
     """The learning rate of this step."""
     return learning_rate(count) if callable(learning_rate) else learning_rate
+
+
+def _one_minus_power(b, t):
+    """1 − bᵗ to full accuracy: subtracted as it stands, it would keep three digits of float32 for b = 0.999 and t = 1."""
+    xp = namespace(t)
+    return -xp.expm1(t.astype(np.float32) * xp.log(xp.maximum(b, 1e-37)))
 
 
 def _zero(params):

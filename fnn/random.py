@@ -20,7 +20,6 @@ import numpy as np
 
 from . import backend
 from .errors import ArgumentError, KindError, integer, shorten
-from .trees import lock
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _MASK = 0xFFFFFFFF
@@ -75,7 +74,7 @@ def split(key, num=2):
     num = integer("num", num, least=1)
     if _backend.is_jax(key):
         return _backend.jax.random.split(key, num)
-    return lock(np.stack(_threefry(key, *_counter(num)), axis=-1))
+    return _locked(np.stack(_threefry(key, *_counter(num)), axis=-1))
 
 
 def fold_in(key, data):
@@ -176,7 +175,12 @@ def _shape(shape):
 
 
 def _numpy_key(hi, lo):
-    return lock(np.array((hi, lo), dtype=np.uint32))
+    return _locked(np.array((hi, lo), dtype=np.uint32))
+
+
+def _locked(words):
+    words.flags.writeable = False
+    return words
 
 
 def _counter(count):
@@ -224,8 +228,8 @@ _TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573
 def _erfinv(x):
     if x.dtype == np.float64:  # Φ⁻¹ to double precision: M. Wichura, algorithm AS 241, in Python's statistics module
         quantile = NormalDist().inv_cdf
-        tails = np.array([quantile(p) for p in ((1 - np.abs(x)) / 2).reshape(-1).tolist()]).reshape(x.shape)
-        return np.copysign(tails, x) / math.sqrt(2)
+        tails = [quantile(p) if p else -math.inf for p in ((1 - np.abs(x)) / 2).reshape(-1).tolist()]
+        return np.copysign(np.array(tails).reshape(x.shape), x) / math.sqrt(2)
     with np.errstate(divide="ignore"):
         w = -np.log1p(-x * x)
     centre = w < np.float32(5)

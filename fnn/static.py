@@ -7,6 +7,7 @@ what has no dependable equality (arrays, lists, nan) is refused, as is a class t
 
 import math
 import numbers
+import re
 from dataclasses import MISSING, fields
 
 import numpy as np
@@ -69,8 +70,8 @@ def _settle(name, value, annotation):
     if annotation in ("int", "float", "<class 'int'>", "<class 'float'>"):
         raise KindError(f"{name}: expected {'an integer' if 'int' in annotation else 'a number'}, got {shorten(value)}")
     if isinstance(value, tuple):
-        of_items = annotation[len("tuple[") : -len(", ...]")] if annotation.startswith("tuple[") else ""
-        settled = [_settle(f"{name}[{i}]", item, of_items) for i, item in enumerate(value)]
+        of_items = re.fullmatch(r"tuple\[(.*), \.\.\.\]", annotation)
+        settled = [_settle(f"{name}[{i}]", item, of_items[1] if of_items else "") for i, item in enumerate(value)]
         return type(value)(*settled) if hasattr(value, "_fields") else tuple(settled)
     if isinstance(value, list):
         raise KindError(f"{name}: expected a tuple, got a list: {shorten(value)}")

@@ -1,7 +1,7 @@
 """What the tests compare with: networks and costs written a second time, for JAX to differentiate.
 
-Nothing here is fnn's. Every activation and cost stands as JAX's own function, or as the formula of a textbook, so an error in a
-forward formula is found as well as one in its derivative.
+Nothing here is fnn's. Every activation and cost stands as JAX's own function, or as the formula of a textbook, so an
+error in a forward formula is found as well as one in its derivative.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Hand-written gradients are those of `jax.grad`, for random networks and every activation and cost that fit together."""
+"""Hand-written gradients are those of `jax.grad`, for random networks and all activations and costs that fit."""
 
 from dataclasses import dataclass
 
@@ -316,7 +316,9 @@ def test_value_and_grad_composes_with_jit_vmap_and_grad(needs_jax):
         oracle.assert_close(compiled(params, x, y), (value, grads), 1e-5)
     each = jax.vmap(run, (None, 0, 0))(params, x[:, None], y[:, None])
     oracle.assert_close(fnn.trees.map(lambda g: g.mean(axis=0), each), (value, grads), 1e-5)
-    curvature = jax.jvp(lambda p: run(p, x, y)[1], (params,), (params,))[1]  # a Hessian-vector product, forward over ours
+    curvature = jax.jvp(lambda p: run(p, x, y)[1], (params,), (params,))[
+        1
+    ]  # a Hessian-vector product, forward over ours
     wanted = jax.jvp(jax.grad(lambda p: loss.value(net.apply(p, np.float32(x)), y).mean()), (params,), (params,))[1]
     oracle.assert_close(curvature, wanted, 1e-4)
 
@@ -348,7 +350,11 @@ def test_no_call_changes_its_inputs(backend):
 def test_uint8_images_need_no_conversion(backend):
     x = np.arange(24, dtype=np.uint8).reshape(4, 6)
     y = np.array([0, 1, 0, 1])
-    for net in (fnn.Serial((fnn.Scale(1 / 255), fnn.Dense(2))), fnn.Dense(2), fnn.Serial((fnn.Sigmoid(), fnn.Dense(2)))):
+    for net in (
+        fnn.Serial((fnn.Scale(1 / 255), fnn.Dense(2))),
+        fnn.Dense(2),
+        fnn.Serial((fnn.Sigmoid(), fnn.Dense(2))),
+    ):
         params = net.init(fnn.random.key(0, backend=backend), (6,))
         ints = fnn.value_and_grad(net, fnn.SoftmaxCrossEntropy())(params, x, y)
         floats = fnn.value_and_grad(net, fnn.SoftmaxCrossEntropy())(params, x.astype(np.float32), y)
@@ -367,7 +373,11 @@ def test_half_precision_sums_losses_in_float32(needs_jax):
 
 
 BAD_CALLS = {
-    "the wrong number of inputs": ({"x": np.ones((6, 4))}, errors.ShapeError, r"layers\[0\] Dense: .*\(N, 5\).*\(6, 4\)"),
+    "the wrong number of inputs": (
+        {"x": np.ones((6, 4))},
+        errors.ShapeError,
+        r"layers\[0\] Dense: .*\(N, 5\).*\(6, 4\)",
+    ),
     "no batch axis": ({"x": np.ones(5), "y": np.ones(5)}, errors.ShapeError, r"\(N, 5\), got \(5,\)"),
     "a number for x": ({"x": 3.0}, errors.ShapeError, "leading axis"),
     "no examples": ({"x": np.ones((0, 5)), "y": np.ones((0, 2))}, errors.ShapeError, "at least one example"),

@@ -63,7 +63,7 @@ def test_the_backward_pass_of_a_layer_is_jaxs(name, needs_jax):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_the_same_on_numpy(name, needs_jax):
-    layer, input_shape, output_shape = LAYERS[name]
+    layer, input_shape, _ = LAYERS[name]
     runs = []
     for chosen in ("jax", "numpy"):
         key = fnn.random.key(2, backend=chosen)

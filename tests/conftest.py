@@ -1,0 +1,42 @@
+"""What all test modules share: the backends that are there, and how hard Hypothesis tries.
+
+No module needs JAX to be collected: what does need it asks for the fixture `needs_jax`, and is skipped on NumPy alone,
+as it is with `FNN_BACKEND=numpy` beside an installed JAX.
+"""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from fnn.backend import jax
+
+BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
+WHY = "needs JAX, and " + ("FNN_BACKEND=numpy" if os.environ.get("FNN_BACKEND") == "numpy" else "it is not installed")
+
+# `pytest --hypothesis-profile=thorough` tries 40 times as many examples, other ones each time.
+settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile("fast")
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request):
+    """ "numpy" and, where JAX is there, "jax": for `fnn.random.key(0, backend=backend)`."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def needs_jax():
+    """JAX itself; skips on NumPy alone."""
+    if jax is None:
+        pytest.skip(WHY)
+    return jax
+
+
+def pytest_collection_modifyitems(items):
+    """Skips the doctests that write of JAX where there is none."""
+    for item in items:
+        doctest = getattr(item, "dtest", None)
+        if jax is None and doctest and any("jax" in example.source for example in doctest.examples):
+            item.add_marker(pytest.mark.skip(reason=WHY))

@@ -1,0 +1,131 @@
+"""`fit` is `train` seen from the host: the same run, epoch by epoch, with validation, history and a bar."""
+
+import sys
+
+import numpy as np
+import oracle
+import pytest
+from test_training import blobs, problem
+
+import fnn
+from fnn import errors
+
+
+@pytest.mark.parametrize("batch_size", [8, 10])
+def test_a_fit_is_the_same_run_as_train(batch_size, backend):
+    net, loss, state, data = problem(backend, fnn.Adam(0.01))
+    key = fnn.random.key(0, backend=backend)
+    fitted, history = fnn.fit(net, loss, fnn.Adam(0.01), data, key=key, epochs=3, batch_size=batch_size)
+    trained, steps = fnn.train(net, loss, state, data, epochs=3, batch_size=batch_size)
+    oracle.assert_close(fitted.params, trained.params, 1e-6)
+    weighted = np.asarray(steps["loss"] * steps["weight"]).reshape(3, -1).sum(axis=1) / 50
+    np.testing.assert_allclose(history["loss"], weighted, rtol=1e-5)
+
+
+def test_a_fit_goes_on_from_the_state_of_an_earlier_one(backend):
+    net, loss, state, data = problem(backend, fnn.Momentum(0.01))
+    options = {"epochs": 2, "batch_size": 8}
+    whole, _ = fnn.fit(net, loss, state, data, epochs=4, batch_size=8)
+    half, _ = fnn.fit(net, loss, state, data, **options)
+    cut, _ = fnn.fit(net, loss, half, data, **options)
+    oracle.assert_close(cut.params, whole.params, 1e-6)
+
+
+def test_validation_and_metrics_are_those_of_the_parameters_after_each_epoch(backend):
+    net, loss, state, data = problem(backend)
+    validation = blobs(20, seed=1)
+    metrics = {"accuracy": fnn.accuracy}
+    state, history = fnn.fit(net, loss, state, data, epochs=3, batch_size=8, validation=validation, metrics=metrics)
+    assert set(history) == {"loss", "validation_loss", "validation_accuracy"}
+    assert all(values.shape == (3,) for values in history.values())
+    now = fnn.evaluate(net, loss, state.params, validation, metrics=metrics)
+    assert history["validation_loss"][-1] == pytest.approx(now["loss"])
+    assert history["validation_accuracy"][-1] == now["accuracy"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 1000, None])
+def test_the_figures_of_evaluate_do_not_depend_on_the_batch(batch_size, backend):
+    net, loss, state, (x, y) = problem(backend)
+    prediction = net.apply(state.params, x)
+    wanted = float(loss.value(prediction, y).mean())
+    found = fnn.evaluate(net, loss, state.params, (x, y), batch_size=batch_size, metrics={"accuracy": fnn.accuracy})
+    assert found == pytest.approx(
+        {"loss": wanted, "accuracy": float((np.argmax(prediction, axis=1) == y).mean())}, 1e-5
+    )
+
+
+def test_evaluate_counts_weights(backend):
+    net, loss, state, (x, y) = problem(backend)
+    weights = np.arange(50) % 3
+    repeated = np.repeat(np.arange(50), weights)
+    metrics = {"accuracy": fnn.accuracy}
+    weighted = fnn.evaluate(net, loss, state.params, (x, y, weights), metrics=metrics)
+    assert weighted == pytest.approx(
+        fnn.evaluate(net, loss, state.params, (x[repeated], y[repeated]), metrics=metrics), 1e-5
+    )
+
+
+def test_nothing_is_dropped_out_in_validation(backend):
+    net = fnn.Serial((fnn.Dropout(0.9), fnn.Dense(3)))
+    _, loss, state, (x, y) = problem(backend, net=net)
+    wanted = loss.value(fnn.Dense(3).apply(state.params[1], x), y).mean()
+    assert fnn.evaluate(net, loss, state.params, (x, y))["loss"] == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_a_metric_sees_probabilities(backend):
+    net, loss, state, data = problem(backend)
+    sums = fnn.evaluate(net, loss, state.params, data, metrics={"sum": lambda p, y: p.sum(axis=1).mean()})
+    assert sums["sum"] == pytest.approx(1)
+
+
+def test_a_bar_is_shown_when_asked_and_not_where_nobody_looks(capsys, backend):
+    pytest.importorskip("tqdm")
+    net, loss, state, data = problem(backend)
+    fnn.fit(net, loss, state, data, epochs=2, batch_size=10)
+    assert capsys.readouterr().err == ""
+    fnn.fit(net, loss, state, data, epochs=2, batch_size=10, validation=data, progress=True)
+    shown = capsys.readouterr().err
+    assert "2/2" in shown
+    assert "loss=" in shown
+    assert "val_loss=" in shown
+
+
+def test_a_bar_that_was_asked_for_and_is_not_installed_names_its_extra(monkeypatch):
+    net, loss, state, data = problem("numpy")
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ImportError, match=r"pip install 'fnn\[progress\]'"):
+        fnn.fit(net, loss, state, data, epochs=1, batch_size=10, progress=True)
+
+
+def test_a_fit_says_what_is_missing_or_too_much():
+    net, loss, state, data = problem("numpy")
+    with pytest.raises(errors.KindError, match="key: expected a key"):
+        fnn.fit(net, loss, fnn.Sgd(0.1), data, epochs=1, batch_size=10)
+    with pytest.raises(errors.ArgumentError, match="has its own key"):
+        fnn.fit(net, loss, state, data, key=fnn.random.key(0), epochs=1, batch_size=10)
+    with pytest.raises(errors.KindError, match="functions by name"):
+        fnn.fit(net, loss, state, data, metrics=[fnn.accuracy], epochs=1, batch_size=10)
+    with pytest.raises(errors.KindError, match=r"penalty.*got 0\.1"):
+        fnn.fit(net, loss, state, data, penalty=0.1, epochs=1, batch_size=10)
+
+
+ACCURACIES = {
+    "labels": ([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], [1, 1, 1], None, 2 / 3),
+    "rows": ([[0.1, 0.9], [0.8, 0.2]], [[0.0, 1.0], [0.0, 1.0]], None, 0.5),
+    "one output": ([[0.9], [0.2], [0.4]], [[1], [0], [1]], None, 2 / 3),
+    "one output as a row": ([0.9, 0.2], [1, 0], None, 1.0),
+    "weights": ([[0.1, 0.9], [0.8, 0.2]], [1, 1], [3.0, 1.0], 0.75),
+}
+
+
+@pytest.mark.parametrize("name", ACCURACIES)
+def test_accuracy_is_the_fraction_classified_correctly(name, backend):
+    prediction, target, weights, wanted = ACCURACIES[name]
+    xp = fnn.backend.jnp if backend == "jax" else np
+    weights = None if weights is None else xp.asarray(weights)
+    assert float(fnn.accuracy(xp.asarray(prediction), xp.asarray(target), weights)) == pytest.approx(wanted)
+
+
+def test_accuracy_refuses_labels_that_would_broadcast():
+    with pytest.raises(errors.ShapeError, match=r"got \(3, 1\) for \(3, 2\)"):
+        fnn.accuracy(np.ones((3, 2)), np.ones((3, 1)))
