@@ -65,6 +65,11 @@ def floating(x, dtype=np.float32):
     return x if is_floating(x.dtype) else x.astype(dtype)
 
 
+def cast(x, dtype):
+    """`x` in the dtype, itself if it has it: NumPy's astype would copy."""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
 def at_least_float32(dtype):
     """float32, or the dtype itself if that is wider: in bfloat16 1 - 0.999 is 0."""
     return np.dtype(dtype) if np.dtype(dtype).itemsize > 4 else np.dtype(np.float32)
@@ -97,7 +102,7 @@ def as_array(what, value, xp):
     if xp is np:
         return np.asarray(value)
     if value.dtype in (np.int64, np.uint64) and value.size and not jax.config.jax_enable_x64:
-        limits = np.iinfo(value.dtype.kind + "4")
+        limits = np.iinfo(np.int32 if value.dtype == np.int64 else np.uint32)
         if value.min() < limits.min or value.max() > limits.max:
             raise DataError(f"{what}: expected integers of 32 bits, as JAX cuts longer ones; convert them to float32")
     with np.errstate(over="ignore"):
@@ -115,15 +120,15 @@ def tree_map(f, tree, *rest) -> Any:
 
 
 def _tree_map(f, tree, *rest) -> Any:
+    if isinstance(tree, tuple | list):
+        mapped = [_tree_map(f, *branches) for branches in zip(tree, *rest, strict=True)]
+        return type(tree)(*mapped) if hasattr(tree, "_fields") else type(tree)(mapped)
     if tree is None:
         return None
     if isinstance(tree, dict):
         if any(r.keys() != tree.keys() for r in rest):
             raise ShapeError(f"expected dicts of the same keys, got {[sorted(t) for t in (tree, *rest)]}")
         return {key: _tree_map(f, tree[key], *(r[key] for r in rest)) for key in sorted(tree)}
-    if isinstance(tree, tuple | list):
-        mapped = [_tree_map(f, *branches) for branches in zip(tree, *rest, strict=True)]
-        return type(tree)(*mapped) if hasattr(tree, "_fields") else type(tree)(mapped)
     return f(tree, *rest)
 
 
@@ -131,9 +136,11 @@ def tree_leaves(tree) -> list:
     """`jax.tree.leaves`, in the same order."""
     if jax is not None:
         return jax.tree.leaves(tree)
-    found = []
-    _tree_map(found.append, tree)
-    return found
+    if isinstance(tree, dict):
+        tree = [tree[key] for key in sorted(tree)]
+    if isinstance(tree, tuple | list):
+        return [leaf for branch in tree for leaf in tree_leaves(branch)]
+    return [] if tree is None else [tree]
 
 
 def jit(f=None, *, static=()) -> Any:
@@ -154,13 +161,16 @@ def jit(f=None, *, static=()) -> Any:
 
 
 def scan(f, carry, xs, length=None) -> Any:
-    """`lax.scan` where the carry holds a JAX array, else a loop that stacks what `f` gives."""
+    """`lax.scan` where anything is a JAX array, else a loop that stacks what `f` gives.
+
+    `xs` is an array, a tuple of arrays, or None with the `length` given.
+    """
     if any(is_jax(leaf) for leaf in tree_leaves((carry, xs))):
         return jax.lax.scan(f, carry, xs, length)
-    length = len(tree_leaves(xs)[0]) if length is None else length
+    rows = zip(*xs, strict=True) if isinstance(xs, tuple) else [None] * length if xs is None else xs
     outputs = []
-    for i in range(length):
-        carry, output = f(carry, tree_map(lambda leaf: leaf[i], xs))  # noqa: B023 - called at once
+    for row in rows:
+        carry, output = f(carry, row)
         outputs.append(output)
     return carry, tree_map(lambda *leaves: np.stack(leaves), *outputs) if outputs else None
 

@@ -12,7 +12,7 @@ These few lines are the heart of the project. The scale of the mean is applied h
 from typing import Any, NamedTuple
 
 from . import backend, trees
-from .backend import namespace
+from .backend import cast, namespace
 from .errors import KindError, ShapeError, shorten
 from .layers import Array, Layer, enter, enter_key
 from .losses import Loss
@@ -104,12 +104,12 @@ def differentiate(net, loss, penalty, params, x, y, weights, key, need_dx=False)
         used = weights > 0  # an example of weight 0 counts nothing, even if its cost is infinite
         value = (xp.where(used, losses, 0) * shares).sum()
         tall = (len(losses),) + (1,) * (delta.ndim - 1)
-        delta = xp.where(used.reshape(tall), delta, 0) * shares.reshape(tall).astype(delta.dtype)
+        delta = xp.where(used.reshape(tall), delta, 0) * cast(shares, delta.dtype).reshape(tall)
     dx, deltas = net.propagate(params, residuals, delta, need_dx)
     grads = net.gradient(params, residuals, deltas)
     if penalty is not None:
         value = value + penalty.value(params)
-        grads = trees.map(lambda g, p: g + p.astype(g.dtype), grads, penalty.gradient(params))
+        grads = trees.map(lambda g, p: g + cast(p, g.dtype), grads, penalty.gradient(params))
     return value, (grads, dx) if need_dx else grads
 
 
@@ -172,9 +172,9 @@ def enter_batch(params, x, y, weights):
 def _cost(loss, prediction, y):
     """The losses, in float32 or wider, and the error at the output, in the dtype of the prediction."""
     loss.check(prediction.shape, y, values=False)
-    wide = prediction.astype(backend.at_least_float32(prediction.dtype))
+    wide = cast(prediction, backend.at_least_float32(prediction.dtype))
     losses, delta = loss.value_and_delta(wide, y)
-    return losses, delta.astype(prediction.dtype)
+    return losses, cast(delta, prediction.dtype)
 
 
 def _shares(weights, losses):

@@ -88,8 +88,8 @@ def evaluate(net, loss, params, data, *, batch_size=None, metrics=None):
     """The mean cost and the metrics on data, as a dict of floats: `{"loss": ..., "accuracy": ...}`.
 
     Nothing is dropped out, and no penalty counts. `batch_size` bounds the memory, 1,024 examples by default; the
-    figures do not depend on it. `metrics` are as for `fit`: they see `loss.predict` of the network's output, that is
-    probabilities.
+    figures do not depend on it. `metrics` are as for `fit`, on NumPy arrays: they see `loss.predict` of the
+    network's output, that is probabilities.
 
     >>> from fnn import Quadratic, mlp
     >>> net = mlp((1,))
@@ -105,8 +105,8 @@ def _evaluate(net, loss, params, data, batch_size, metrics):
     x, y, weights = data
     batch_size = min(len(x), 1024 if batch_size is None else integer("batch_size", batch_size, least=1))
     prediction, value = _predict(params, x, y, weights, net=net, loss=loss, batch_size=batch_size)
-    of_examples = (y,) if weights is None else (y, weights)
-    return {"loss": float(value)} | {name: float(metric(prediction, *of_examples)) for name, metric in metrics.items()}
+    on_host = [np.asarray(array) for array in (prediction, y, weights) if array is not None and metrics]
+    return {"loss": float(value)} | {name: float(metric(*on_host)) for name, metric in metrics.items()}
 
 
 @backend.jit(static=("net", "loss", "batch_size"))
@@ -122,7 +122,7 @@ def _predict(params, x, y, weights, *, net, loss, batch_size):
 
     _, output = backend.scan(batch, (), starts)
     output = output.reshape(-1, *output.shape[2:])[:n]
-    output = output.astype(backend.at_least_float32(output.dtype))
+    output = backend.cast(output, backend.at_least_float32(output.dtype))
     losses = loss.value(output, y)
     if weights is None:
         return loss.predict(output), losses.mean()

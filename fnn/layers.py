@@ -111,7 +111,8 @@ def enter(params, x, y=None, weights=None):
     if y is not None:
         entered.append(_to_dtype(backend.as_array("y", y, xp), dtype))
     if weights is not None:
-        weights = backend.as_array("weights", weights, xp).astype(backend.at_least_float32(dtype))
+        weights = backend.as_array("weights", weights, xp)
+        weights = backend.cast(weights, backend.at_least_float32(dtype))
         same_shape("weights", weights, x.shape[:1])
         entered.append(weights)
     return entered

@@ -25,5 +25,5 @@ def accuracy(prediction, target, weights=None):
         found, wanted = prediction.reshape(-1) > 0.5, target.reshape(-1) > 0.5
     else:
         found, wanted = prediction.argmax(axis=1), target if target.ndim == 1 else target.argmax(axis=1)
-    right = (found == wanted).astype("float32")
+    right = found == wanted
     return right.mean() if weights is None else (weights * right).sum() / weights.sum()

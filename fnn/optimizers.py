@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, trees
-from .backend import at_least_float32, namespace
+from .backend import at_least_float32, cast, namespace
 from .errors import KindError, real, shorten
 
 
@@ -61,7 +61,8 @@ class Sgd(NamedTuple):
 
     def update(self, grads, opt_state, params=None):
         rate = _now(self.learning_rate, opt_state.count)
-        return _like(trees.map(lambda g: -rate * g, grads), grads, params), Count(opt_state.count + 1)
+        updates = trees.map(lambda g, w: cast(-rate * g, w.dtype), grads, grads if params is None else params)
+        return updates, Count(opt_state.count + 1)
 
 
 class Momentum(NamedTuple):
@@ -81,8 +82,11 @@ class Momentum(NamedTuple):
 
     def update(self, grads, opt_state, params=None):
         rate = _now(self.learning_rate, opt_state.count)
-        velocity = trees.map(lambda v, g: self.momentum * v - rate * g.astype(v.dtype), opt_state.velocity, grads)
-        velocity = _like(velocity, opt_state.velocity)
+
+        def accelerate(v, g):
+            return cast(self.momentum * v - rate * cast(g, v.dtype), v.dtype)
+
+        velocity = trees.map(accelerate, opt_state.velocity, grads)
         return _like(velocity, grads, params), Velocity(opt_state.count + 1, velocity)
 
 
@@ -104,10 +108,13 @@ class Nesterov(NamedTuple):
 
     def update(self, grads, opt_state, params=None):
         rate = _now(self.learning_rate, opt_state.count)
-        pull = trees.map(lambda v, g: -rate * g.astype(v.dtype), opt_state.velocity, grads)
-        velocity = trees.map(lambda v, p: self.momentum * v + p, opt_state.velocity, pull)
-        updates = trees.map(lambda v, p: self.momentum * v + p, velocity, pull)
-        return _like(updates, grads, params), Velocity(opt_state.count + 1, _like(velocity, opt_state.velocity))
+
+        def accelerate(v, g):
+            return cast(self.momentum * v - rate * cast(g, v.dtype), v.dtype)
+
+        velocity = trees.map(accelerate, opt_state.velocity, grads)
+        updates = trees.map(accelerate, velocity, grads)
+        return _like(updates, grads, params), Velocity(opt_state.count + 1, velocity)
 
 
 class Adam(NamedTuple):
@@ -131,8 +138,9 @@ class Adam(NamedTuple):
     def update(self, grads, opt_state, params=None):
         count, mu, nu = opt_state
         rate, t = _now(self.learning_rate, count), count + 1
-        mu = _like(trees.map(lambda m, g: self.b1 * m + (1 - self.b1) * g.astype(m.dtype), mu, grads), mu)
-        nu = _like(trees.map(lambda v, g: self.b2 * v + (1 - self.b2) * g.astype(v.dtype) ** 2, nu, grads), nu)
+        wide = trees.map(lambda g, m: cast(g, m.dtype), grads, mu)
+        mu = trees.map(lambda m, g: cast(self.b1 * m + (1 - self.b1) * g, m.dtype), mu, wide)
+        nu = trees.map(lambda v, g: cast(self.b2 * v + (1 - self.b2) * g * g, v.dtype), nu, wide)
         xp = namespace(count)
         lift, root = _one_minus_power(self.b1, t), xp.sqrt(_one_minus_power(self.b2, t))
         factor, eps = -rate * root / lift, self.eps * root
@@ -156,7 +164,7 @@ def from_optax(transformation):
 
 def apply_updates(params, updates):
     """params + updates, in the dtype of each parameter; read-only on NumPy."""
-    return trees.lock(trees.map(lambda p, u: p + u.astype(p.dtype), params, updates))
+    return trees.map(lambda p, u: trees.locked(p + cast(u, p.dtype)), params, updates)
 
 
 _RANGES = {  # of every hyperparameter with this name, in any optimizer
@@ -203,7 +211,7 @@ def _now(learning_rate, count) -> Any:
 
 
 def _one_minus_power(b, t):
-    """1 − bᵗ to full accuracy: subtracted as it stands, it would keep three digits of float32 for b = 0.999 and t = 1."""
+    """1 − bᵗ to full accuracy: subtracted in float32, it would keep three digits for b = 0.999 and t = 1."""
     xp = namespace(t)
     return -xp.expm1(t.astype(np.float32) * xp.log(xp.maximum(b, 1e-37)))
 
@@ -218,4 +226,4 @@ def _zeros(params):
 
 def _like(updates, grads, params=None):
     """Each update in the dtype of its parameter."""
-    return trees.map(lambda u, model: u.astype(model.dtype), updates, grads if params is None else params)
+    return trees.map(lambda u, w: cast(u, w.dtype), updates, grads if params is None else params)

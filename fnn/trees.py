@@ -12,7 +12,7 @@ from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
 
-__all__ = ["leaves", "lock", "map", "outline", "paths", "prefix", "same_structure"]
+__all__ = ["leaves", "lock", "locked", "map", "outline", "paths", "prefix", "same_structure"]
 
 
 def paths(tree: Any, root="params"):
@@ -30,13 +30,14 @@ def paths(tree: Any, root="params"):
 
 def lock(tree):
     """The same tree with its NumPy arrays made read-only: parameters are immutable on both backends."""
-
-    def locked(leaf):
-        if isinstance(leaf, np.ndarray):
-            leaf.flags.writeable = False
-        return leaf
-
     return map(locked, tree)
+
+
+def locked(leaf):
+    """`lock` of one leaf."""
+    if isinstance(leaf, np.ndarray):
+        leaf.flags.writeable = False
+    return leaf
 
 
 def prefix(name, number, tree):
