@@ -107,9 +107,9 @@ def enter(params, x, y=None, weights=None):
     if x.ndim < 1:
         raise ShapeError(f"x: expected a leading axis of examples, got shape {x.shape}")
     dtype = leaves[0].dtype if leaves else x.dtype if backend.is_floating(x.dtype) else np.float32
-    entered = [params, _to_dtype(x, dtype)]
+    entered = [params, _to_dtype("x", x, dtype)]
     if y is not None:
-        entered.append(_to_dtype(backend.as_array("y", y, xp), dtype))
+        entered.append(_to_dtype("y", backend.as_array("y", y, xp), dtype))
     if weights is not None:
         weights = backend.as_array("weights", weights, xp)
         weights = backend.cast(weights, backend.at_least_float32(dtype))
@@ -118,10 +118,12 @@ def enter(params, x, y=None, weights=None):
     return entered
 
 
-def _to_dtype(array, dtype):
+def _to_dtype(what, array, dtype):
     """An array of floating point in that dtype (what is too large becomes infinite); integers stay as they are."""
     if array.dtype == dtype or not backend.is_floating(array.dtype):
         return array
+    if array.dtype.kind == "c":
+        raise KindError(f"{what}: expected real numbers, got dtype {array.dtype}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)
 

@@ -24,7 +24,7 @@ from .static import Static
 
 @dataclass(frozen=True)
 class Loss(Static):
-    """The contract. A cost of your own defines `value` and `delta`.
+    """The contract. A cost of your own defines `value` and `delta`, and `check` if its target has a shape of its own.
 
     >>> @dataclass(frozen=True)
     ... class Quartic(Loss):

@@ -1,6 +1,8 @@
 """A run is a function of its state: on both backends, cut anywhere, alone or in a sweep; nothing is compiled twice."""
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -280,6 +282,30 @@ def test_given_parameters_are_copied_and_never_locked(backend):
         assert again.params[0].w[0, 0] != 5.0
 
 
+SHARDED = """
+import jax, numpy as np, fnn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+net, loss = fnn.mlp((8, 4)), fnn.SoftmaxCrossEntropy()
+state = fnn.init_state(net, fnn.Adam(), fnn.random.key(0), (6,))
+x, y = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32), np.arange(16) % 4
+alone, _ = fnn.make_step(net, loss)(state, (x, y))
+for kind in (AxisType.Auto, AxisType.Explicit):
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        batch = jax.device_put((x, y), NamedSharding(mesh, PartitionSpec("data")))
+        spread, _ = fnn.make_step(net, loss)(jax.device_put(state, NamedSharding(mesh, PartitionSpec())), batch)
+    for a, b in zip(jax.tree.leaves(spread.params), jax.tree.leaves(alone.params)):
+        assert a.sharding.is_fully_replicated
+        np.testing.assert_allclose(a, b, atol=1e-6)  # another order of summation
+"""
+
+
+def test_a_step_over_examples_spread_over_devices_is_the_step_on_one(needs_jax):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", SHARDED], env=environment, check=True)
+
+
 def test_no_call_changes_state_or_data(backend):
     net, loss, state, data = problem(backend, fnn.Adam(0.01))
     arrays = [*fnn.trees.leaves(state.params), *fnn.trees.leaves(state.opt_state), *data]
@@ -316,6 +342,7 @@ BAD_DATA = {
     "no examples": ((X[:0], Y[:0]), {}, errors.ShapeError, "at least one example"),
     "text": ((X.astype(str), Y), {}, errors.KindError, "numbers, got dtype <U"),
     "objects": ((X.astype(object), Y), {}, errors.KindError, "object"),
+    "complex numbers": ((X + 1j, Y), {}, errors.KindError, "x: expected real numbers, got dtype complex"),
     "ragged rows": (([[1.0], [1.0, 2.0]], [0, 1]), {}, errors.KindError, "unequal length"),
     "a masked array": ((np.ma.masked_array(X, X > 3), Y), {}, errors.KindError, "mask"),
     "a negative weight": ((X, Y, -np.ones(50)), {}, errors.DataError, r"-1\.0 at weights\[0\]"),
