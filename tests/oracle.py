@@ -8,64 +8,61 @@ import numpy as np
 
 import fnn
 
-
-def activations():
-    """By name: fnn's layer, and JAX's function of a batch."""
-    import jax
-
-    return {
-        "identity": (fnn.Identity(), lambda z: z),
-        "relu": (fnn.Relu(), jax.nn.relu),
-        "leaky_relu": (fnn.LeakyRelu(), jax.nn.leaky_relu),
-        "leaky_relu_down": (fnn.LeakyRelu(-0.5), lambda z: jax.nn.leaky_relu(z, -0.5)),
-        "sigmoid": (fnn.Sigmoid(), jax.nn.sigmoid),
-        "tanh": (fnn.Tanh(), jax.numpy.tanh),
-        "softmax": (fnn.Softmax(), jax.nn.softmax),
-        "scale": (fnn.Scale(1.7), lambda z: 1.7 * z),
-        "function": (fnn.Function(jax.numpy.sin), jax.numpy.sin),
-    }
+jax = fnn.backend.jax  # None on NumPy alone, where the tables serve without their second column
 
 
-def _quartic(a, y):
+def sin(z):
+    return jax.numpy.sin(z)
+
+
+def quartic(a, y):
     return ((a - y) ** 4).sum(axis=1)
 
 
-def losses():
-    """By name: fnn's cost, JAX's function (N, K), target -> (N,), and a target for (rng, N, K)."""
-    import jax
-    import jax.numpy as jnp
+# By name: fnn's layer, and JAX's function of a batch.
+ACTIVATIONS = {
+    "identity": (fnn.Identity(), lambda z: z),
+    "relu": (fnn.Relu(), lambda z: jax.nn.relu(z)),
+    "leaky_relu": (fnn.LeakyRelu(), lambda z: jax.nn.leaky_relu(z)),
+    "leaky_relu_down": (fnn.LeakyRelu(-0.5), lambda z: jax.nn.leaky_relu(z, -0.5)),
+    "sigmoid": (fnn.Sigmoid(), lambda z: jax.nn.sigmoid(z)),
+    "tanh": (fnn.Tanh(), lambda z: jax.numpy.tanh(z)),
+    "softmax": (fnn.Softmax(), lambda z: jax.nn.softmax(z)),
+    "scale": (fnn.Scale(1.7), lambda z: 1.7 * z),
+    "function": (fnn.Function(sin), sin),
+}
 
-    def labels(rng, n, k):
-        return rng.integers(0, k, n)
 
-    def probabilities(rng, n, k):
-        return rng.dirichlet(np.ones(k), n)
+def _cross_entropy(z, y):
+    return -(y * jax.nn.log_softmax(z)).sum(axis=1)
 
-    def real(rng, n, k):
-        return rng.normal(size=(n, k))
 
-    def bits(rng, n, k):
-        return rng.integers(0, 2, (n, k))
+def _cross_entropy_of_labels(z, y):
+    return _cross_entropy(z, jax.nn.one_hot(y, z.shape[1], dtype=z.dtype))
 
-    def cross_entropy(z, y):
-        return -(y * jax.nn.log_softmax(z)).sum(axis=1)
 
-    def binary(z, y):
-        return -(y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z)).sum(axis=1)
+def _binary(z, y):
+    return -(y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z)).sum(axis=1)
 
-    return {
-        "quadratic": (fnn.Quadratic(), lambda a, y: 0.5 * ((a - y) ** 2).sum(axis=1), real),
-        "mean_squared": (fnn.MeanSquaredError(), lambda a, y: ((a - y) ** 2).mean(axis=1), real),
-        "softmax_labels": (
-            fnn.SoftmaxCrossEntropy(),
-            lambda z, y: cross_entropy(z, jax.nn.one_hot(y, z.shape[1], dtype=z.dtype)),
-            labels,
-        ),
-        "softmax_probabilities": (fnn.SoftmaxCrossEntropy(), cross_entropy, probabilities),
-        "sigmoid_bits": (fnn.SigmoidBinaryCrossEntropy(), binary, bits),
-        "sigmoid_probabilities": (fnn.SigmoidBinaryCrossEntropy(), binary, lambda rng, n, k: rng.random((n, k))),
-        "function": (fnn.FunctionLoss(_quartic), lambda a, y: jnp.sum((a - y) ** 4, axis=1), real),
-    }
+
+def _real(rng, n, k):
+    return rng.normal(size=(n, k))
+
+
+# By name: fnn's cost, the function (N, K), target -> (N,) for JAX, and a target for (rng, N, K).
+LOSSES = {
+    "quadratic": (fnn.Quadratic(), lambda a, y: 0.5 * ((a - y) ** 2).sum(axis=1), _real),
+    "mean_squared": (fnn.MeanSquaredError(), lambda a, y: ((a - y) ** 2).mean(axis=1), _real),
+    "softmax_labels": (fnn.SoftmaxCrossEntropy(), _cross_entropy_of_labels, lambda rng, n, k: rng.integers(0, k, n)),
+    "softmax_probabilities": (
+        fnn.SoftmaxCrossEntropy(),
+        _cross_entropy,
+        lambda rng, n, k: rng.dirichlet(np.ones(k), n),
+    ),
+    "sigmoid_bits": (fnn.SigmoidBinaryCrossEntropy(), _binary, lambda rng, n, k: rng.integers(0, 2, (n, k))),
+    "sigmoid_probabilities": (fnn.SigmoidBinaryCrossEntropy(), _binary, lambda rng, n, k: rng.random((n, k))),
+    "function": (fnn.FunctionLoss(quartic), quartic, _real),
+}
 
 
 def apply(layers, params, x):

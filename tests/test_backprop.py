@@ -13,14 +13,12 @@ from fnn import random as fnn_random
 NETWORKS = 200
 
 
-def random_network(rng):
+def random_network(rng, names):
     """A network of depth 0 to 4 and widths 1 to 8, and the same for the oracle; some layers wrapped in a Serial."""
-    table = oracle.activations()
     ours, theirs = [], []
     for _ in range(rng.integers(0, 5)):
         bias = bool(rng.integers(0, 4))
-        name = list(table)[rng.integers(len(table))]
-        layer, function = table[name]
+        layer, function = oracle.ACTIVATIONS[names[rng.integers(len(names))]]
         dense = fnn.Dense(int(rng.integers(1, 9)), bias=bias)
         if rng.integers(0, 3) == 0:  # a Serial within the Serial, at times two deep
             nested, function_nested = fnn.Serial((dense, layer)), ["dense", function]
@@ -36,13 +34,13 @@ def random_network(rng):
     return fnn.Serial(tuple(ours)), theirs
 
 
-def problem(seed):
+def problem(seed, without=()):
     """A network, a cost, and data, all drawn from the seed; the cost goes through all of them in turn."""
     rng = np.random.default_rng(seed)
-    net, theirs = random_network(rng)
+    net, theirs = random_network(rng, [name for name in oracle.ACTIVATIONS if name not in without])
     n, inputs = int(rng.integers(1, 9)), int(rng.integers(1, 9))
-    table = oracle.losses()
-    loss, their_loss, draw = table[list(table)[seed % len(table)]]
+    costs = [cost for name, cost in oracle.LOSSES.items() if name not in without]
+    loss, their_loss, draw = costs[seed % len(costs)]
     params = net.init(fnn.random.key(seed, backend="numpy"), (inputs,), np.float64)
     params = fnn.trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), params)  # biases too
     x = rng.normal(size=(n, inputs))
@@ -75,6 +73,25 @@ def test_gradients_of_random_networks_equal_jax_grad_to_1e_12(block, needs_jax):
                 assert isinstance(np_grads[1], np.ndarray)
                 oracle.assert_close(np_value, value, 1e-12)
                 oracle.assert_close(np_grads, wanted, 1e-12)
+
+
+def moved(tree, direction, h):
+    return fnn.trees.map(lambda a, d: a + h * d, tree, direction)
+
+
+def test_gradients_are_the_slopes_that_differences_measure_on_numpy_alone():
+    rng = np.random.default_rng(0)
+    for seed in range(NETWORKS):
+        net, loss, params, x, y, weights, *_ = problem(seed, without=["function"])  # which needs JAX
+        run = fnn.value_and_grad(net, loss, need_dx=True)
+        direction = fnn.trees.map(lambda p: rng.normal(size=p.shape), (params, x))
+        grads = run(params, x, y, weights)[1]
+        slope = sum((g * d).sum() for g, d in zip(*map(fnn.trees.leaves, (grads, direction)), strict=True))
+
+        values = [run(*moved((params, x), direction, h), y, weights)[0] for h in (1e-4, -1e-4, 2e-4, -2e-4)]
+        near, far = (values[0] - values[1]) / 2e-4, (values[2] - values[3]) / 4e-4
+        measured = (4 * near - far) / 3  # Richardson: an error of h⁴, and of rounding some 1e-12
+        assert abs(slope - measured) <= 1e-7 * max(1, abs(slope)), (seed, net, loss, slope, measured)
 
 
 def test_gradients_in_float32_equal_jax_grad_to_1e_5(needs_jax):

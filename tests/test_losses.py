@@ -7,23 +7,13 @@ import pytest
 import fnn
 from fnn import errors
 
-NAMES = [
-    "quadratic",
-    "mean_squared",
-    "softmax_labels",
-    "softmax_probabilities",
-    "sigmoid_bits",
-    "sigmoid_probabilities",
-    "function",
-]
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", oracle.LOSSES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 def test_value_and_delta_are_those_of_jax(name, dtype, tolerance, needs_jax):
     import jax
 
-    loss, function, draw = oracle.losses()[name]
+    loss, function, draw = oracle.LOSSES[name]
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         for scale, k in ((1, 5), (10, 1), (10, 3)):
@@ -126,7 +116,7 @@ def test_a_function_that_gives_no_value_for_each_example_is_refused(needs_jax):
 
 def test_a_function_needs_jax_and_says_so():
     with pytest.raises(errors.KindError, match=r"jax\.vjp"):
-        fnn.FunctionLoss(oracle._quartic).value_and_delta(np.ones((1, 1)), np.ones((1, 1)))
+        fnn.FunctionLoss(oracle.quartic).value_and_delta(np.ones((1, 1)), np.ones((1, 1)))
     with pytest.raises(errors.KindError, match=r"jax\.vjp"):
         fnn.Function(np.sin).apply((), np.ones((1, 1)))
 
