@@ -61,6 +61,22 @@ def test_a_class_that_is_ruled_out_costs_nothing_where_it_has_no_probability():
     assert value == 0
 
 
+def test_rows_that_do_not_sum_to_one_have_the_derivative_of_the_formula():
+    value, delta = fnn.SoftmaxCrossEntropy().value_and_delta(np.zeros((1, 2)), np.array([[3.0, 1.0]]))
+    np.testing.assert_allclose(value, 4 * np.log(2))
+    np.testing.assert_allclose(delta, [[-1, 1]])
+
+
+def test_penalties_by_hand(backend):
+    xp = fnn.backend.jnp if backend == "jax" else np
+    params = xp.asarray([[3.0, -4.0]]), xp.asarray([7.0])
+    assert fnn.L2(0.5).value(params) == 6.25
+    assert fnn.L1(0.5).value(params) == 3.5
+    oracle.assert_close(fnn.L2(0.5).gradient(params), (np.array([[1.5, -2.0]]), np.zeros(1)), 0)
+    oracle.assert_close(fnn.L1(0.5).gradient(params), (np.array([[0.5, -0.5]]), np.zeros(1)), 0)
+    assert fnn.L2((0.0, 0.5)).value(params) == 12.25, "a tree says it for each, biases too"
+
+
 def test_labels_of_any_integer_type_are_the_same():
     z = np.random.default_rng(0).normal(size=(4, 300))
     y = np.array([0, 200, 255, 7])

@@ -1,5 +1,6 @@
 """Each optimizer is its equations, written a second time with numbers; and Optax's, where that is installed."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,11 @@ OPTIMIZERS = {
     "momentum": (fnn.Momentum(0.1, 0.8), momentum, lambda optax: optax.sgd(0.1, momentum=0.8)),
     "nesterov": (fnn.Nesterov(0.1, 0.8), nesterov, lambda optax: optax.sgd(0.1, momentum=0.8, nesterov=True)),
     "adam": (fnn.Adam(0.1), adam, lambda optax: optax.adam(0.1)),
+    "adam of a large eps": (
+        fnn.Adam(0.1, b1=0.8, b2=0.9, eps=0.1),
+        functools.partial(adam, b1=0.8, b2=0.9, eps=0.1),
+        lambda optax: optax.adam(0.1, b1=0.8, b2=0.9, eps=0.1),
+    ),
 }
 
 

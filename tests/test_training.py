@@ -124,6 +124,13 @@ def test_weights_count_examples_as_often(backend):
     oracle.assert_close(weighted.params, copied.params, 1e-5)
 
 
+def test_padding_takes_no_example_twice_where_there_are_weights(backend):
+    net, loss, state, (x, y) = problem(backend)
+    weights = np.arange(1.0, 51.0)
+    _, history = fnn.train(net, loss, state, (x, y, weights), epochs=1, batch_size=7)
+    assert float(np.sum(history["weight"])) == pytest.approx(weights.sum())
+
+
 def test_a_penalty_shrinks_the_weights(backend):
     net, loss, state, data = problem(backend)
     free, _ = fnn.train(net, loss, state, data, epochs=3, batch_size=10)
