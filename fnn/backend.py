@@ -176,12 +176,14 @@ def scan(f, carry, xs, length=None) -> Any:
 
 
 def vmap(f) -> Any:
-    """`jax.vmap` over the leading axis of every argument, or a loop that stacks."""
+    """`jax.vmap` over the leading axis of every array in the arguments, or a loop that stacks."""
 
     def call(*args):
         if any(is_jax(leaf) for leaf in tree_leaves(args)):
             return jax.vmap(f)(*args)
-        return scan(lambda _, xs: ((), f(*xs)), (), args)[1]
+        length = len(tree_leaves(args)[0])
+        outputs = [f(*tree_map(lambda leaf: leaf[i], args)) for i in range(length)]  # noqa: B023 - called at once
+        return tree_map(lambda *leaves: np.stack(leaves), *outputs)
 
     return call
 
