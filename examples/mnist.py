@@ -8,6 +8,7 @@ The test images are only looked at: nothing is chosen by them. The picture goes 
 """
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -31,13 +32,14 @@ plt.switch_backend("agg")  # draws into files and needs no screen
 
 # 1. The data: images x (N, 784) as stored, uint8 grey levels from 0 to 255, and labels y (N,).
 try:
-    train, test = fnn.datasets.mnist(args.data, download=args.download)
+    train, test = fnn.datasets.mnist(args.data, args.download)
 except (fnn.errors.FnnError, FileNotFoundError) as error:
     sys.exit(f"{error}\nwrite --download, or --data FOLDER")
 x_test, y_test = test
 
 
-# 2. A schedule: a NamedTuple that gives the learning rate of each step. An optimizer takes one in place of a number.
+# 2. A learning rate that falls to 0 in a straight line. A schedule is a NamedTuple that is called on the step count,
+#    and every optimizer takes one in the place of a number. It is worth half a per cent of accuracy here.
 class ToZero(NamedTuple):
     first: float
     steps: int
@@ -46,15 +48,58 @@ class ToZero(NamedTuple):
         return self.first * (1 - count / self.steps)
 
 
-# 3. The network and its training. The images stay uint8 in memory: the first layer scales each batch to [0, 1].
-#    The sizes, rates and the batch were chosen with the last 10,000 training images held out.
-def hidden(units):
-    return fnn.Dense(units, initializer=fnn.HeNormal()), fnn.Relu(), fnn.Dropout(0.2)
-
-
-net = fnn.Serial((fnn.Scale(1 / 255), *hidden(512), *hidden(256), fnn.Dense(10)))
-loss, metrics = fnn.SoftmaxCrossEntropy(), {"accuracy": fnn.accuracy}
+# 3. The network and its training. Images stay uint8 in memory: the first layer scales each batch to [0, 1]. The
+#    rate, the sizes and the batch were chosen on 10,000 of the training images, held out from the rest for that.
+net = fnn.Serial((fnn.Scale(1 / 255), *fnn.mlp((512, 256, 10), initializer=fnn.HeNormal()).layers))
+loss, metrics, batch_size = fnn.SoftmaxCrossEntropy(), {"accuracy": fnn.accuracy}, 256
+steps = args.epochs * math.ceil(len(train[0]) / batch_size)
+optimizer = fnn.Adam(learning_rate=ToZero(3e-3, steps))
 print(fnn.summary(net, (784,)))
+key, start = fnn.random.key(args.seed, args.backend), time.perf_counter()
+state, history = fnn.fit(
+    net, loss, optimizer, train, key=key, epochs=args.epochs, batch_size=batch_size, validation=test, metrics=metrics
+)
+seconds = time.perf_counter() - start
+on = "NumPy" if isinstance(key, np.ndarray) else "JAX"
+print(f"\n{args.epochs} epochs in {seconds:.1f} s on {on}, {seconds / args.epochs:.2f} s each with its validation")
 
-batch_size = 256
-steps = args.epochs * -(-len(x_train := train[0]) // batch_size)
+# 4. The result on the test images, and the mistakes, those first of which the network was surest.
+accuracy = fnn.evaluate(net, loss, state.params, test, metrics=metrics)["accuracy"]
+probability = np.asarray(loss.predict(net.apply(state.params, x_test)))  # (10000, 10)
+found, sure = probability.argmax(axis=1), probability.max(axis=1)
+wrong = np.flatnonzero(found != y_test)
+wrong = wrong[np.argsort(-sure[wrong])]
+print(f"test accuracy {accuracy:.2%}, {len(wrong)} mistakes in {len(y_test):,} images")
+
+
+# 5. The picture: learning curves and mistakes.
+def curve(axes, values, label, color, style="-"):
+    epochs = np.arange(1, len(values) + 1)
+    axes.plot(epochs, values, style, color=color)
+    axes.annotate(label, (epochs[-1], values[-1]), (4, 0), textcoords="offset points", color=color, va="center")
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10})
+plt.rcParams.update({"figure.titlesize": 11, "figure.titleweight": "bold"})
+figure = plt.figure(figsize=(10, 4.6), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
+left.suptitle("How it learnt")
+of_loss, of_accuracy = left.subplots(2, 1, sharex=True)
+of_loss.set(title="cross-entropy", yscale="log")
+curve(of_loss, history["loss"], "training", "#0072B2")
+curve(of_loss, history["validation_loss"], "test", "#D55E00", "--")
+of_accuracy.set(title="accuracy on the test images (%)", xlabel="epoch", ylim=(96, 99))
+curve(of_accuracy, 100 * history["validation_accuracy"], f"{100 * accuracy:.2f}", "#D55E00", "--")
+shown = wrong[:40]
+right.suptitle(f"Where it errs (true → predicted; the surest {len(shown)} of {len(wrong)} mistakes)")
+for axes, i in zip(right.subplots(4, 10).flat, shown, strict=False):
+    axes.imshow(x_test[i].reshape(28, 28), cmap="gray_r", vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[], title=f"{y_test[i]} → {found[i]}", xlabel=f"{np.floor(1000 * sure[i]) / 10:.1f} %")
+    axes.spines[:].set(visible=True, color="0.8")
+args.out.mkdir(parents=True, exist_ok=True)
+figure.savefig(args.out / "mnist.png", dpi=160, bbox_inches="tight")
+print(f"picture: {args.out / 'mnist.png'}")
+
+if accuracy < 0.983:
+    sys.exit(f"expected a test accuracy of at least 98.3 %, got {accuracy:.2%}")
