@@ -167,7 +167,7 @@ def scan(f, carry, xs, length=None) -> Any:
     """
     if any(is_jax(leaf) for leaf in tree_leaves((carry, xs))):
         return jax.lax.scan(f, carry, xs, length)
-    rows = zip(*xs, strict=True) if isinstance(xs, tuple) else [None] * length if xs is None else xs
+    rows = zip(*xs, strict=True) if isinstance(xs, tuple) else [None] * (length or 0) if xs is None else xs
     outputs = []
     for row in rows:
         carry, output = f(carry, row)
