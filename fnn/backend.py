@@ -190,7 +190,8 @@ def vmap(f) -> Any:
 
 def hold(thing):
     """A thing of another library (an Optax optimizer) as a node without leaves, so that it may lie in a tree."""
-    return need_jax("an optimizer that is no NamedTuple of numbers") and Held(thing)
+    need_jax("an optimizer that is no NamedTuple of numbers")
+    return Held(thing)
 
 
 class Held:

@@ -156,8 +156,11 @@ def check_problem(net, loss=None, penalty=None):
             hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ""
             raise KindError(f"loss: expected a loss such as fnn.SoftmaxCrossEntropy(), got {shorten(loss)}{hint}")
         check_static(loss)
-    if penalty is not None and not (hasattr(penalty, "value") and hasattr(penalty, "gradient")):
-        raise KindError(f"penalty: expected one such as fnn.L2(1e-4), got {shorten(penalty)}")
+    if penalty is not None and not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient")):
+        raise KindError(
+            f"penalty: expected a NamedTuple with methods value and gradient, such as fnn.L2(1e-4), "
+            f"got {shorten(penalty)}"
+        )
 
 
 def enter_batch(params, x, y, weights):

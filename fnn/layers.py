@@ -51,7 +51,10 @@ class Layer(Static):
         return shape("input_shape", input_shape)
 
     def init(self, key, input_shape, dtype=np.float32) -> Params:
-        """New parameters: a tree of arrays, `()` if the layer has none."""
+        """New parameters: a tree of arrays, `()` if the layer has none.
+
+        `jax.eval_shape(lambda key: net.init(key, input_shape), key)` gives their shapes and dtypes, and computes none.
+        """
         return ()
 
     def forward(self, params, x, key=None) -> tuple[Array, Any]:
@@ -191,8 +194,8 @@ class Dense(Layer):
         return DenseParams(contract(dy, x), dy.sum(axis=0) if self.bias else ())
 
     def _checked(self, params, x):
-        if not isinstance(params, tuple) or len(params) != 2 or params[0].ndim != 2 or len(params[0]) != self.units:
-            raise ShapeError(f"expected parameters w ({self.units}, I) and b, got {trees.outline(params)}")
+        if not isinstance(params, DenseParams) or params.w.ndim != 2 or len(params.w) != self.units:
+            raise ShapeError(f"expected DenseParams, w ({self.units}, I) and b, got {trees.outline(params)}")
         w, b = params
         if x.ndim != 2 or x.shape[1] != w.shape[1]:
             raise ShapeError(f"expected input of shape (N, {w.shape[1]}), got {x.shape}")

@@ -406,6 +406,7 @@ BAD_CALLS = {
     "integer parameters": ({"params": "int"}, errors.KindError, r"params\[0\]\.w.*int32"),
     "parameters of another depth": ({"params": "short"}, errors.ShapeError, "4 layers"),
     "no parameters": ({"params": ()}, errors.ShapeError, "4 layers"),
+    "a tuple for a layer's parameters": ({"params": "plain"}, errors.ShapeError, r"layers\[0\] Dense: .*DenseParams"),
     "parameters of another width": ({"params": "wide"}, errors.ShapeError, r"w \(4, I\)"),
     "a seed for a key": ({"key": 3}, errors.KindError, "got 3"),
 }
@@ -420,6 +421,7 @@ def test_what_does_not_fit_is_refused_with_what_was_expected_and_found(name, fun
     arguments["params"] = {
         "int": lambda: fnn.trees.map(lambda p: p.astype(np.int32), params),
         "short": lambda: params[:2],
+        "plain": lambda: (tuple(params[0]), *params[1:]),
         "wide": lambda: (fnn.DenseParams(params[0].w[:3], params[0].b), *params[1:]),
     }.get(str(change.get("params", "")), lambda: arguments["params"])()
     with pytest.raises(error, match=message):
