@@ -99,6 +99,8 @@ def as_array(what, value, xp):
             raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
     if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
         raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
+    if not is_jax(value):
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX knows the machine's byte order only
     if xp is np:
         return np.asarray(value)
     if value.dtype in (np.int64, np.uint64) and value.size and not jax.config.jax_enable_x64:

@@ -11,11 +11,13 @@ These few lines are the heart of the project. The scale of the mean is applied h
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import backend, trees
 from .backend import cast, namespace
-from .errors import KindError, ShapeError, shorten
+from .errors import KindError, ShapeError, real, shorten
 from .layers import Array, Layer, enter, enter_key
-from .losses import Loss
+from .losses import L1, L2, Loss
 from .static import check_static
 
 
@@ -161,9 +163,15 @@ def check_problem(net, loss=None, penalty=None):
             f"penalty: expected a NamedTuple with methods value and gradient, such as fnn.L2(1e-4), "
             f"got {shorten(penalty)}"
         )
+    if isinstance(penalty, L1 | L2):
+        for place, leaf in trees.paths(penalty, type(penalty).__name__):
+            if not backend.is_traced(leaf) and np.ndim(leaf) == 0:
+                real(place, leaf.item() if hasattr(leaf, "item") else leaf, least=0)
 
 
 def enter_batch(params, x, y, weights):
+    if y is None:
+        raise KindError("y: expected targets, got None")
     params, x, y, *rest = enter(params, x, y, weights)
     if len(x) == 0:
         raise ShapeError("x: expected at least one example, got none")

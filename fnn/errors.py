@@ -52,7 +52,7 @@ def require(module, extra):
 
 def shorten(thing, limit=60):
     """A `repr` that fits into a message."""
-    text = repr(thing)
+    text = " ".join(repr(thing).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

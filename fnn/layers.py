@@ -172,7 +172,7 @@ class Dense(Layer):
 
     def output_shape(self, input_shape):
         if len(shape("input_shape", input_shape)) != 1:
-            raise ShapeError(f"{self}: expected input of shape (I,), got {tuple(input_shape)}; see fnn.Flatten")
+            raise ShapeError(f"expected input of shape (I,), got {tuple(input_shape)}; see fnn.Flatten")
         return (self.units,)
 
     def init(self, key, input_shape, dtype=np.float32):

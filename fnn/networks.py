@@ -125,6 +125,15 @@ def mlp(units, activation: Layer | None = None, initializer: Initializer | None 
     return Serial(tuple(layers[:-1]))
 
 
+def parameter_shapes(net, input_shape, dtype=np.float32):
+    """The parameters of a network without their values, where JAX is there; on NumPy alone, new parameters."""
+
+    def make():
+        return net.init(random.key(0), input_shape, dtype)
+
+    return make() if backend.jax is None else backend.jax.eval_shape(make)
+
+
 def summary(net, input_shape, dtype=np.float32):
     """A network as a table: each layer with the shape of its output, the number of its parameters and their bytes.
 
@@ -151,10 +160,7 @@ def summary(net, input_shape, dtype=np.float32):
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in trees.leaves(params))
         return label, str(layer.output_shape(input_shape)), f"{count:,}", f"{size:,}"
 
-    def shapes():
-        return net.init(random.key(0), input_shape, dtype)
-
-    params = shapes() if backend.jax is None else backend.jax.eval_shape(shapes)
+    params = parameter_shapes(net, input_shape, dtype)
     visit(net, params, input_shape, "")
     rows.append(row("total", net, params, input_shape))
     widths = [max(len(r[column]) for r in rows) for column in range(4)]

@@ -191,6 +191,8 @@ def prepare(optimizer, params):
     if not fields or "init" in fields:  # an Optax transformation is a tuple of its two functions
         return from_optax(optimizer)
     for field, value in optimizer._asdict().items():
+        if value is None or (not isinstance(value, tuple) and np.ndim(value)):
+            raise KindError(f"{type(optimizer).__name__}.{field}: expected a number, got {shorten(value)}")
         for place, leaf in trees.paths(value, f"{type(optimizer).__name__}.{field}"):
             if callable(leaf):
                 raise KindError(

@@ -15,6 +15,7 @@ from .backprop import check_problem, differentiate, enter_batch
 from .batching import batches, steps_per_epoch
 from .errors import DataError, FnnError, KindError, finite, integer, shorten
 from .layers import Array
+from .networks import parameter_shapes
 from .optimizers import apply_updates, prepare
 
 
@@ -42,7 +43,7 @@ def init_state(net, optimizer, key, input_shape, dtype=np.float32, params=None):
     if params is None:
         params = net.init(init_key, input_shape, dtype)
     else:
-        net.output_shape(input_shape)
+        trees.same_structure("params", params, parameter_shapes(net, input_shape, dtype))
         params = trees.map(lambda p: namespace(p).array(p), params)  # a copy: what is the caller's is not locked
         run_key = random.like(run_key, namespace(*trees.leaves(params)))
     params = trees.lock(params)
@@ -160,9 +161,9 @@ def _length(data):
 
 def check_data(net, loss, params, data, name="data"):
     """x, y and weights on the parameters' backend after every check: kinds, shapes, and values where they are known."""
+    x, y, weights = unpack(data, name)
+    labels = y
     try:
-        x, y, weights = unpack(data, name)
-        labels = y
         params, x, y, weights = enter_batch(params, x, y, weights)
         known = not backend.is_traced(x, y, weights, *trees.leaves(params))
         concrete = backend.as_array("y", labels, np) if known and not backend.is_jax(labels) else y

@@ -137,6 +137,11 @@ def test_a_function_needs_jax_and_says_so():
         fnn.Function(np.sin).apply((), np.ones((1, 1)))
 
 
+def test_a_negative_penalty_is_refused():
+    with pytest.raises(errors.ArgumentError, match=r"L2\.coefficient"):
+        fnn.value_and_grad(fnn.Dense(1), fnn.Quadratic(), penalty=fnn.L2(-1.0))
+
+
 def test_a_penaltys_tree_must_begin_as_the_parameters_do():
     with pytest.raises(errors.ShapeError, match=r"L2\.coefficient: .*\(\(2, 2\), \(2,\)\)"):
         fnn.L2((1.0, 2.0, 3.0)).value((np.ones((2, 2)), np.ones(2)))

@@ -174,6 +174,8 @@ BAD = {
     "an infinite rate": (fnn.Adam(np.inf), errors.ArgumentError, "inf"),
     "momentum of 1": (fnn.Momentum(0.1, 1.0), errors.ArgumentError, r"momentum.*< 1"),
     "b2 of 1": (fnn.Adam(b2=1.0), errors.ArgumentError, "b2"),
+    "nothing": (fnn.Sgd(None), errors.KindError, r"Sgd\.learning_rate: expected a number, got None"),
+    "several rates": (fnn.Sgd(np.array([0.1, 0.2])), errors.KindError, "expected a number, got array"),
     "text": (fnn.Sgd("0.1"), errors.KindError, "'0.1'"),
     "a function as schedule": (fnn.Sgd(lambda t: 0.1), errors.KindError, r"Sgd\.learning_rate.*schedule.*NamedTuple"),
     "the class": (fnn.Adam, errors.KindError, r"write Adam\("),

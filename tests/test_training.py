@@ -278,6 +278,19 @@ def test_noise_differs_from_step_to_step_and_comes_from_the_runs_key(backend):
     assert len(set(losses)) == 3
 
 
+def test_given_parameters_of_another_network_are_refused(backend):
+    _, _, state, _ = problem(backend)
+    with pytest.raises(errors.ShapeError, match=r"params\[0\]\.w: expected shape \(9, 6\), got \(8, 6\)"):
+        fnn.init_state(fnn.mlp((9, 3)), fnn.Sgd(0.1), state.key, (6,), params=state.params)
+
+
+def test_data_in_any_byte_order_and_layout_are_the_same(backend):
+    net, loss, state, (x, y) = problem(backend)
+    wanted, _ = fnn.train(net, loss, state, (x, y), epochs=1, batch_size=10)
+    for data in ((x.astype(">f8"), y.astype(">i4")), (np.asfortranarray(x), y), (x.tolist(), y.tolist())):
+        oracle.assert_close(fnn.train(net, loss, state, data, epochs=1, batch_size=10)[0].params, wanted.params, 0)
+
+
 def test_given_parameters_are_copied_and_never_locked(backend):
     net, loss, state, data = problem(backend)
     mine = fnn.trees.map(lambda p: np.array(p), state.params) if backend == "numpy" else state.params
@@ -355,6 +368,7 @@ BAD_DATA = {
     "a negative weight": ((X, Y, -np.ones(50)), {}, errors.DataError, r"-1\.0 at weights\[0\]"),
     "a weight of nan": ((X, Y, np.full(50, np.nan)), {}, errors.DataError, "weights"),
     "weights of another length": ((X, Y, np.ones(49)), {}, errors.ShapeError, r"\(50,\), got \(49,\)"),
+    "no targets": ((X, None), {}, errors.KindError, "y: expected targets, got None"),
     "x alone": (X, {}, errors.KindError, r"\(x, y\) or \(x, y, weights\)"),
     "four things": ((X, Y, Y, Y), {}, errors.KindError, "of length 4"),
     "a batch larger than the data": ((X, Y), {"batch_size": 51}, errors.ArgumentError, "50, got 51"),
