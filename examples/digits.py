@@ -3,8 +3,8 @@
     python examples/digits.py
     python examples/digits.py --backend numpy     the same run on NumPy alone
 
-The data are scikit-learn's 1,797 images of 8 x 8 grey levels. A fixed quarter is held out, and it is only looked at:
-nothing is chosen by it, neither the network nor when to stop. The picture goes to out/digits/digits.png.
+The data are scikit-learn's 1,797 images of 8 x 8 grey levels. A fixed quarter is held out, and the run only looks at
+it: nothing is chosen by it, neither weights nor when to stop. The picture goes to out/digits/digits.png.
 """
 
 import argparse
@@ -31,7 +31,7 @@ train, test = fnn.datasets.digits()
 x_test, y_test = test
 
 # 2. The network. Weights that begin near 0 show in the picture what was learnt, not where they began. Its size, the
-#    learning rate and the number of epochs come from a five-fold cross-validation on the training images alone.
+#    learning rate and the number of epochs were compared by five-fold cross-validation on the training images.
 dense = fnn.Dense(256, initializer=fnn.Normal(0.05))
 net = fnn.Serial((fnn.Scale(1 / 16), dense, fnn.Relu(), fnn.Dropout(0.4), fnn.Dense(10)))
 loss = fnn.SoftmaxCrossEntropy()  # on logits, which is what the last layer gives

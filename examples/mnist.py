@@ -4,7 +4,7 @@
     python examples/mnist.py --data FOLDER        or FNN_DATA=FOLDER: the files are there already
     python examples/mnist.py --backend numpy      the same run on NumPy alone
 
-The test images are only looked at: nothing is chosen by them. The picture goes to out/mnist/mnist.png.
+The run only looks at the test images: nothing is chosen by them. The picture goes to out/mnist/mnist.png.
 """
 
 import argparse
