@@ -1,5 +1,6 @@
 """Hand-written gradients are those of `jax.grad`, for random networks and all activations and costs that fit."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from fnn import errors
 from fnn import random as fnn_random
 
 NETWORKS = 200
+QUICK = {"xla_backend_optimization_level": 0}  # two hundred programs that run once: compiled in half the time
 
 
 def random_network(rng, names):
@@ -57,7 +59,7 @@ def test_gradients_of_random_networks_equal_jax_grad_to_1e_12(block, needs_jax):
         for seed in range(20 * block, 20 * block + 20):
             net, loss, params, x, y, weights, theirs, their_loss = problem(seed)
 
-            @jax.jit
+            @functools.partial(jax.jit, compiler_options=QUICK)
             def both(params, x, y, weights, net=net, loss=loss, theirs=theirs, their_loss=their_loss):
                 def cost(params, x):
                     return oracle.mean(their_loss(oracle.apply(theirs, params, x), y), weights)
@@ -104,8 +106,8 @@ def test_gradients_in_float32_equal_jax_grad_to_1e_5(needs_jax):
         def cost(params, theirs=theirs, their_loss=their_loss, x=x, y=y, weights=weights):
             return oracle.mean(their_loss(oracle.apply(theirs, params, np.float32(x)), y), weights)
 
-        wanted = jax.jit(jax.grad(cost))(params)
-        grads = jax.jit(fnn.grad(net, loss))(fnn.trees.map(jax.numpy.asarray, params), x, y, weights)
+        wanted = jax.jit(jax.grad(cost), compiler_options=QUICK)(params)
+        grads = jax.jit(fnn.grad(net, loss), compiler_options=QUICK)(params, x, y, weights)
         assert all(leaf.dtype == np.float32 for leaf in fnn.trees.leaves(grads))
         oracle.assert_close(grads, wanted, 1e-5)
 
