@@ -82,11 +82,7 @@ class Momentum(NamedTuple):
 
     def update(self, grads, opt_state, params=None):
         rate = _now(self.learning_rate, opt_state.count)
-
-        def accelerate(v, g):
-            return cast(self.momentum * v - rate * cast(g, v.dtype), v.dtype)
-
-        velocity = trees.map(accelerate, opt_state.velocity, grads)
+        velocity = _accelerate(opt_state.velocity, grads, rate, self.momentum)
         return _like(velocity, grads, params), Velocity(opt_state.count + 1, velocity)
 
 
@@ -108,12 +104,8 @@ class Nesterov(NamedTuple):
 
     def update(self, grads, opt_state, params=None):
         rate = _now(self.learning_rate, opt_state.count)
-
-        def accelerate(v, g):
-            return cast(self.momentum * v - rate * cast(g, v.dtype), v.dtype)
-
-        velocity = trees.map(accelerate, opt_state.velocity, grads)
-        updates = trees.map(accelerate, velocity, grads)
+        velocity = _accelerate(opt_state.velocity, grads, rate, self.momentum)
+        updates = _accelerate(velocity, grads, rate, self.momentum)
         return _like(updates, grads, params), Velocity(opt_state.count + 1, velocity)
 
 
@@ -210,6 +202,11 @@ def prepare(optimizer, params):
 def _now(learning_rate, count) -> Any:
     """The learning rate of this step."""
     return learning_rate(count) if callable(learning_rate) else learning_rate
+
+
+def _accelerate(velocity, grads, rate, momentum):
+    """β v − η g, in the dtype of v."""
+    return trees.map(lambda v, g: cast(momentum * v - rate * cast(g, v.dtype), v.dtype), velocity, grads)
 
 
 def _one_minus_power(b, t):

@@ -81,7 +81,8 @@ def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=N
 
     Data is `(x, y)` or `(x, y, weights)` with the examples along the first axis; x as uint8 stays uint8. Every
     example is used exactly once an epoch, in an order of the epoch's own unless `shuffle=False`; a ragged last batch
-    is filled up with weight 0. `batch_size=1` is stochastic and `batch_size=len(x)` batch gradient descent. history
+    is filled up with weight 0. It takes a full step all the same, so a `batch_size` that leaves a small rest makes
+    the end of an epoch noisy. `batch_size=1` is stochastic and `batch_size=len(x)` batch gradient descent. history
     holds the metrics of each step: `loss` and `weight`, (steps,). Composes with `jax.vmap`, over states, penalties
     and data.
 
