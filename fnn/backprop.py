@@ -170,6 +170,7 @@ def check_problem(net, loss=None, penalty=None):
 
 
 def enter_batch(params, x, y, weights):
+    """`layers.enter` of a batch: at least one example, and a target for each."""
     if y is None:
         raise KindError("y: expected targets, got None")
     params, x, y, *rest = enter(params, x, y, weights)
