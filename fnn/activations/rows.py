@@ -1,0 +1,64 @@
+"""Activations of the outputs of an example together: a distribution over the last axis, and its logarithm."""
+
+from dataclasses import dataclass
+
+from ..backend import floating, namespace
+from ..errors import real
+from .base import Activation
+
+
+@dataclass(frozen=True)
+class Softmax(Activation):
+    """aᵢ = e^(zᵢ/T) / Σⱼ e^(zⱼ/T)        dzᵢ = aᵢ (δᵢ − Σⱼ δⱼ aⱼ) / T        range (0, 1), rows sum to 1
+
+    Over the last axis. T is `temperature`, 1 by default, greater than 0: the larger, the more even the row. For
+    training prefer logits and `SoftmaxCrossEntropy`, which is this layer and the cost in one, stable and cheaper.
+
+    Source: J. Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("temperature", self.temperature, above=0)
+
+    def forward(self, params, z, key=None):
+        e, total = exponentials(floating(z), self.temperature)[1:]
+        a = e / total
+        return a, a
+
+    def backward(self, params, a, da):
+        return a * (da - (da * a).sum(axis=-1, keepdims=True)) * (1 / self.temperature)
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Activation):
+    """aᵢ = zᵢ/T − log Σⱼ e^(zⱼ/T)        dzᵢ = (δᵢ − pᵢ Σⱼ δⱼ) / T        p = eᵃ        range (−∞, 0]
+
+    Over the last axis: the logarithm of `Softmax`, without its underflow. T is `temperature`, 1 by default.
+
+    Source: C. Bishop, "Pattern recognition and machine learning" (2006), eq. 4.62; temperature: G. Hinton, O. Vinyals,
+    J. Dean, "Distilling the knowledge in a neural network" (2015), eq. 1.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("temperature", self.temperature, above=0)
+
+    def forward(self, params, z, key=None):
+        shifted, e, total = exponentials(floating(z), self.temperature)
+        return shifted - namespace(z).log(total), e / total
+
+    def backward(self, params, p, da):
+        return (da - p * da.sum(axis=-1, keepdims=True)) * (1 / self.temperature)
+
+
+def exponentials(z, temperature=1.0):
+    """(z − max z) / T, its exponential e, and Σ e: softmax(z) = softmax(z − c), and this c prevents overflow."""
+    shifted = z - z.max(axis=-1, keepdims=True)
+    shifted = shifted if temperature == 1 else shifted * (1 / temperature)
+    e = namespace(z).exp(shifted)
+    return shifted, e, e.sum(axis=-1, keepdims=True)
