@@ -3,6 +3,7 @@
     prediction, residuals = net.forward(params, x)
     losses, δ             = loss(prediction, y)                  one value and one error for each of N examples
     value                 = Σₙ sₙ ℓₙ,   sₙ = wₙ / Σ w             each example's share in the mean, 1/N without weights
+                            (of a cost with an outer function F: F(Σ w ℓ / Σ w), sₙ = F' wₙ / Σ w)
     dx, deltas            = net.propagate(params, residuals, s δ)
     grads                 = net.gradient(params, residuals, deltas)
 
@@ -30,7 +31,7 @@ class Tape(NamedTuple):
     residuals     of every layer, what its backward pass remembers
     deltas        of every layer, δ = ∂ℓ/∂output of each example: unweighted, and not divided by N
     dx            ∂ℓ/∂x of each example, or None where it was not asked for
-    shares        s (N,), what each example counts in the mean: w / Σ w, or 1/N
+    shares        s (N,), what each example's ℓ counts in the value: ∂value/∂ℓ = w / Σ w, or 1/N
 
     outputs, residuals and deltas are nested as the parameters are.
     """
@@ -64,7 +65,8 @@ def backprop(net: Layer, loss: Loss, *, need_dx=True):
         prediction, residuals, outputs = net.record(params, x, enter_key(key, x))
         losses, delta = _cost(loss, prediction, y)
         dx, deltas = net.propagate(params, residuals, delta, need_dx)
-        shares = _shares(weights, losses)
+        _, shares = mean_cost(loss, losses, weights)
+        shares = shares + namespace(losses).zeros_like(losses)
         return Tape(prediction, losses, outputs, residuals, deltas, dx, shares)
 
     return run
@@ -99,14 +101,11 @@ def differentiate(net, loss, penalty, params, x, y, weights, key, need_dx=False)
     """`value_and_grad` on arrays that have been entered already: what the training step calls."""
     prediction, residuals = net.forward(params, x, key)
     losses, delta = _cost(loss, prediction, y)
-    if weights is None:
-        value, delta = losses.mean(), delta * (1 / len(losses))
-    else:
-        xp, shares = namespace(losses), _shares(weights, losses)
-        used = weights > 0  # an example of weight 0 counts nothing, even if its cost is infinite
-        value = (xp.where(used, losses, 0) * shares).sum()
+    value, shares = mean_cost(loss, losses, weights)
+    if weights is not None:
         tall = (len(losses),) + (1,) * (delta.ndim - 1)
-        delta = xp.where(used.reshape(tall), delta, 0) * cast(shares, delta.dtype).reshape(tall)
+        delta, shares = namespace(losses).where((weights > 0).reshape(tall), delta, 0), shares.reshape(tall)
+    delta = cast(delta * shares, delta.dtype)
     dx, deltas = net.propagate(params, residuals, delta, need_dx)
     grads = net.gradient(params, residuals, deltas)
     if penalty is not None:
@@ -189,10 +188,16 @@ def _cost(loss, prediction, y):
     return losses, cast(delta, prediction.dtype)
 
 
-def _shares(weights, losses):
-    """w / Σ w, or 1/N; all 0 where all weights are 0."""
-    xp = namespace(losses)
+def mean_cost(loss, losses, weights):
+    """The cost of a batch, F(m) with m = Σ w ℓ / Σ w (0 where all weights are 0), and its derivative by each ℓₙ.
+
+    F is `loss.outer`, of almost all costs the identity. The derivative is (N,), a number where all weights are one.
+    """
     if weights is None:
-        return xp.full_like(losses, 1 / len(losses))
-    total = weights.sum()
-    return weights / xp.where(total > 0, total, 1)
+        value, slope = loss.outer(losses.mean())
+        return value, slope * (1 / len(losses))
+    xp, total = namespace(losses), weights.sum()
+    shares = weights / xp.where(total > 0, total, 1)
+    used = xp.where(weights > 0, losses, 0)  # an example of weight 0 counts nothing, even if its cost is infinite
+    value, slope = loss.outer((used * shares).sum())
+    return value, slope * shares

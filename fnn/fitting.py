@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from . import backend, random, trees
-from .backprop import check_problem
+from .backprop import check_problem, mean_cost
 from .batching import steps_per_epoch
 from .errors import ArgumentError, KindError, MissingExtraError, integer, require, shorten
 from .training import TrainState, check_data, init_state, run_epochs, unpack
@@ -123,12 +123,7 @@ def _predict(params, x, y, weights, *, net, loss, batch_size):
     _, output = backend.scan(batch, (), starts)
     output = output.reshape(-1, *output.shape[2:])[:n]
     output = backend.cast(output, backend.at_least_float32(output.dtype))
-    losses = loss.value(output, y)
-    if weights is None:
-        return loss.predict(output), losses.mean()
-    total = weights.sum()
-    mean = (xp.where(weights > 0, losses, 0) * weights).sum() / xp.where(total > 0, total, 1)
-    return loss.predict(output), mean
+    return loss.predict(output), mean_cost(loss, loss.value(output, y), weights)[0]
 
 
 def _checked_metrics(metrics):

@@ -1,0 +1,146 @@
+"""Costs of the distance between a prediction a and a target y, both any real numbers: regression.
+
+K is the number of outputs of an example.
+"""
+
+from dataclasses import dataclass
+
+from ..backend import floating, namespace
+from ..errors import real
+from .base import Loss, outputs, over_outputs
+
+
+@dataclass(frozen=True)
+class Quadratic(Loss):
+    """ℓ = ½ Σ (a − y)²        δ = a − y        range [0, ∞)
+
+    The textbooks' cost.
+
+    Source: M. Nielsen, "Neural networks and deep learning" (2015), eq. 26.
+
+    >>> import numpy as np
+    >>> Quadratic().value(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))
+    array([2.5])
+    """
+
+    def value(self, a, y):
+        return 0.5 * over_outputs((a - floating(y, a.dtype)) ** 2)
+
+    def delta(self, a, y):
+        return a - floating(y, a.dtype)
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
+    """ℓ = (1/K) Σ (a − y)²        δ = (2/K) (a − y)        range [0, ∞)
+
+    Source: C. Gauss, "Theoria combinationis observationum erroribus minimis obnoxiae" (1821).
+
+    >>> import numpy as np
+    >>> MeanSquaredError().value(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))
+    array([2.5])
+    """
+
+    def value(self, a, y):
+        return over_outputs((a - floating(y, a.dtype)) ** 2) / outputs(a)
+
+    def delta(self, a, y):
+        return (2 / outputs(a)) * (a - floating(y, a.dtype))
+
+
+@dataclass(frozen=True)
+class RootMeanSquaredError(MeanSquaredError):
+    """L = √m with m = Σₙ wₙ ℓₙ / Σₙ wₙ and ℓ = (1/K) Σ (a − y)²        δ = (2/K) (a − y), times ∂L/∂m = 1 / (2√m)
+    range [0, ∞)
+
+    The root stands outside of the mean over the examples, so this cost of a batch is no mean of costs of its examples:
+    `value` and `delta` are those of the mean within, `outer` is the root, and ∂L/∂m is 0 where m is 0. `fit` reports
+    the mean over the batches of an epoch of the root of each.
+
+    Source: R. Hyndman, A. Koehler, "Another look at measures of forecast accuracy" (2006).
+
+    >>> import numpy as np
+    >>> from fnn import Identity, value_and_grad
+    >>> a, y = np.array([[3.0], [4.0]]), np.zeros((2, 1))
+    >>> value_and_grad(Identity(), RootMeanSquaredError())((), a, y)[0] ** 2  # ½ (3² + 4²)
+    np.float64(12.5)
+    """
+
+    def outer(self, mean):
+        xp = namespace(mean)
+        root = xp.sqrt(mean)
+        return root, xp.where(mean > 0, 0.5 / xp.where(mean > 0, root, 1), 0)[()]
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(Loss):
+    """ℓ = (1/K) Σ |a − y|        δ = (1/K) sign(a − y)        range [0, ∞)
+
+    The derivative where a = y is 0. The best constant prediction is the median, not the mean.
+
+    Source: P.-S. Laplace (1774); R. Hyndman, A. Koehler (2006).
+    """
+
+    def value(self, a, y):
+        return over_outputs(absolute(a - floating(y, a.dtype))) / outputs(a)
+
+    def delta(self, a, y):
+        return (1 / outputs(a)) * namespace(a, y).sign(a - floating(y, a.dtype))
+
+
+def absolute(r):
+    """|r|, written so that automatic differentiation too gives 0 at 0, and a complex step the sign."""
+    xp = namespace(r)
+    return xp.where(r > 0, r, xp.where(r < 0, -r, 0 * r))
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """ℓ = Σ (½ r² if |r| ≤ t else t (|r| − ½t))        δ = min(max(r, −t), t)        r = a − y        range [0, ∞)
+
+    Quadratic for small errors, absolute for large ones. t is `threshold`, 1 by default, greater than 0.
+
+    Source: P. Huber, "Robust estimation of a location parameter" (1964).
+    """
+
+    threshold: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("threshold", self.threshold, above=0)
+
+    def value(self, a, y):
+        r, t = absolute(a - floating(y, a.dtype)), self.threshold
+        return over_outputs(namespace(r).where(r <= t, 0.5 * r * r, t * (r - 0.5 * t)))
+
+    def delta(self, a, y):
+        return namespace(a, y).clip(a - floating(y, a.dtype), -self.threshold, self.threshold)
+
+
+@dataclass(frozen=True)
+class ExponentialCost(Loss):
+    """ℓ = τ exp(Σ (a − y)² / τ)        δ = 2 (a − y) exp(Σ (a − y)² / τ)        range [τ, ∞)
+
+    τ is `tau`, 1 by default, greater than 0: the smaller, the more the worst examples count. It overflows where the
+    squared error is some 88 τ in float32.
+
+    Source: L. Silva, J. Marques de Sá, L. Alexandre, "Data classification with multilayer perceptrons using a
+    generalized error function" (2008).
+    """
+
+    tau: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("tau", self.tau, above=0)
+
+    def value(self, a, y):
+        return self.value_and_delta(a, y)[0]
+
+    def delta(self, a, y):
+        return self.value_and_delta(a, y)[1]
+
+    def value_and_delta(self, a, y):
+        r = a - floating(y, a.dtype)
+        e = namespace(r).exp(over_outputs(r * r) * (1 / self.tau))
+        return self.tau * e, 2 * r * e.reshape((len(e),) + (1,) * (r.ndim - 1))

@@ -1,0 +1,189 @@
+"""Costs on the value z before a last function: softmax, sigmoid, exponential or sign, which is then part of the cost.
+
+Fused like that they are stable and cheap, and δ is what it is in the textbooks: prediction minus target.
+"""
+
+from dataclasses import dataclass, field
+
+from ..activations import logistic
+from ..activations.base import softplus
+from ..activations.rows import exponentials
+from ..backend import floating, namespace
+from ..errors import real
+from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """ℓ = −Σ_c y_c log p_c = Σ_c y_c (log Σⱼ eᶻʲ − z_c)        δ = p Σ_c y_c − y        p = softmax z
+    range [0, ∞)
+
+    On logits z (N, C); y are integer labels (N,) or probabilities (N, C), and a label stands for the row with 1 at its
+    place. With `label_smoothing` s, from 0 to below 1, y is replaced by (1 − s) y + s/C.
+
+    Source: C. Bishop, "Pattern recognition and machine learning" (2006), eqs. 4.108 and 4.109; smoothing: C. Szegedy
+    et al., "Rethinking the Inception architecture" (2016), §7.
+
+    >>> import numpy as np
+    >>> SoftmaxCrossEntropy().value(np.array([[0.0, 0.0]]), np.array([1]))
+    array([0.69314718])
+    """
+
+    label_smoothing: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("label_smoothing", self.label_smoothing, least=0, below=1)
+
+    def value(self, z, y):
+        return self.value_and_delta(z, y)[0]
+
+    def delta(self, z, y):
+        return self.value_and_delta(z, y)[1]
+
+    def value_and_delta(self, z, y):
+        xp, s = namespace(z, y), self.label_smoothing
+        z, e, total = exponentials(z)
+        if y.ndim == 1 and s == 0:
+            hot = y[:, None] == xp.arange(z.shape[1])
+            return xp.log(total[:, 0]) - xp.where(hot, z, 0).sum(axis=1), e / total - hot
+        y = floating(y[:, None] == xp.arange(z.shape[1]) if y.ndim == 1 else y, z.dtype)
+        y = (1 - s) * y + s / z.shape[1] if s else y
+        value = (y * xp.where(y == 0, 0, xp.log(total) - z)).sum(axis=1)  # 0 · log 0 is 0
+        return value, y.sum(axis=1, keepdims=True) * (e / total) - y
+
+    def predict(self, z):
+        """Probabilities (N, C)."""
+        _, e, total = exponentials(floating(z))
+        return e / total
+
+    def check(self, prediction_shape, target, values=True):
+        check_classes(self, prediction_shape, target, values)
+
+
+@dataclass(frozen=True)
+class SigmoidBinaryCrossEntropy(Loss):
+    """ℓ = −Σ (y log p + (1 − y) log(1 − p)) = Σ (log(1 + eᶻ) − z y)        δ = p − y        p = σ(z)
+    range [0, ∞)
+
+    On logits z; y are 0 or 1, or probabilities, of the same shape as z. Several outputs are several yes-or-no
+    questions, summed. With `label_smoothing` s, from 0 to below 1, y is replaced by (1 − s) y + s/2.
+
+    Source: C. Bishop, "Pattern recognition and machine learning" (2006), eqs. 4.90 and 4.91.
+
+    >>> import numpy as np
+    >>> SigmoidBinaryCrossEntropy().delta(np.array([[0.0]]), np.array([[1]]))
+    array([[-0.5]])
+    """
+
+    label_smoothing: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("label_smoothing", self.label_smoothing, least=0, below=1)
+
+    def value(self, z, y):
+        xp, y = namespace(z, y), self._smoothed(z, y)
+        return over_outputs(softplus(z) - xp.where(y == 0, 0, z) * y)
+
+    def delta(self, z, y):
+        return logistic(z) - self._smoothed(z, y)
+
+    def predict(self, z):
+        """Probabilities, shaped as z."""
+        return logistic(floating(z))
+
+    def check(self, prediction_shape, target, values=True):
+        super().check(prediction_shape, target, values=False)
+        if values:
+            check_probabilities(target)
+
+    def _smoothed(self, z, y):
+        y, s = floating(y, z.dtype), self.label_smoothing
+        return (1 - s) * y + s / 2 if s else y
+
+
+@dataclass(frozen=True)
+class PoissonNll(Loss):
+    """ℓ = Σ (eᶻ − y z)        δ = eᶻ − y        range (−∞, ∞)
+
+    For counts y ≥ 0 that are Poisson with the rate eᶻ: z is the logarithm of the rate. It is the negative
+    log-likelihood without its constant log y!.
+
+    Source: P. McCullagh, J. Nelder, "Generalized linear models" (1989).
+    """
+
+    def value(self, z, y):
+        xp, y = namespace(z, y), floating(y, z.dtype)
+        return over_outputs(xp.exp(z) - xp.where(y == 0, 0, z) * y)
+
+    def delta(self, z, y):
+        return namespace(z, y).exp(z) - floating(y, z.dtype)
+
+    def predict(self, z):
+        """Rates, shaped as z."""
+        return namespace(z).exp(floating(z))
+
+    def check(self, prediction_shape, target, values=True):
+        super().check(prediction_shape, target, values)
+        if values:
+            check_all("y", target, target >= 0, "counts of at least 0")
+
+
+@dataclass(frozen=True)
+class _Margin(Loss):
+    """A cost of y z, for targets y = ±1 and a prediction that is the sign of z."""
+
+    def predict(self, z):
+        """−1 or 1, the sign of z, and 1 for 0, as `Sign` has it."""
+        return namespace(z).where(z >= 0, 1, -1).astype(z.dtype)
+
+    def check(self, prediction_shape, target, values=True):
+        super().check(prediction_shape, target, values)
+        if values:
+            check_all("y", target, abs(target) == 1, "targets −1 or 1 (of 0 and 1, 2 * y - 1 makes them so)")
+
+
+@dataclass(frozen=True)
+class Hinge(_Margin):
+    """ℓ = Σ max(0, 1 − y z)        δ = −y [y z < 1]        range [0, ∞)
+
+    Targets y are ±1, z is the value before the sign. The derivative at y z = 1 is 0.
+
+    Source: C. Cortes, V. Vapnik, "Support-vector networks" (1995).
+
+    >>> import numpy as np
+    >>> Hinge().value(np.array([[0.25]]), np.array([[1]]))
+    array([0.75])
+    """
+
+    def value(self, z, y):
+        margin = z * floating(y, z.dtype)
+        return over_outputs(namespace(z, y).where(margin >= 1, 0, 1 - margin))
+
+    def delta(self, z, y):
+        y = floating(y, z.dtype)
+        return namespace(z, y).where(z * y >= 1, 0, -y)
+
+
+@dataclass(frozen=True)
+class Perceptron(_Margin):
+    """ℓ = Σ max(0, −y z)        δ = −y [y z ≤ 0]        range [0, ∞)
+
+    Targets y are ±1, z is the value before the sign. At y z = 0 the derivative is −y, so that it learns from weights
+    of zero. Gradient descent on it, an example at a time, is the perceptron rule w ← w + η y x.
+
+    Source: F. Rosenblatt, "The perceptron" (1958); as a cost: C. Bishop (2006), eq. 4.54.
+
+    >>> import numpy as np
+    >>> Perceptron().delta(np.array([[0.0]]), np.array([[1]]))
+    array([[-1.]])
+    """
+
+    def value(self, z, y):
+        margin = z * floating(y, z.dtype)
+        return over_outputs(namespace(z, y).where(margin > 0, 0, -margin))
+
+    def delta(self, z, y):
+        y = floating(y, z.dtype)
+        return namespace(z, y).where(z * y > 0, 0, -y)

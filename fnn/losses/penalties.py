@@ -1,0 +1,54 @@
+"""Penalties on the parameters: what a cost adds for large weights, and the derivative of that."""
+
+from typing import Any, NamedTuple
+
+from .. import trees
+from ..backend import namespace
+from .distances import absolute
+
+
+class L2(NamedTuple):
+    """R = ½ λ Σ w²        ∂R/∂w = λ w
+
+    Weight decay: a normal prior on the weights. λ is `coefficient`: a number applies to the weights, that is to
+    parameters of two or more axes, and leaves biases and what is `Frozen` alone; a tree of numbers over the upper part
+    of the parameters' tree says it for each.
+
+    >>> import numpy as np
+    >>> L2(0.5).value((np.array([[2.0]]), np.array([7.0])))
+    np.float64(1.0)
+    """
+
+    coefficient: Any
+
+    def value(self, params):
+        terms = trees.map(lambda c, w: 0.5 * c * (w * w).sum(), _coefficients(self, params), params)
+        return sum(trees.leaves(terms))
+
+    def gradient(self, params):
+        return trees.map(lambda c, w: c * w, _coefficients(self, params), params)
+
+
+class L1(NamedTuple):
+    """R = λ Σ |w|        ∂R/∂w = λ sign w, 0 at 0
+
+    Drives weights to exactly 0 in the limit: a Laplace prior. `coefficient` is as for `L2`.
+    """
+
+    coefficient: Any
+
+    def value(self, params):
+        terms = trees.map(lambda c, w: c * absolute(w).sum(), _coefficients(self, params), params)
+        return sum(trees.leaves(terms))
+
+    def gradient(self, params):
+        return trees.map(lambda c, w: c * namespace(w).sign(w), _coefficients(self, params), params)
+
+
+def _coefficients(penalty, params):
+    """One number for each parameter."""
+    name = f"{type(penalty).__name__}.coefficient"
+    if isinstance(penalty.coefficient, tuple | list | dict):
+        return trees.prefix(name, penalty.coefficient, params)
+    number = penalty.coefficient
+    return trees.map_learnt(lambda w: number if w.ndim > 1 else 0.0, params, fixed=lambda w: 0.0)

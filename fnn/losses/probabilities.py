@@ -1,0 +1,186 @@
+"""Costs of a prediction a that is itself a probability, or a density: greater than 0, with targets y that are too.
+
+Their derivatives grow without bound as a goes to 0, and in floating point a does reach 0. So each is continued below
+ε (`eps`, 10⁻¹² by default) by its tangent there: with g = max(a, ε)
+
+    ℓ = Σ c(g, y) + c'(g, y) (a − g)        δ = c'(g, y)
+
+which changes nothing where a ≥ ε, is finite everywhere, and has a δ that is its derivative and never 0 for being out
+of the domain. After a sigmoid or softmax prefer the costs on logits, which need no guard.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from ..backend import floating, namespace
+from ..errors import real
+from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
+
+
+@dataclass(frozen=True)
+class Guarded(Loss):
+    """A sum over the outputs of c(a, y), for a and y ≥ 0, with c' beside it, continued below ε by the tangent."""
+
+    eps: float = field(default=1e-12, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("eps", self.eps, above=0, below=0.5)
+
+    def cost(self, a, y):
+        """c(a, y) of each output."""
+        raise NotImplementedError
+
+    def slope(self, a, y):
+        """c'(a, y) = ∂c/∂a."""
+        raise NotImplementedError
+
+    def value(self, a, y):
+        return self.value_and_delta(a, y)[0]
+
+    def delta(self, a, y):
+        return self.value_and_delta(a, y)[1]
+
+    def value_and_delta(self, a, y):
+        y = floating(y, a.dtype)
+        g = namespace(a, y).where(a < self.eps, self.eps, a)
+        slope = self.slope(g, y)
+        return over_outputs(self.cost(g, y) + slope * (a - g)), slope
+
+    def check(self, prediction_shape, target, values=True):
+        super().check(prediction_shape, target, values)
+        if values:
+            check_all("y", target, target >= 0, "targets of at least 0")
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Guarded):
+    """ℓ = −Σ_c y_c log a_c        δ = −y / a        range [0, ∞)
+
+    On probabilities a (N, C), as `Softmax` gives them; y are integer labels (N,) or probabilities (N, C). log a is
+    continued below ε = `eps` by its tangent.
+
+    Source: C. Bishop, "Pattern recognition and machine learning" (2006), eq. 4.108.
+    """
+
+    def cost(self, a, y):
+        return -y * namespace(a).log(a)
+
+    def slope(self, a, y):
+        return -y / a
+
+    def value_and_delta(self, a, y):
+        hot = y[:, None] == namespace(a, y).arange(a.shape[1]) if y.ndim == 1 else y
+        return super().value_and_delta(a, hot)
+
+    def check(self, prediction_shape, target, values=True):
+        check_classes(self, prediction_shape, target, values)
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Guarded):
+    """ℓ = −Σ (y log a + (1 − y) log(1 − a))        δ = (a − y) / (a (1 − a)) = (1 − y)/(1 − a) − y/a
+    range [0, ∞)
+
+    On probabilities a, as `Sigmoid` gives them; y are 0 or 1, or probabilities, of the same shape. log a and
+    log(1 − a) are continued below ε = `eps` by their tangents.
+
+    Source: M. Nielsen, "Neural networks and deep learning" (2015), eq. 57.
+
+    >>> import numpy as np
+    >>> BinaryCrossEntropy().delta(np.array([[0.75]]), np.array([[1.0]]))
+    array([[-1.33333333]])
+    """
+
+    def cost(self, a, y):
+        return -y * namespace(a).log(a)
+
+    def slope(self, a, y):
+        return -y / a
+
+    def value_and_delta(self, a, y):
+        y = floating(y, a.dtype)
+        value, slope = super().value_and_delta(a, y)
+        value_of_no, slope_of_no = super().value_and_delta(1 - a, 1 - y)
+        return value + value_of_no, slope - slope_of_no
+
+    def check(self, prediction_shape, target, values=True):
+        super().check(prediction_shape, target, values=False)
+        if values:
+            check_probabilities(target)
+
+
+@dataclass(frozen=True)
+class KullbackLeibler(Guarded):
+    """ℓ = Σ y log(y / a)        δ = −y / a        range [0, ∞) for distributions
+
+    The cross-entropy less the entropy of y. It is at least 0 where both sum to the same; where they need not,
+    `GeneralizedKullbackLeibler` is. log a is continued below ε = `eps` by its tangent.
+
+    Source: S. Kullback, R. Leibler, "On information and sufficiency" (1951).
+    """
+
+    def cost(self, a, y):
+        xp = namespace(a, y)
+        return y * xp.log(xp.where(y == 0, 1, y / a))  # 0 · log 0 is 0
+
+    def slope(self, a, y):
+        return -y / a
+
+
+@dataclass(frozen=True)
+class GeneralizedKullbackLeibler(Guarded):
+    """ℓ = Σ (y log(y / a) − y + a)        δ = (a − y) / a        range [0, ∞)
+
+    For positive numbers that need not sum to 1. log a is continued below ε = `eps` by its tangent.
+
+    Source: D. Lee, H. S. Seung, "Algorithms for non-negative matrix factorization" (2001), eq. 3.
+    """
+
+    def cost(self, a, y):
+        xp = namespace(a, y)
+        return y * xp.log(xp.where(y == 0, 1, y / a)) + (a - y)
+
+    def slope(self, a, y):
+        return (a - y) / a
+
+
+@dataclass(frozen=True)
+class Hellinger(Guarded):
+    """ℓ = (1/√2) Σ (√a − √y)²        δ = (1 − √(y/a)) / √2        range [0, ∞)
+
+    √2 times the square of the Hellinger distance, as the lists of costs have it. √a is continued below ε = `eps` by
+    its tangent.
+
+    Source: E. Hellinger, "Neue Begründung der Theorie quadratischer Formen" (1909).
+    """
+
+    def cost(self, a, y):
+        xp = namespace(a, y)
+        return (xp.sqrt(a) - xp.sqrt(y)) ** 2 * math.sqrt(0.5)
+
+    def slope(self, a, y):
+        return (1 - namespace(a, y).sqrt(y / a)) * math.sqrt(0.5)
+
+
+@dataclass(frozen=True)
+class ItakuraSaito(Guarded):
+    """ℓ = Σ (y/a − log(y/a) − 1)        δ = (a − y) / a²        range [0, ∞)
+
+    For positive numbers such as spectra: it depends on the ratio of a and y alone. 1/a and log a are continued below
+    ε = `eps` by their tangents. Targets are greater than 0.
+
+    Source: F. Itakura, S. Saito, "Analysis synthesis telephony based on the maximum likelihood method" (1968).
+    """
+
+    def cost(self, a, y):
+        ratio = y / a
+        return ratio - namespace(a, y).log(ratio) - 1
+
+    def slope(self, a, y):
+        return (a - y) / (a * a)
+
+    def check(self, prediction_shape, target, values=True):
+        super().check(prediction_shape, target, values)
+        if values:
+            check_all("y", target, target > 0, "targets greater than 0")
