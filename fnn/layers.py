@@ -1,5 +1,5 @@
-"""Layers: the contract that every layer keeps, and those that are no activation: Dense, Scale, Flatten, Dropout,
-Function.
+"""Layers: the contract that every layer keeps, and those that are no activation: Dense, LayerNorm, RMSNorm, Dropout,
+Scale, Flatten, Function.
 
 A layer is a frozen dataclass; its methods are pure functions of parameters and arrays. Letters: N examples (always the
 leading axis), I inputs, O outputs. With δ = ∂L/∂y, the error at a layer's output, shaped as y:
@@ -17,9 +17,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import backend, random, trees
-from .backend import contract, floating, namespace
+from .backend import cast, contract, floating, namespace
 from .errors import KindError, ShapeError, integer, real, same_shape, shape, shorten
-from .initializers import Initializer, LecunNormal
+from .initializers import Constant, Initializer, LecunNormal
 from .static import Static
 
 Array = Any  # of jax.numpy or numpy
@@ -71,6 +71,14 @@ class Layer(Static):
             raise NotImplementedError(f"{type(self).__name__} has parameters and no method gradient")
         return ()
 
+    def per_example_gradient(self, params, residuals, deltas) -> Params:
+        """The gradient of each example, (N, ...) for every parameter; by default `gradient`, one example at a time."""
+
+        def of_one(residuals, deltas):
+            return self.gradient(params, *trees.map(lambda a: a[None], (residuals, deltas)))
+
+        return backend.vmap(of_one)(residuals, deltas) if trees.leaves(params) else ()
+
     def record(self, params, x, key=None) -> tuple[Array, Any, Any]:
         """`(y, residuals, outputs)`: forward, and the outputs of all layers within, nested as the parameters are."""
         y, residuals = self.forward(params, x, key)
@@ -115,7 +123,7 @@ def enter(params, x, y=None, weights=None):
         entered.append(_to_dtype("y", backend.as_array("y", y, xp), dtype))
     if weights is not None:
         weights = backend.as_array("weights", weights, xp)
-        weights = backend.cast(weights, backend.at_least_float32(dtype))
+        weights = cast(weights, backend.at_least_float32(dtype))
         same_shape("weights", weights, x.shape[:1])
         entered.append(weights)
     return entered
@@ -150,8 +158,8 @@ class Dense(Layer):
         z  = x Wᵀ + b        x (N, I)   W (O, I)   b (O,)   z (N, O)
         dx = δ W             dW = δᵀ x        db = Σₙ δ          δ = ∂L/∂z (N, O)
 
-    Arguments: `units` is O; `bias=False` leaves b out; `initializer` gives W, and b begins at 0. M. Nielsen, "Neural
-    networks and deep learning" (2015), ch. 2, eqs. BP2 to BP4.
+    Of example n alone dW = δₙ xₙᵀ and db = δₙ. Arguments: `units` is O; `bias=False` leaves b out; `initializer` gives
+    W, and b begins at 0. M. Nielsen, "Neural networks and deep learning" (2015), ch. 2, eqs. BP2 to BP4.
 
     >>> net = Dense(2)
     >>> params = net.init(random.key(0, backend="numpy"), (3,))
@@ -192,6 +200,9 @@ class Dense(Layer):
 
     def gradient(self, params, x, dy):
         return DenseParams(contract(dy, x), dy.sum(axis=0) if self.bias else ())
+
+    def per_example_gradient(self, params, x, dy):
+        return DenseParams(dy[:, :, None] * x[:, None, :], dy if self.bias else ())
 
     def _checked(self, params, x):
         if not isinstance(params, DenseParams) or params.w.ndim != 2 or len(params.w) != self.units:
@@ -270,6 +281,125 @@ class Dropout(Layer):
 
     def _scaled(self, keep, x):
         return namespace(x).where(keep, x * (1 / (1 - self.rate)), 0)
+
+
+class LayerNormParams(NamedTuple):
+    """Parameters of `LayerNorm`: `gain` g and `bias` b, each (K,), which begin at 1 and 0."""
+
+    gain: Array
+    bias: Array
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """Each example brought to mean 0 and variance 1 over its last axis, of K entries, then scaled and shifted.
+
+        y  = g x̂ + b         x̂ = (x − m) r        m = mean x        r = 1 / √(mean (x − m)² + ε)
+        dx = r (γ − mean γ − x̂ mean(γ x̂))         γ = δ g           dg = Σ δ x̂        db = Σ δ
+
+    ε is `eps`, 10⁻⁵ by default. No example sees another, unlike in batch normalisation. J. Ba, J. Kiros, G. Hinton,
+    "Layer normalization" (2016), eq. 4.
+
+    >>> layer = LayerNorm()
+    >>> layer.apply(layer.init(random.key(0, backend="numpy"), (2,)), [[1.0, 3.0]])
+    array([[-0.999995,  0.999995]], dtype=float32)
+    """
+
+    eps: float = 1e-5
+    draws: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("eps", self.eps, above=0)
+
+    def init(self, key, input_shape, dtype=np.float32):
+        size = last_axis(self.output_shape(input_shape))
+        return LayerNormParams(Constant(1.0)(key, size, dtype), Constant(0.0)(key, size, dtype))
+
+    def forward(self, params, x, key=None):
+        x = last_axis_of(params.gain, x)
+        wide = cast(x, backend.at_least_float32(x.dtype))
+        centred = wide - wide.mean(axis=-1, keepdims=True)
+        r = (centred * centred).mean(axis=-1, keepdims=True) + self.eps
+        r = 1 / namespace(r).sqrt(r)
+        normal = cast(centred * r, x.dtype)
+        return params.gain * normal + params.bias, (normal, cast(r, x.dtype))
+
+    def backward(self, params, residuals, dy):
+        normal, r = residuals
+        g = dy * params.gain
+        return r * (g - g.mean(axis=-1, keepdims=True) - normal * (g * normal).mean(axis=-1, keepdims=True))
+
+    def gradient(self, params, residuals, dy):
+        return LayerNormParams(*(over_rows(g) for g in (dy * residuals[0], dy)))
+
+    def per_example_gradient(self, params, residuals, dy):
+        return LayerNormParams(*(over_rows(g, axis=1) for g in (dy * residuals[0], dy)))
+
+
+class RMSNormParams(NamedTuple):
+    """Parameters of `RMSNorm`: the `gain` g (K,), which begins at 1."""
+
+    gain: Array
+
+
+@dataclass(frozen=True)
+class RMSNorm(Layer):
+    """Each example divided by the root mean square over its last axis, of K entries, then scaled.
+
+        y  = g x̂             x̂ = x r              r = 1 / √(mean x² + ε)
+        dx = r (γ − x̂ mean(γ x̂))                  γ = δ g           dg = Σ δ x̂
+
+    ε is `eps`, 10⁻⁶ by default. B. Zhang, R. Sennrich, "Root mean square layer normalization" (2019), eq. 4.
+    """
+
+    eps: float = 1e-6
+    draws: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        real("eps", self.eps, above=0)
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return RMSNormParams(Constant(1.0)(key, last_axis(self.output_shape(input_shape)), dtype))
+
+    def forward(self, params, x, key=None):
+        x = last_axis_of(params.gain, x)
+        wide = cast(x, backend.at_least_float32(x.dtype))
+        r = (wide * wide).mean(axis=-1, keepdims=True) + self.eps
+        r = 1 / namespace(r).sqrt(r)
+        normal = cast(wide * r, x.dtype)
+        return params.gain * normal, (normal, cast(r, x.dtype))
+
+    def backward(self, params, residuals, dy):
+        normal, r = residuals
+        g = dy * params.gain
+        return r * (g - normal * (g * normal).mean(axis=-1, keepdims=True))
+
+    def gradient(self, params, residuals, dy):
+        return RMSNormParams(over_rows(dy * residuals[0]))
+
+    def per_example_gradient(self, params, residuals, dy):
+        return RMSNormParams(over_rows(dy * residuals[0], axis=1))
+
+
+def last_axis(input_shape):
+    """The shape of a parameter with an entry for each of the last axis."""
+    if not input_shape:
+        raise ShapeError("expected input with at least one axis besides that of the examples, got shape ()")
+    return input_shape[-1:]
+
+
+def last_axis_of(parameter, x):
+    """x as floating point, its last axis checked against that of a parameter."""
+    if x.ndim < 2 or x.shape[-1:] != parameter.shape:
+        raise ShapeError(f"expected input of shape (N, ..., {parameter.shape[0]}), got {x.shape}")
+    return floating(x, parameter.dtype)
+
+
+def over_rows(values, axis=0):
+    """The sum over all axes from `axis` to the last but one: (N, ..., K) -> (K,), or with axis=1 -> (N, K)."""
+    return values.sum(axis=tuple(range(axis, values.ndim - 1)))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 
 from . import backend, random, trees
 from .activations import Relu
-from .errors import ArgumentError, FnnError, KindError, ShapeError, shape, shorten
+from .backend import floating, namespace
+from .errors import ArgumentError, FnnError, KindError, ShapeError, same_shape, shape, shorten
 from .initializers import Initializer
 from .layers import Dense, Layer
 from .static import check_static
@@ -33,13 +34,7 @@ class Serial(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.layers, tuple):
-            raise KindError(f"layers: expected a tuple of layers, got {shorten(self.layers)}")
-        for i, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
-                raise KindError(f"layers[{i}]: expected a layer, got {shorten(layer)}{hint}")
-            check_static(layer)
+        check_layers("layers", self.layers)
 
     @property
     def draws(self):  # type: ignore[override]
@@ -83,7 +78,7 @@ class Serial(Layer):
         for i in reversed(range(len(self.layers))):
             if dy is None:  # nothing below learns, and nobody asks for dx
                 break
-            below = need_dx or any(trees.leaves(p) for p in params[:i])
+            below = need_dx or any(trees.learnt(p) for p in params[:i])
             dy, deltas[i] = self.layers[i].propagate(params[i], residuals[i], dy, below)
         return dy, tuple(deltas)
 
@@ -91,6 +86,15 @@ class Serial(Layer):
         return tuple(
             layer.gradient(*of_layer) for layer, *of_layer in zip(self.layers, params, residuals, deltas, strict=True)
         )
+
+    def per_example_gradient(self, params, residuals, deltas):
+        return tuple(
+            layer.per_example_gradient(*of_layer)
+            for layer, *of_layer in zip(self.layers, params, residuals, deltas, strict=True)
+        )
+
+    def parts(self, params, input_shape):
+        return list(zip(self.layers, params, self.shapes(input_shape)[:-1], strict=True))
 
     def _checked(self, params):
         if not isinstance(params, tuple) or len(params) != len(self.layers):
@@ -100,11 +104,233 @@ class Serial(Layer):
         return params
 
     def _at(self, i, method, *args):
-        """Call a method of layer i; an error of ours gets the place in front."""
-        try:
-            return method(*args)
-        except FnnError as error:
-            raise error.at(f"layers[{i}] {type(self.layers[i]).__name__}")  # noqa: B904 - the same error, its place added
+        return located(f"layers[{i}] {type(self.layers[i]).__name__}", method, *args)
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """A skip connection around a layer, or a Serial, that keeps the shape.
+
+    y = x + f(x; θ)        dx = δ + δ ∂f/∂x        dθ = Σₙ δ ∂f/∂θ
+
+    Its parameters are those of f. K. He et al., "Deep residual learning for image recognition" (2016), eq. 1.
+
+    >>> Residual(Serial((Dense(8), Relu(), Dense(3)))).output_shape((3,))
+    (3,)
+    """
+
+    layer: Layer
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_layer_of("layer", self.layer)
+
+    @property
+    def draws(self):  # type: ignore[override]
+        return self.layer.draws
+
+    def output_shape(self, input_shape):
+        input_shape = super().output_shape(input_shape)
+        if (found := self.layer.output_shape(input_shape)) != input_shape:
+            raise ShapeError(f"Residual: expected a layer that keeps the shape {input_shape}, got {found}")
+        return input_shape
+
+    def init(self, key, input_shape, dtype=np.float32):
+        self.output_shape(input_shape)
+        return self.layer.init(key, input_shape, dtype)
+
+    def forward(self, params, x, key=None):
+        y, residuals, _ = self.record(params, x, key)
+        return y, residuals
+
+    def record(self, params, x, key=None):
+        y, residuals, outputs = self.layer.record(params, x, key)
+        same_shape("Residual: output of its layer", y, x.shape)
+        return floating(x, y.dtype) + y, residuals, outputs
+
+    def backward(self, params, residuals, dy):
+        return self.propagate(params, residuals, dy)[0]
+
+    def propagate(self, params, residuals, dy, need_dx=True):
+        dx, deltas = self.layer.propagate(params, residuals, dy, need_dx)
+        return (dy + dx if need_dx else None), deltas
+
+    def gradient(self, params, residuals, deltas):
+        return self.layer.gradient(params, residuals, deltas)
+
+    def per_example_gradient(self, params, residuals, deltas):
+        return self.layer.per_example_gradient(params, residuals, deltas)
+
+    def parts(self, params, input_shape):
+        return [(self.layer, params, input_shape)]
+
+
+@dataclass(frozen=True)
+class Parallel(Layer):
+    """Branches side by side on the same input, their outputs concatenated along the last axis.
+
+    y = [f₁(x; θ₁), f₂(x; θ₂), …]        dx = Σᵢ δᵢ ∂fᵢ/∂x,  δ = [δ₁, δ₂, …]        dθᵢ = Σₙ δᵢ ∂fᵢ/∂θᵢ
+
+    `Parallel((Identity(), f))` hands its input on beside what f makes of it. C. Szegedy et al., "Going deeper with
+    convolutions" (2015).
+
+    >>> Parallel((Dense(2), Serial((Dense(3), Relu())))).output_shape((4,))
+    (5,)
+    """
+
+    branches: tuple[Layer, ...]
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_layers("branches", self.branches)
+        if not self.branches:
+            raise ArgumentError("branches: expected at least one, got ()")
+
+    @property
+    def draws(self):  # type: ignore[override]
+        return any(branch.draws for branch in self.branches)
+
+    def output_shape(self, input_shape):
+        shapes = self._shapes(super().output_shape(input_shape))
+        if len({s[:-1] for s in shapes}) > 1 or not all(shapes):
+            raise ShapeError(f"Parallel: expected outputs of the same shape but for the last axis, got {shapes}")
+        return (*shapes[0][:-1], sum(s[-1] for s in shapes))
+
+    def init(self, key, input_shape, dtype=np.float32):
+        self.output_shape(input_shape)
+        key = random.check_key(key)
+        return tuple(
+            self._at(i, b.init, random.fold_in(key, i), input_shape, dtype) for i, b in enumerate(self.branches)
+        )
+
+    def forward(self, params, x, key=None):
+        y, residuals, _ = self.record(params, x, key)
+        return y, residuals
+
+    def record(self, params, x, key=None):
+        if not isinstance(params, tuple) or len(params) != len(self.branches):
+            raise ShapeError(
+                f"Parallel: expected parameters of {len(self.branches)} branches, a tuple, got {trees.outline(params)}"
+            )
+        self.output_shape(x.shape[1:])
+        of_branches = []
+        for i, branch in enumerate(self.branches):
+            branch_key = random.fold_in(key, i) if key is not None and branch.draws else key
+            of_branches.append(self._at(i, branch.record, params[i], x, branch_key))
+        y, residuals, outputs = zip(*of_branches, strict=True)
+        return namespace(*y).concatenate(y, axis=-1), (x, residuals), outputs
+
+    def backward(self, params, residuals, dy):
+        return self.propagate(params, residuals, dy)[0]
+
+    def propagate(self, params, residuals, dy, need_dx=True):
+        (x, residuals), dx, deltas, end = residuals, None, [], 0
+        for branch, p, r, output_shape in zip(self.branches, params, residuals, self._shapes(x.shape[1:]), strict=True):
+            start, end = end, end + output_shape[-1]
+            of_branch, inner = branch.propagate(p, r, dy[..., start:end], need_dx)
+            dx = of_branch if dx is None else dx + of_branch
+            deltas.append(inner)
+        return dx, tuple(deltas)
+
+    def gradient(self, params, residuals, deltas):
+        of_branches = zip(self.branches, params, residuals[1], deltas, strict=True)
+        return tuple(branch.gradient(*of_branch) for branch, *of_branch in of_branches)
+
+    def per_example_gradient(self, params, residuals, deltas):
+        of_branches = zip(self.branches, params, residuals[1], deltas, strict=True)
+        return tuple(branch.per_example_gradient(*of_branch) for branch, *of_branch in of_branches)
+
+    def parts(self, params, input_shape):
+        return [(branch, p, input_shape) for branch, p in zip(self.branches, params, strict=True)]
+
+    def _shapes(self, input_shape):
+        return [self._at(i, branch.output_shape, input_shape) for i, branch in enumerate(self.branches)]
+
+    def _at(self, i, method, *args):
+        return located(f"branches[{i}] {type(self.branches[i]).__name__}", method, *args)
+
+
+@dataclass(frozen=True)
+class Frozen(Layer):
+    """A layer, or a Serial, whose parameters are not learnt: it passes δ on, and its own gradient is zero.
+
+    y = f(x; θ)        dx = δ ∂f/∂x        dθ = 0
+
+    Its parameters are `trees.Fixed(θ)`, a mark by which every optimizer and penalty leaves them alone, weight decay
+    and Optax's optimizers too (through `apply_updates` and all that trains here). To freeze what has been learnt, put
+    those parameters there: `fnn.trees.Fixed(params)`.
+
+    >>> net = Serial((Frozen(Dense(3)), Dense(1)))
+    >>> net.init(random.key(0, backend="numpy"), (2,))[0].params.w.shape
+    (3, 2)
+    """
+
+    layer: Layer
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_layer_of("layer", self.layer)
+
+    @property
+    def draws(self):  # type: ignore[override]
+        return self.layer.draws
+
+    def output_shape(self, input_shape):
+        return self.layer.output_shape(input_shape)
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return trees.Fixed(self.layer.init(key, input_shape, dtype))
+
+    def forward(self, params, x, key=None):
+        return self.layer.forward(self._checked(params), x, key)
+
+    def record(self, params, x, key=None):
+        return self.layer.record(self._checked(params), x, key)
+
+    def backward(self, params, residuals, dy):
+        return self.layer.backward(params.params, residuals, dy)
+
+    def propagate(self, params, residuals, dy, need_dx=True):
+        return self.layer.propagate(params.params, residuals, dy, need_dx)
+
+    def gradient(self, params, residuals, deltas):
+        return trees.map(lambda p: namespace(p).zeros_like(p), params)
+
+    def per_example_gradient(self, params, residuals, deltas):
+        n = len(trees.leaves(deltas)[0])
+        return trees.map(lambda p: namespace(p).zeros((n, *p.shape), p.dtype), params)
+
+    def parts(self, params, input_shape):
+        return [(self.layer, params.params, input_shape)]
+
+    def _checked(self, params):
+        if not isinstance(params, trees.Fixed):
+            raise ShapeError(f"Frozen: expected parameters marked by fnn.trees.Fixed(...), got {trees.outline(params)}")
+        return params.params
+
+
+def check_layer_of(name, layer):
+    """Raise unless this is a layer that can be compared."""
+    if not isinstance(layer, Layer):
+        hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
+        raise KindError(f"{name}: expected a layer, got {shorten(layer)}{hint}")
+    check_static(layer)
+
+
+def check_layers(name, layers):
+    """`check_layer_of` for each of a tuple."""
+    if not isinstance(layers, tuple):
+        raise KindError(f"{name}: expected a tuple of layers, got {shorten(layers)}")
+    for i, layer in enumerate(layers):
+        check_layer_of(f"{name}[{i}]", layer)
+
+
+def located(place, method, *args):
+    """Call a method of a layer within; an error of ours gets the place in front."""
+    try:
+        return method(*args)
+    except FnnError as error:
+        raise error.at(place)  # noqa: B904 - the same error, its place added
 
 
 def mlp(units, activation: Layer | None = None, initializer: Initializer | None = None):
@@ -149,9 +375,11 @@ def summary(net, input_shape, dtype=np.float32):
     rows = [("layer", "output", "parameters", "bytes")]
 
     def visit(layer, params, input_shape, place):
-        if isinstance(layer, Serial):
-            for i, (child, below) in enumerate(zip(layer.layers, layer.shapes(input_shape)[:-1], strict=True)):
-                visit(child, params[i], below, f"{place}.{i}" if place else str(i))
+        if hasattr(layer, "parts"):  # a composition: a heading, unless it is a Serial, and then what is within
+            if not isinstance(layer, Serial):
+                rows.append((f"{place} {type(layer).__name__}", str(layer.output_shape(input_shape)), "", ""))
+            for i, part in enumerate(layer.parts(params, input_shape)):
+                visit(*part, f"{place}.{i}" if place else str(i))
         else:
             rows.append(row(f"{place} {type(layer).__name__}", layer, params, input_shape))
 
@@ -165,6 +393,6 @@ def summary(net, input_shape, dtype=np.float32):
     rows.append(row("total", net, params, input_shape))
     widths = [max(len(r[column]) for r in rows) for column in range(4)]
     return "\n".join(
-        f"{r[0]:<{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(r[1:], widths[1:], strict=True))
+        (f"{r[0]:<{widths[0]}}  " + "  ".join(f"{c:>{w}}" for c, w in zip(r[1:], widths[1:], strict=True))).rstrip()
         for r in rows
     )

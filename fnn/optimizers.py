@@ -141,6 +141,44 @@ class Adam(NamedTuple):
         return _like(updates, grads, params), Moments(t, mu, nu)
 
 
+class MaxNorm(NamedTuple):
+    """Another optimizer, and after its step no unit's incoming weights are longer than c.
+
+        w ← w · min(1, c / ‖w‖)        for each row w of a weight matrix W (O, I)
+
+    Arguments: the `optimizer` within, and `max_norm`, c; 3 or 4 is usual beside dropout. Biases, and all parameters
+    with fewer than two axes, are left alone. N. Srebro, A. Shraibman, "Rank, trace-norm and max-norm" (2005);
+    N. Srivastava et al., "Dropout" (2014), §5.1.
+
+    >>> optimizer = MaxNorm(Sgd(learning_rate=1.0), max_norm=1.0)
+    >>> params = np.array([[3.0, 4.0], [0.3, 0.4]])
+    >>> updates, _ = optimizer.update(np.zeros((2, 2)), optimizer.init(params), params)
+    >>> params + updates
+    array([[0.6, 0.8],
+           [0.3, 0.4]])
+    """
+
+    optimizer: Any
+    max_norm: Any
+
+    def init(self, params):
+        return self.optimizer.init(params)
+
+    def update(self, grads, opt_state, params):
+        updates, opt_state = self.optimizer.update(grads, opt_state, params)
+        return trees.map(self._within, updates, params), opt_state
+
+    def _within(self, update, w):
+        if w.ndim < 2:
+            return update
+        xp, wide = namespace(w), at_least_float32(w.dtype)
+        moved = cast(w, wide) + cast(update, wide)
+        length = xp.sqrt((moved * moved).sum(axis=tuple(range(1, w.ndim)), keepdims=True))
+        short = length <= self.max_norm
+        shortened = moved * (self.max_norm / xp.where(short, 1, length)) - cast(w, wide)
+        return xp.where(short, update, cast(shortened, update.dtype))
+
+
 def from_optax(transformation):
     """An Optax optimizer as one of ours: anything with `init(params)` and `update(grads, opt_state, params)`.
 
@@ -155,8 +193,8 @@ def from_optax(transformation):
 
 
 def apply_updates(params, updates):
-    """params + updates, in the dtype of each parameter; read-only on NumPy."""
-    return trees.map(lambda p, u: trees.locked(p + cast(u, p.dtype)), params, updates)
+    """params + updates, in the dtype of each parameter; read-only on NumPy. What is within `Frozen` stays as it is."""
+    return trees.map_learnt(lambda p, u: trees.locked(p + cast(u, p.dtype)), params, updates)
 
 
 _RANGES = {  # of every hyperparameter with this name, in any optimizer
@@ -165,6 +203,7 @@ _RANGES = {  # of every hyperparameter with this name, in any optimizer
     "b1": {"least": 0, "below": 1},
     "b2": {"least": 0, "below": 1},
     "eps": {"least": 0},
+    "max_norm": {"above": 0},
 }
 
 
@@ -182,7 +221,11 @@ def prepare(optimizer, params):
         return optimizer
     if not fields or "init" in fields:  # an Optax transformation is a tuple of its two functions
         return from_optax(optimizer)
+    if "optimizer" in fields:  # a combinator, with another optimizer within
+        optimizer = optimizer._replace(optimizer=prepare(optimizer.optimizer, params))
     for field, value in optimizer._asdict().items():
+        if field == "optimizer":
+            continue
         if value is None or (not isinstance(value, tuple) and np.ndim(value)):
             raise KindError(f"{type(optimizer).__name__}.{field}: expected a number, got {shorten(value)}")
         for place, leaf in trees.paths(value, f"{type(optimizer).__name__}.{field}"):

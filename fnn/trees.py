@@ -3,7 +3,7 @@
 Parameters, gradients and states are such trees. With JAX these are its pytrees; NumPy has a stand-in in `backend`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,32 @@ from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
 
-__all__ = ["leaves", "lock", "locked", "map", "outline", "paths", "prefix", "same_structure"]
+__all__ = ["Fixed", "learnt", "leaves", "lock", "locked", "map", "map_learnt", "outline", "paths", "prefix"]
+__all__ += ["same_structure"]
+
+
+class Fixed(NamedTuple):
+    """A mark in a tree of parameters: those within are left alone by every optimizer and every penalty."""
+
+    params: Any
+
+
+def is_fixed(tree):
+    return isinstance(tree, Fixed)
+
+
+def learnt(tree):
+    """The leaves that are learnt: all but those within `Fixed`."""
+    return leaves(map(lambda node: None if is_fixed(node) else node, tree, is_leaf=is_fixed))
+
+
+def map_learnt(f, tree, *rest, fixed=lambda node: node):
+    """`map` over the leaves that are learnt, and what is within `Fixed` is kept, or mapped by `fixed`."""
+
+    def either(node, *others):
+        return map(fixed, node) if is_fixed(node) else f(node, *others)
+
+    return map(either, tree, *rest, is_leaf=is_fixed)
 
 
 def paths(tree: Any, root="params"):
