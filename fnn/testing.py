@@ -1,0 +1,380 @@
+"""The gradient checker: is a derivative written by hand the derivative of the formula above it?
+
+For f and a random cotangent c let s(θ) = Σ c ⊙ f(θ), where θ are parameters and inputs. ∂s/∂θ by hand is compared,
+leaf by leaf, with ∂s/∂θ by one of four methods:
+
+    jax           jax.vjp of f itself
+    complex       Im s(θ + i h e) / h with h = 10⁻³⁰: nothing is subtracted, so nothing is lost; f takes complex numbers
+    difference    (4 D(h/2) − D(h)) / 3 with D(h) = (s(θ + he) − s(θ − he)) / 2h: Richardson's extrapolation
+    taylor        |s(θ + εv) − s(θ) − ε ∂s/∂θ · v| for a random v: it falls fourfold as ε halves if f is smooth
+
+The first needs JAX, the others do not. A leaf passes if its largest error is within a tolerance of its own largest
+entry (normwise), or is no more than rounding makes it: what the last digit of c changes. W. Squire, G. Trapp, "Using
+complex variables to estimate derivatives of real functions" (1998).
+"""
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from . import backend, random, trees
+from .backend import is_floating
+from .backprop import check_problem, mean_cost, value_and_grad
+from .errors import ArgumentError, KindError, shorten
+from .layers import Layer, enter_key
+
+METHODS = ("jax", "complex", "difference", "taylor")
+TOLERANCES = {"jax": 1e-12, "complex": 1e-12, "difference": 1e-7, "taylor": 1e-7}  # in float64; in float32 1e-5
+EXAMPLES, ENTRIES = 5, 256
+
+
+def check_layer(
+    layer,
+    x,
+    params=None,
+    *,
+    key=None,
+    method=None,
+    on=None,
+    dtype=np.float64,
+    tolerance=None,
+    seed=0,
+):
+    """Raise AssertionError unless a layer, or a network, keeps its contract and its derivatives are right.
+
+    Arguments: `x` is the shape of an input, without the batch axis, or inputs (N, ...); `params` are new ones by
+    default, moved off their initial values; with a `key` the layer is in training, and one that draws is checked so
+    as well if none is given; `method` is "jax" where JAX is installed, else "difference"; `on` is the backend where
+    the layer runs, "jax" or "numpy", by default that of the method; by hand it is computed in `dtype`, float64 or
+    float32, and compared with float64; `tolerance` is 10⁻¹² ("jax", "complex"), 10⁻⁷, or 10⁻⁵ in float32. Of a leaf
+    with more than 256 entries so many are drawn, unless the method is "jax".
+
+    Checked are the shape and dtype of the output, that no example depends on another, dx and the gradient of every
+    parameter under two random δ, the gradient of each example, and that `need_dx=False` changes no gradient.
+
+    >>> from fnn import PRelu
+    >>> check_layer(PRelu(), (3,))
+    """
+    check_problem(layer)
+    rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
+    with _Check(layer, method, on, dtype, tolerance, rng) as check:
+        x = rng.normal(size=(EXAMPLES, *x)) if isinstance(x, tuple) else x
+        x = check.array("x", x)
+        if params is None:
+            new = layer.init(random.key(seed, backend="numpy"), x.shape[1:], np.float64)
+            params = trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), new)
+        params = trees.map(lambda p: check.array("params", p), params)
+        for k in (key,) if key is not None or not layer.draws else (None, random.key(seed, backend="numpy")):
+            _check_layer(check, layer, x, params, enter_key(k, check.xp.asarray(x)))
+
+
+def _check_layer(check, layer, x, params, key):
+    of_x = is_floating(x.dtype)
+
+    def f(point):
+        return layer.forward(point["params"], point.get("x", x), key)[0]
+
+    y, residuals = layer.forward(params, x, key)
+    check.that(y.shape == (len(x), *layer.output_shape(x.shape[1:])), f"output of shape {y.shape}, not output_shape's")
+    check.that(y.dtype == check.dtype, f"output in {y.dtype}, not in {check.dtype} as its parameters and inputs are")
+    if key is None and len(x) > 1:
+        alone = layer.forward(params, x[:1])[0]
+        check.that(_ratio(alone, y[:1]) <= 1e-5, "the output of an example depends on the other examples")
+
+    def by_hand(dy):
+        dx, deltas = layer.propagate(params, residuals, dy)
+        grads = layer.gradient(params, residuals, deltas)
+        return {"params": grads, "x": dx} if of_x else {"params": grads}
+
+    point = {"params": params, "x": x} if of_x else {"params": params}
+    for _ in range(2):
+        dy = check.array("dy", check.rng.normal(size=y.shape))
+        check.compare(f, point, by_hand, dy)
+
+    dx, deltas = layer.propagate(params, residuals, dy)
+    dx = np.asarray(dx)
+    check.that(dx.shape == x.shape, f"dx of shape {np.shape(dx)}, expected {x.shape}")
+    total, each = (rule(params, residuals, deltas) for rule in (layer.gradient, layer.per_example_gradient))
+    none, fewer = layer.propagate(params, residuals, dy, need_dx=False)
+    check.that(none is None, "propagate with need_dx=False gives a dx")
+    if trees.leaves(params):
+        check.same("need_dx=False changes the gradient of", layer.gradient(params, residuals, fewer), total)
+    for n in range(len(x)):
+        mask = (np.arange(len(x)) == n).astype(np.float64)
+        one = by_hand(dy * check.array("mask", mask.reshape(-1, *[1] * (dy.ndim - 1))))["params"]
+        found = trees.map(lambda g, n=n: g[n], each)
+        check.same(f"per_example_gradient of example {n} differs in", found, one, trees.map(abs, total))
+
+
+def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float64, tolerance=None, seed=0):
+    """Raise AssertionError unless a cost's `delta` is the derivative of its `value`, for each example by itself.
+
+    `prediction` is (N, ...) and `target` what the cost takes with it; the rest is as for `check_layer`. Checked are
+    shapes and dtype, that no example depends on another, and that `value_and_delta` is both.
+
+    >>> from fnn import Huber
+    >>> check_loss(Huber(), np.array([[0.3], [-2.0]]), np.array([[0.1], [0.2]]))
+    """
+    check_problem(Layer(), loss)
+    rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
+    with _Check(loss, method, on, dtype, tolerance, rng) as check:
+        a, y = check.array("prediction", prediction), check.array("target", target)
+        loss.check(a.shape, y)
+
+        value, delta = loss.value(a, y), loss.delta(a, y)
+        check.that(value.shape == a.shape[:1], f"value of shape {value.shape}, expected {a.shape[:1]}")
+        check.that(delta.shape == a.shape, f"delta of shape {delta.shape}, expected {a.shape}")
+        check.that(value.dtype == delta.dtype == dtype, f"value, delta in {value.dtype}, {delta.dtype}, not in {dtype}")
+        check.that(_ratio(loss.value(a[:1], y[:1]), value[:1]) <= 1e-5, "the value of an example depends on the others")
+        check.same("value_and_delta differs from value and delta in", loss.value_and_delta(a, y), (value, delta))
+
+        def by_hand(c):
+            return {"prediction": delta * c.reshape(-1, *[1] * (a.ndim - 1))}
+
+        for _ in range(2):
+            check.compare(lambda point: loss.value(point["prediction"], y), {"prediction": a}, by_hand, None, len(a))
+
+
+def check_gradients(
+    net,
+    loss,
+    params,
+    x,
+    y,
+    weights=None,
+    key=None,
+    *,
+    penalty=None,
+    method=None,
+    on=None,
+    dtype=np.float64,
+    tolerance=None,
+    seed=0,
+):
+    """Raise AssertionError unless `value_and_grad` is right: the gradient of the mean cost, penalty and all, and dx.
+
+    The arguments are those of `value_and_grad` and, from `method` on, of `check_layer`.
+
+    >>> from fnn import Quadratic, mlp
+    >>> net = mlp((3, 2))
+    >>> params = net.init(random.key(0), (4,))
+    >>> check_gradients(net, Quadratic(), params, np.ones((5, 4)), np.zeros((5, 2)))
+    """
+    check_problem(net, loss, penalty)
+    rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
+    with _Check(net, method, on, dtype, tolerance, rng) as check:
+        params = trees.map(lambda p: check.array("params", p), params)
+        x, y = check.array("x", x), check.array("y", y)
+        weights = None if weights is None else check.array("weights", weights)
+        key, of_x = enter_key(key, x), is_floating(x.dtype)
+        loss.check((len(x), *net.output_shape(x.shape[1:])), y)
+
+        def f(point):
+            prediction = net.forward(point["params"], point.get("x", x), key)[0]
+            value = mean_cost(loss, loss.value(prediction, y), weights)[0]
+            return value if penalty is None else value + penalty.value(point["params"])
+
+        run = value_and_grad(net, loss, penalty=penalty, need_dx=of_x)
+
+        def by_hand(c, weights=weights):
+            grads = run(params, x, y, weights, key)[1]
+            grads = {"params": grads[0], "x": grads[1]} if of_x else {"params": grads}
+            return trees.map(lambda g: g * check.xp.asarray(c, dtype=g.dtype), grads)
+
+        def noise():  # weights in the place of a cotangent: the last digit of each example's share
+            ones = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+            return by_hand(1.0, check.array("weights", check.last_digit(ones)))
+
+        point = {"params": params, "x": x} if of_x else {"params": params}
+        check.that(_ratio(run(params, x, y, weights, key)[0], f(point)) <= 1e-5, "the value is not that of forward")
+        check.compare(f, point, by_hand, check.xp.asarray(1.0, dtype=dtype), noise=noise)
+
+
+class _Check:
+    """One check: how and where it is computed, and what it says when it fails."""
+
+    def __init__(self, subject, method, on, dtype, tolerance, rng):
+        method = ("difference" if backend.jax is None else "jax") if method is None else method
+        if method not in METHODS:
+            raise ArgumentError(f"method: expected one of {METHODS}, got {shorten(method)}")
+        on = ("jax" if method == "jax" else "numpy") if on is None else on
+        if on not in ("jax", "numpy"):
+            raise ArgumentError(f"on: expected 'jax' or 'numpy', got {shorten(on)}")
+        if "jax" in (method, on):
+            backend.need_jax("the gradient check by jax")
+        self.subject, self.method, self.on, self.dtype, self.rng = subject, method, on, dtype, rng
+        usual = TOLERANCES[method] if dtype == np.float64 else 1e-5
+        self.tolerance = usual if tolerance is None else tolerance
+
+    def __enter__(self):
+        self.context = contextlib.nullcontext() if backend.jax is None else backend.jax.enable_x64(True)
+        self.context.__enter__()
+        self.xp = backend.jnp if self.on == "jax" else np
+        return self
+
+    def __exit__(self, *error):
+        self.context.__exit__(*error)
+
+    def array(self, name, value) -> Any:
+        """On the backend, and in the dtype if it is floating."""
+        value = backend.as_array(name, value, self.xp)
+        return value.astype(self.dtype) if is_floating(value.dtype) else value
+
+    def that(self, condition, otherwise):
+        if not condition:
+            raise AssertionError(f"{self.subject}: {otherwise}")
+
+    def same(self, what, found, wanted, scales=None):
+        """Two ways by hand agree, leaf by leaf, to rounding: of the scales, or of themselves."""
+        trees.same_structure("fnn.testing", found, wanted)
+        scales = trees.map(abs, wanted) if scales is None else scales
+        for (place, a), b, scale in zip(
+            trees.paths(found, "it"), trees.leaves(wanted), trees.leaves(scales), strict=True
+        ):
+            largest = max(_largest(scale), _largest(b))
+            allowed = 1e4 * np.finfo(self.dtype).eps * largest
+            error = _largest(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+            self.that(error <= allowed, f"{what} {place}: by {error:.1e}, largest entry {largest:.1e}")
+
+    def last_digit(self, values):
+        """The values, each changed by up to a rounding error."""
+        return values * (1 + self.rng.uniform(-1, 1, np.shape(values)) * float(np.finfo(self.dtype).eps))
+
+    def compare(self, f, point, by_hand, c, shape=None, noise=None):
+        """Compare ∂s/∂θ by hand with that of the method, leaf by leaf."""
+        if c is None:
+            c = self.array("cotangent", self.rng.normal(size=shape))
+        hand = by_hand(c)
+        for root, tree in point.items():
+            trees.same_structure(f"{self.subject}: gradient of {root}", hand[root], tree, root)
+        places = [place for root in sorted(point) for place, _ in trees.paths(point[root], root)]
+        wide, c64 = trees.map(lambda a: np.asarray(a, np.float64), point), np.asarray(c, np.float64)
+        fixed = trees.leaves({r: trees.map_learnt(lambda _: False, t, fixed=lambda _: True) for r, t in wide.items()})
+        references = self._jax(f, wide, c64) if self.method == "jax" else None
+
+        def s(i, leaf):
+            it = iter(range(len(places)))
+            moved = trees.map(lambda a: self.xp.asarray(leaf if next(it) == i else a), wide)
+            return (c64 * np.asarray(f(moved))).sum()
+
+        for i, (place, found) in enumerate(zip(places, trees.leaves(hand), strict=True)):
+            theta = trees.leaves(wide)[i]
+            self.that(found.dtype == self.dtype, f"gradient of {place} in {found.dtype}, expected {self.dtype}")
+            found = np.asarray(found, np.float64)
+            if self.method == "taylor" and not fixed[i]:
+                direction = self.rng.normal(size=theta.shape) * max(1.0, _largest(theta)) / max(1.0, theta.size) ** 0.5
+                slope = taylor_slope(lambda e, i=i, t=theta, v=direction: s(i, t + e * v), (found * direction).sum())
+                if slope > 1.9:
+                    continue
+            chosen = self._entries(theta)
+            if fixed[i]:
+                wanted = np.zeros(len(chosen))
+            elif references is not None:
+                wanted = np.array([references[i][j] for j in chosen])
+            else:
+                wanted = np.array([self._entry(s, i, theta, j, found[j]) for j in chosen])
+            mine = np.array([found[j] for j in chosen])
+            errors, largest = np.abs(mine - wanted), max(_largest(wanted), 0.0)
+            if not errors.size or errors.max() <= self.tolerance * largest:
+                continue
+            change = noise or (lambda: by_hand(self.array("cotangent", self.last_digit(c64))))
+            rounding = max(_largest(np.asarray(trees.leaves(change())[i], np.float64) - found) for _ in range(4))
+            if errors.max() <= 32 * rounding:
+                continue
+            worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
+            ratio = errors[worst] / largest if largest else np.inf
+            self._fail(place, theta, chosen[worst], mine[worst], wanted[worst], ratio, s, i)
+
+    def _entries(self, theta):
+        """The indices that are compared."""
+        every = list(np.ndindex(theta.shape))
+        if self.method == "jax" or len(every) <= ENTRIES:
+            return every
+        return [every[k] for k in np.sort(self.rng.choice(len(every), ENTRIES, replace=False))]
+
+    def _jax(self, f, wide, c):
+        """jax.vjp, in float64."""
+        jax = backend.jax
+        wide = trees.map(backend.jnp.asarray, wide)
+        return [np.asarray(g) for g in trees.leaves(jax.jit(lambda p, c: jax.vjp(f, p)[1](c)[0])(wide, c))]
+
+    def _entry(self, s, i, theta, j, found):
+        """∂s/∂θⱼ by the complex step, or by Richardson's differences."""
+        if self.method == "complex":
+            moved = theta.astype(np.complex128)
+            moved[j] += 1e-30j
+            value = s(i, moved)
+            self.that(np.iscomplexobj(value), "it makes complex numbers real; use another method")
+            return value.imag / 1e-30
+        best = None
+        for h in (1e-3, 1e-4, 1e-5):  # smaller ones where a kink is near
+            h = h * max(1.0, abs(theta[j]))
+            near, far = ((s(i, _moved(theta, j, e)) - s(i, _moved(theta, j, -e))) / (2 * e) for e in (h / 2, h))
+            guess = (4 * near - far) / 3
+            if best is None or abs(guess - found) < abs(best - found):
+                best = guess
+            if abs(guess - found) <= self.tolerance * max(abs(guess), 1e-3):
+                break
+        return best
+
+    def _fail(self, place, theta, j, found, wanted, ratio, s, i):
+        h = 1e-6 * max(1.0, abs(theta[j]))
+        above, at, below = (np.real(s(i, _moved(theta, j, e))) for e in (h, 0.0, -h))
+        left, right = (at - below) / h, (above - at) / h
+        kink = abs(right - left) > 1e-3 * max(abs(left), abs(right))
+        index = "[" + ", ".join(str(k) for k in j) + "]" if j else ""
+        how = {"jax": "jax.vjp", "complex": "complex step", "taylor": "difference"}.get(self.method, self.method)
+        raise AssertionError(
+            f"{self.subject}: the derivative by hand is not that of the formula\n"
+            f"  leaf          {place}, shape {theta.shape}\n"
+            f"  index         {place}{index} = {theta[j]:.9g}\n"
+            f"  by hand       {found:.15g}\n"
+            f"  {how:<13} {wanted:.15g}\n"
+            f"  ratio         {ratio:.1e}: largest error over the leaf's largest entry; allowed is {self.tolerance:.0e}"
+            + (f"\n  a kink        the slope is {left:.6g} from below and {right:.6g} from above" if kink else "")
+        )
+
+
+def taylor_slope(s, derivative, start=1e-2, halvings=12):
+    """log₂ of how much |s(ε) − s(0) − ε s'(0)| falls as ε halves: 2 if the derivative is right and s is smooth.
+
+    Infinite where there is no remainder beyond rounding: s is a straight line there. `s` is a function of ε, and
+    `derivative` is s'(0); ε goes from `start` down as long as the remainder stands above rounding.
+
+    >>> import math
+    >>> round(taylor_slope(math.exp, 1.0), 1), round(taylor_slope(math.exp, 1.001), 1)
+    (2.0, 1.0)
+    """
+    at = s(0.0)
+    values = [(e, s(e)) for e in (start * 0.5**k for k in range(halvings))]
+    rounding = 1e3 * np.finfo(np.float64).eps * max(abs(at), max(abs(value) for _, value in values))
+    remainders = [abs(value - at - e * derivative) for e, value in values]
+    seen = [r for r in remainders if r > rounding]
+    if len(seen) < 2 or remainders[0] <= rounding:
+        return np.inf
+    last = seen[-4:]  # the smallest steps: the remainder is closest to its leading term
+    return float(np.median(np.log2(np.array(last[:-1]) / np.array(last[1:]))))
+
+
+def _moved(theta, j, by):
+    moved = np.array(theta)
+    moved[j] += by
+    return moved
+
+
+def _largest(values):
+    values = np.abs(np.asarray(values, np.float64))
+    return float(values.max()) if values.size else 0.0
+
+
+def _ratio(found, wanted):
+    error = _largest(np.asarray(found, np.float64) - np.asarray(wanted, np.float64))
+    return error / (_largest(wanted) or 1.0)
+
+
+def _check_dtype(dtype):
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float64, np.float32):
+        raise KindError(f"dtype: expected float64 or float32, got {dtype}")
+    return dtype
