@@ -80,7 +80,7 @@ class Serial(Layer):
                 break
             below = need_dx or any(trees.learnt(p) for p in params[:i])
             dy, deltas[i] = self.layers[i].propagate(params[i], residuals[i], dy, below)
-        return dy, tuple(deltas)
+        return (dy if need_dx else None), tuple(deltas)
 
     def gradient(self, params, residuals, deltas):
         return tuple(

@@ -43,7 +43,7 @@ def init_state(net, optimizer, key, input_shape, dtype=np.float32, params=None):
     if params is None:
         params = net.init(init_key, input_shape, dtype)
     else:
-        trees.same_structure("params", params, parameter_shapes(net, input_shape, dtype))
+        trees.same_structure("params", params, parameter_shapes(net, input_shape))
         params = trees.map(lambda p: namespace(p).array(p), params)  # a copy: what is the caller's is not locked
         run_key = random.like(run_key, namespace(*trees.leaves(params)))
     params = trees.lock(params)

@@ -4,6 +4,9 @@ Nothing here is fnn's. Every activation and cost stands as JAX's own function, o
 error in a forward formula is found as well as one in its derivative.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 import fnn
@@ -19,17 +22,77 @@ def quartic(a, y):
     return ((a - y) ** 4).sum(axis=1)
 
 
+def _bent(z, below):
+    return jax.numpy.where(z >= 0, z, below)
+
+
 # By name: fnn's layer, and JAX's function of a batch.
 ACTIVATIONS = {
     "identity": (fnn.Identity(), lambda z: z),
+    "step": (fnn.BinaryStep(0.1), lambda z: jax.numpy.where(z > 0.1, 1.0, 0.0 * z)),
+    "sign": (fnn.Sign(), lambda z: jax.numpy.where(z >= 0, 1.0, -1.0 + 0 * z)),
+    "sigmoid": (fnn.Sigmoid(), lambda z: jax.nn.sigmoid(z)),
+    "bipolar_sigmoid": (fnn.BipolarSigmoid(), lambda z: 2 * jax.nn.sigmoid(z) - 1),
+    "tanh": (fnn.Tanh(), lambda z: jax.numpy.tanh(z)),
+    "hard_tanh": (fnn.HardTanh(), lambda z: jax.nn.hard_tanh(z)),
+    "hard_sigmoid": (fnn.HardSigmoid(), lambda z: jax.nn.hard_sigmoid(z)),
+    "arctan": (fnn.ArcTan(), lambda z: jax.numpy.arctan(z)),
+    "softsign": (fnn.Softsign(), lambda z: jax.nn.soft_sign(z)),
     "relu": (fnn.Relu(), lambda z: jax.nn.relu(z)),
+    "relu6": (fnn.Relu6(), lambda z: jax.nn.relu6(z)),
     "leaky_relu": (fnn.LeakyRelu(), lambda z: jax.nn.leaky_relu(z)),
     "leaky_relu_down": (fnn.LeakyRelu(-0.5), lambda z: jax.nn.leaky_relu(z, -0.5)),
-    "sigmoid": (fnn.Sigmoid(), lambda z: jax.nn.sigmoid(z)),
-    "tanh": (fnn.Tanh(), lambda z: jax.numpy.tanh(z)),
+    "rrelu": (fnn.RRelu(), lambda z: jax.nn.leaky_relu(z, (1 / 8 + 1 / 3) / 2)),
+    "elu": (fnn.Elu(), lambda z: jax.nn.elu(z)),
+    "elu_half": (fnn.Elu(0.5), lambda z: jax.nn.elu(z, 0.5)),
+    "celu": (fnn.Celu(2.0), lambda z: jax.nn.celu(z, 2.0)),
+    "selu": (fnn.Selu(), lambda z: jax.nn.selu(z)),
+    "softplus": (fnn.Softplus(), lambda z: jax.nn.softplus(z)),
+    "squareplus": (fnn.Squareplus(), lambda z: jax.nn.squareplus(z)),
+    "squareplus_sharp": (fnn.Squareplus(0.1), lambda z: jax.nn.squareplus(z, 0.1)),
+    "isrlu": (fnn.Isrlu(), lambda z: _bent(z, z / jax.numpy.sqrt(1 + z * z))),
+    "isrlu_3": (fnn.Isrlu(3.0), lambda z: _bent(z, z / jax.numpy.sqrt(1 + 3 * z * z))),
+    "log_sigmoid": (fnn.LogSigmoid(), lambda z: jax.nn.log_sigmoid(z)),
+    "gelu": (fnn.Gelu(), lambda z: jax.nn.gelu(z, approximate=False)),
+    "gelu_tanh": (fnn.Gelu(approximate=True), lambda z: jax.nn.gelu(z, approximate=True)),
+    "swish": (fnn.Swish(), lambda z: jax.nn.silu(z)),
+    "swish_2": (fnn.Swish(2.0), lambda z: z * jax.nn.sigmoid(2 * z)),
+    "hard_swish": (fnn.HardSwish(), lambda z: jax.nn.hard_swish(z)),
+    "mish": (fnn.Mish(), lambda z: jax.nn.mish(z)),
     "softmax": (fnn.Softmax(), lambda z: jax.nn.softmax(z)),
+    "softmax_hot": (fnn.Softmax(2.0), lambda z: jax.nn.softmax(z / 2)),
+    "log_softmax": (fnn.LogSoftmax(), lambda z: jax.nn.log_softmax(z)),
+    "log_softmax_cold": (fnn.LogSoftmax(0.5), lambda z: jax.nn.log_softmax(2 * z)),
+    "glu": (fnn.Glu(), lambda z: jax.nn.glu(z)),
     "scale": (fnn.Scale(1.7), lambda z: 1.7 * z),
     "function": (fnn.Function(sin), sin),
+}
+STEPS = ["step", "sign"]  # no error passes them
+
+
+def _pelu(p, z):
+    return p.alpha * jax.numpy.where(z >= 0, z / p.beta, jax.numpy.exp(jax.numpy.minimum(z, 0) / p.beta) - 1)
+
+
+def _exponential(p, z):
+    return (jax.numpy.exp(p.alpha * z) - 1) / p.alpha + p.alpha
+
+
+def _logarithm(p, z):
+    return -jax.numpy.log(1 - p.alpha * (z + p.alpha)) / p.alpha
+
+
+# By name: fnn's layer with parameters of its own, and JAX's function of parameters and a batch.
+LEARNT = {
+    "prelu": (fnn.PRelu(), lambda p, z: _bent(z, p.slope * z)),
+    "prelu_each": (fnn.PRelu(per_unit=True), lambda p, z: _bent(z, p.slope * z)),
+    "pelu": (fnn.PElu(), _pelu),
+    "pelu_each": (fnn.PElu(per_unit=True), _pelu),
+    "swish_learnt": (fnn.Swish(learnt=True), lambda p, z: z * jax.nn.sigmoid(p.beta * z)),
+    "swish_each": (fnn.Swish(0.5, learnt=True, per_unit=True), lambda p, z: z * jax.nn.sigmoid(p.beta * z)),
+    "soft_exponential": (fnn.SoftExponential(0.4), _exponential),
+    "soft_exponential_each": (fnn.SoftExponential(0.4, per_unit=True), _exponential),
+    "soft_logarithm": (fnn.SoftExponential(-0.05, per_unit=True), _logarithm),  # for z > −19.95
 }
 
 
@@ -37,31 +100,105 @@ def _cross_entropy(z, y):
     return -(y * jax.nn.log_softmax(z)).sum(axis=1)
 
 
-def _cross_entropy_of_labels(z, y):
-    return _cross_entropy(z, jax.nn.one_hot(y, z.shape[1], dtype=z.dtype))
+def _hot(z, y):
+    return jax.nn.one_hot(y, z.shape[1], dtype=z.dtype)
 
 
 def _binary(z, y):
     return -(y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z)).sum(axis=1)
 
 
-def _real(rng, n, k):
+def _log(a):
+    return jax.numpy.log(a)
+
+
+def _squared(a, y):
+    return ((a - y) ** 2).mean(axis=1)
+
+
+def real(rng, n, k):
     return rng.normal(size=(n, k))
 
 
-# By name: fnn's cost, the function (N, K), target -> (N,) for JAX, and a target for (rng, N, K).
+def positive(rng, n, k):
+    return 0.02 + 0.96 * rng.random((n, k))
+
+
+def distribution(rng, n, k):
+    return rng.dirichlet(np.ones(k), n)
+
+
+def labels(rng, n, k):
+    return rng.integers(0, k, n)
+
+
+def bits(rng, n, k):
+    return rng.integers(0, 2, (n, k))
+
+
+def signs(rng, n, k):
+    return rng.choice([-1, 1], (n, k))
+
+
+class Cost(NamedTuple):
+    """fnn's cost, the function (N, K), target -> (N,) for JAX, how target and prediction are drawn, and F(mean)."""
+
+    loss: fnn.Loss
+    function: Callable
+    target: Callable
+    prediction: Callable = real
+    outer: Callable = lambda mean: mean
+
+
 LOSSES = {
-    "quadratic": (fnn.Quadratic(), lambda a, y: 0.5 * ((a - y) ** 2).sum(axis=1), _real),
-    "mean_squared": (fnn.MeanSquaredError(), lambda a, y: ((a - y) ** 2).mean(axis=1), _real),
-    "softmax_labels": (fnn.SoftmaxCrossEntropy(), _cross_entropy_of_labels, lambda rng, n, k: rng.integers(0, k, n)),
-    "softmax_probabilities": (
-        fnn.SoftmaxCrossEntropy(),
-        _cross_entropy,
-        lambda rng, n, k: rng.dirichlet(np.ones(k), n),
+    "quadratic": Cost(fnn.Quadratic(), lambda a, y: 0.5 * ((a - y) ** 2).sum(axis=1), real),
+    "mean_squared": Cost(fnn.MeanSquaredError(), _squared, real),
+    "root_mean_squared": Cost(fnn.RootMeanSquaredError(), _squared, real, outer=lambda m: m**0.5),
+    "mean_absolute": Cost(fnn.MeanAbsoluteError(), lambda a, y: jax.numpy.abs(a - y).mean(axis=1), real),
+    "huber": Cost(
+        fnn.Huber(0.7),
+        lambda a, y: jax.numpy.where(abs(a - y) < 0.7, (a - y) ** 2 / 2, 0.7 * (abs(a - y) - 0.35)).sum(axis=1),
+        real,
     ),
-    "sigmoid_bits": (fnn.SigmoidBinaryCrossEntropy(), _binary, lambda rng, n, k: rng.integers(0, 2, (n, k))),
-    "sigmoid_probabilities": (fnn.SigmoidBinaryCrossEntropy(), _binary, lambda rng, n, k: rng.random((n, k))),
-    "function": (fnn.FunctionLoss(quartic), quartic, _real),
+    "exponential": Cost(fnn.ExponentialCost(9.0), lambda a, y: 9 * jax.numpy.exp(((a - y) ** 2).sum(axis=1) / 9), real),
+    "softmax_labels": Cost(fnn.SoftmaxCrossEntropy(), lambda z, y: _cross_entropy(z, _hot(z, y)), labels),
+    "softmax_probabilities": Cost(fnn.SoftmaxCrossEntropy(), _cross_entropy, distribution),
+    "softmax_labels_smooth": Cost(
+        fnn.SoftmaxCrossEntropy(label_smoothing=0.1),
+        lambda z, y: _cross_entropy(z, 0.9 * _hot(z, y) + 0.1 / z.shape[1]),
+        labels,
+    ),
+    "softmax_smooth": Cost(
+        fnn.SoftmaxCrossEntropy(label_smoothing=0.3),
+        lambda z, y: _cross_entropy(z, 0.7 * y + 0.3 / z.shape[1]),
+        distribution,
+    ),
+    "sigmoid_bits": Cost(fnn.SigmoidBinaryCrossEntropy(), _binary, bits),
+    "sigmoid_probabilities": Cost(fnn.SigmoidBinaryCrossEntropy(), _binary, positive),
+    "sigmoid_smooth": Cost(
+        fnn.SigmoidBinaryCrossEntropy(label_smoothing=0.2), lambda z, y: _binary(z, 0.8 * y + 0.1), bits
+    ),
+    "poisson": Cost(
+        fnn.PoissonNll(),
+        lambda z, y: (jax.numpy.exp(z) - y * z).sum(axis=1),
+        lambda rng, n, k: rng.integers(0, 9, (n, k)),
+    ),
+    "hinge": Cost(fnn.Hinge(), lambda z, y: jax.nn.relu(1 - y * z).sum(axis=1), signs),
+    "perceptron": Cost(fnn.Perceptron(), lambda z, y: jax.nn.relu(-y * z).sum(axis=1), signs),
+    "cross_entropy": Cost(fnn.CrossEntropy(), lambda a, y: -(y * _log(a)).sum(axis=1), distribution, positive),
+    "cross_entropy_labels": Cost(
+        fnn.CrossEntropy(), lambda a, y: -(_hot(a, y) * _log(a)).sum(axis=1), labels, positive
+    ),
+    "binary_cross_entropy": Cost(
+        fnn.BinaryCrossEntropy(), lambda a, y: -(y * _log(a) + (1 - y) * _log(1 - a)).sum(axis=1), bits, positive
+    ),
+    "kullback_leibler": Cost(fnn.KullbackLeibler(), lambda a, y: (y * _log(y / a)).sum(axis=1), positive, positive),
+    "generalized_kullback_leibler": Cost(
+        fnn.GeneralizedKullbackLeibler(), lambda a, y: (y * _log(y / a) - y + a).sum(axis=1), positive, positive
+    ),
+    "hellinger": Cost(fnn.Hellinger(), lambda a, y: ((a**0.5 - y**0.5) ** 2).sum(axis=1) / 2**0.5, positive, positive),
+    "itakura_saito": Cost(fnn.ItakuraSaito(), lambda a, y: (y / a - _log(y / a) - 1).sum(axis=1), positive, positive),
+    "function": Cost(fnn.FunctionLoss(quartic), quartic, real),
 }
 
 
@@ -77,8 +214,8 @@ def apply(layers, params, x):
     return x
 
 
-def mean(losses, weights=None):
-    return losses.mean() if weights is None else (weights * losses).sum() / weights.sum()
+def mean(losses, weights=None, outer=lambda mean: mean):
+    return outer(losses.mean() if weights is None else (weights * losses).sum() / weights.sum())
 
 
 def relative_error(found, wanted):

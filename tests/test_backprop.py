@@ -10,6 +10,7 @@ import pytest
 import fnn
 from fnn import errors
 from fnn import random as fnn_random
+from fnn.backend import jax
 
 NETWORKS = 200
 QUICK = {"xla_backend_optimization_level": 0}  # two hundred programs that run once: compiled in half the time
@@ -39,16 +40,19 @@ def random_network(rng, names):
 def problem(seed, without=()):
     """A network, a cost, and data, all drawn from the seed; the cost goes through all of them in turn."""
     rng = np.random.default_rng(seed)
-    net, theirs = random_network(rng, [name for name in oracle.ACTIVATIONS if name not in without])
+    names = [name for name in oracle.ACTIVATIONS if name not in (*without, *oracle.STEPS, "glu")]
+    net, theirs = random_network(rng, names)
     n, inputs = int(rng.integers(1, 9)), int(rng.integers(1, 9))
     costs = [cost for name, cost in oracle.LOSSES.items() if name not in without]
-    loss, their_loss, draw = costs[seed % len(costs)]
+    cost = costs[seed % len(costs)]
+    if cost.prediction is not oracle.real:  # a cost of probabilities
+        net, theirs = fnn.Serial((*net.layers, fnn.Sigmoid())), [*theirs, lambda z: jax.nn.sigmoid(z)]
     params = net.init(fnn.random.key(seed, backend="numpy"), (inputs,), np.float64)
     params = fnn.trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), params)  # biases too
     x = rng.normal(size=(n, inputs))
-    y = draw(rng, n, net.output_shape((inputs,))[0])
-    weights = rng.random(n) if seed % 2 else None
-    return net, loss, params, x, y, weights, theirs, their_loss
+    y = cost.target(rng, n, net.output_shape((inputs,))[0])
+    weights = rng.random(n) if rng.integers(2) else None
+    return net, cost.loss, params, x, y, weights, theirs, cost
 
 
 @pytest.mark.parametrize("block", range(NETWORKS // 20))
@@ -57,15 +61,15 @@ def test_gradients_of_random_networks_equal_jax_grad_to_1e_12(block, needs_jax):
 
     with jax.enable_x64(True):
         for seed in range(20 * block, 20 * block + 20):
-            net, loss, params, x, y, weights, theirs, their_loss = problem(seed)
+            net, loss, params, x, y, weights, theirs, cost = problem(seed)
 
             @functools.partial(jax.jit, compiler_options=QUICK)
-            def both(params, x, y, weights, net=net, loss=loss, theirs=theirs, their_loss=their_loss):
-                def cost(params, x):
-                    return oracle.mean(their_loss(oracle.apply(theirs, params, x), y), weights)
+            def both(params, x, y, weights, net=net, loss=loss, theirs=theirs, cost=cost):
+                def mean(params, x):
+                    return oracle.mean(cost.function(oracle.apply(theirs, params, x), y), weights, cost.outer)
 
                 ours = fnn.value_and_grad(net, loss, need_dx=True)(params, x, y, weights)
-                return jax.value_and_grad(cost, (0, 1))(params, x), ours
+                return jax.value_and_grad(mean, (0, 1))(params, x), ours
 
             (value, wanted), (our_value, grads) = both(params, x, y, weights)
             oracle.assert_close(our_value, value, 1e-12)
@@ -77,36 +81,24 @@ def test_gradients_of_random_networks_equal_jax_grad_to_1e_12(block, needs_jax):
                 oracle.assert_close(np_grads, wanted, 1e-12)
 
 
-def moved(tree, direction, h):
-    return fnn.trees.map(lambda a, d: a + h * d, tree, direction)
-
-
-def test_gradients_are_the_slopes_that_differences_measure_on_numpy_alone():
-    rng = np.random.default_rng(0)
+def test_gradients_are_those_of_the_complex_step_on_numpy_alone():
     for seed in range(NETWORKS):
         net, loss, params, x, y, weights, *_ = problem(seed, without=["function"])  # which needs JAX
-        run = fnn.value_and_grad(net, loss, need_dx=True)
-        direction = fnn.trees.map(lambda p: rng.normal(size=p.shape), (params, x))
-        grads = run(params, x, y, weights)[1]
-        slope = sum((g * d).sum() for g, d in zip(*map(fnn.trees.leaves, (grads, direction)), strict=True))
-
-        values = [run(*moved((params, x), direction, h), y, weights)[0] for h in (1e-4, -1e-4, 2e-4, -2e-4)]
-        near, far = (values[0] - values[1]) / 2e-4, (values[2] - values[3]) / 4e-4
-        measured = (4 * near - far) / 3  # Richardson: an error of h⁴, and of rounding some 1e-12
-        assert abs(slope - measured) <= 1e-7 * max(1, abs(slope)), (seed, net, loss, slope, measured)
+        fnn.testing.check_gradients(net, loss, params, x, y, weights, method="complex", on="numpy")
 
 
 def test_gradients_in_float32_equal_jax_grad_to_1e_5(needs_jax):
     import jax
 
     for seed in range(0, NETWORKS, 10):
-        net, loss, params, x, y, weights, theirs, their_loss = problem(seed)
+        net, loss, params, x, y, weights, theirs, cost = problem(seed)
         params = fnn.trees.map(lambda p: p.astype(np.float32), params)
 
-        def cost(params, theirs=theirs, their_loss=their_loss, x=x, y=y, weights=weights):
-            return oracle.mean(their_loss(oracle.apply(theirs, params, np.float32(x)), y), weights)
+        def value(params, theirs=theirs, cost=cost, x=x, y=y, weights=weights):
+            prediction = oracle.apply(theirs, params, np.float32(x))
+            return oracle.mean(cost.function(prediction, y), weights, cost.outer)
 
-        wanted = jax.jit(jax.grad(cost), compiler_options=QUICK)(params)
+        wanted = jax.jit(jax.grad(value), compiler_options=QUICK)(params)
         grads = jax.jit(fnn.grad(net, loss), compiler_options=QUICK)(params, x, y, weights)
         assert all(leaf.dtype == np.float32 for leaf in fnn.trees.leaves(grads))
         oracle.assert_close(grads, wanted, 1e-5)

@@ -38,6 +38,16 @@ LAYERS = {
     "scale": (fnn.Scale(0.3), (2, 3), (2, 3)),
     "flatten": (fnn.Flatten(), (2, 3), (6,)),
     "dropout": (fnn.Dropout(0.3), (5,), (5,)),
+    "layer norm": (fnn.LayerNorm(), (5,), (5,)),
+    "layer norm of rows": (fnn.LayerNorm(), (2, 3), (2, 3)),
+    "rms norm": (fnn.RMSNorm(), (5,), (5,)),
+    "rms norm of rows": (fnn.RMSNorm(eps=0.1), (2, 3), (2, 3)),
+    "residual": (fnn.Residual(fnn.Serial((fnn.Dense(4), fnn.Tanh(), fnn.Dense(5)))), (5,), (5,)),
+    "residual that drops out": (fnn.Residual(fnn.Dropout(0.3)), (5,), (5,)),
+    "parallel": (fnn.Parallel((fnn.Identity(), fnn.Dense(4), fnn.mlp((3, 2), fnn.Tanh()))), (5,), (11,)),
+    "parallel of rows": (fnn.Parallel((fnn.LayerNorm(), fnn.Scale(2.0))), (2, 3), (2, 6)),
+    "parallel that drops out": (fnn.Parallel((fnn.Dropout(0.3), fnn.Dropout(0.3))), (5,), (10,)),
+    "rrelu in training": (fnn.RRelu(), (5,), (5,)),
     "own": (Gain(), (5,), (5,)),
     "serial": (fnn.Serial((fnn.Flatten(), Gain(), fnn.Dense(4))), (2, 3), (4,)),
     "empty serial": (fnn.Serial(()), (5,), (5,)),
@@ -62,20 +72,144 @@ def test_the_backward_pass_of_a_layer_is_jaxs(name, needs_jax):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_is_the_same_on_numpy(name, needs_jax):
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_backward_pass_of_a_layer_is_that_of_the_complex_step(name, dtype):
     layer, input_shape, _ = LAYERS[name]
+    x = np.random.default_rng(3).normal(size=(20, *input_shape))
+    fnn.testing.check_layer(layer, x, method="complex", on="numpy", dtype=dtype)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_the_same_on_numpy(name, needs_jax):
+    layer, input_shape, output_shape = LAYERS[name]
     runs = []
     for chosen in ("jax", "numpy"):
         key = fnn.random.key(2, backend=chosen)
         params = layer.init(key, input_shape)
-        x = np.linspace(-1, 1, 14 * 3 * 5).reshape(-1)[: 7 * int(np.prod(input_shape))].reshape(7, *input_shape)
-        x = (np if chosen == "numpy" else fnn.backend.jnp).asarray(x, dtype=np.float32)
+        rng, xp = np.random.default_rng(0), np if chosen == "numpy" else fnn.backend.jnp
+        x, dy = (xp.asarray(rng.normal(size=(7, *shape)), dtype=np.float32) for shape in (input_shape, output_shape))
         y = layer.apply(params, x, key)
         residuals = layer.forward(params, x, key)[1]
-        dx, deltas = layer.propagate(params, residuals, y)
+        dx, deltas = layer.propagate(params, residuals, dy)
         runs.append((params, y, dx, layer.gradient(params, residuals, deltas)))
         assert isinstance(y, np.ndarray) == (chosen == "numpy")
     oracle.assert_close(runs[1], runs[0], 1e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_gradients_of_the_examples_sum_to_the_gradient(name, backend):
+    layer, input_shape, output_shape = LAYERS[name]
+    key = fnn.random.key(2, backend=backend)
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    params, rng = layer.init(key, input_shape), np.random.default_rng(0)
+    x, dy = (xp.asarray(rng.normal(size=(7, *shape)), dtype=np.float32) for shape in (input_shape, output_shape))
+    residuals = layer.forward(params, x, key)[1]
+    deltas = layer.propagate(params, residuals, dy)[1]
+    each = layer.per_example_gradient(params, residuals, deltas)
+    assert all(len(leaf) == 7 for leaf in fnn.trees.leaves(each))
+    oracle.assert_close(fnn.trees.map(lambda g: g.sum(axis=0), each), layer.gradient(params, residuals, deltas), 1e-5)
+
+
+def test_normalised_examples_have_mean_zero_and_variance_one_however_large(backend):
+    rng = np.random.default_rng(0)
+    for scale, shift in ((1, 0), (1e4, 0), (100, 1e4)):
+        x = (scale * rng.normal(size=(5, 64)) + shift).astype(np.float32)
+        layer = fnn.LayerNorm()
+        y = np.asarray(layer.apply(layer.init(fnn.random.key(0, backend=backend), (64,)), x))
+        np.testing.assert_allclose(y.mean(axis=1), 0, atol=1e-3)
+        np.testing.assert_allclose(y.std(axis=1), 1, atol=1e-3)
+        layer = fnn.RMSNorm()
+        y = np.asarray(layer.apply(layer.init(fnn.random.key(0, backend=backend), (64,)), x))
+        np.testing.assert_allclose((y**2).mean(axis=1), 1, atol=1e-3)
+
+
+def test_a_skip_hands_the_input_on_and_the_error_back(backend):
+    key = fnn.random.key(0, backend=backend)
+    layer = fnn.Residual(fnn.Dense(3, initializer=fnn.Zeros()))
+    params, x = layer.init(key, (3,)), np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(layer.apply(params, x), x)
+    tape = fnn.backprop(layer, fnn.Quadratic())(params, x, 0 * x)
+    np.testing.assert_array_equal(tape.dx, x)
+    pixels = layer.apply(params, x.astype(np.uint8))
+    np.testing.assert_array_equal(pixels, x, err_msg="integers are taken as numbers")
+
+
+def test_branches_see_the_same_input_and_draw_on_their_own(backend):
+    key = fnn.random.key(0, backend=backend)
+    layer, x = fnn.Parallel((fnn.Identity(), fnn.Dropout(0.5), fnn.Dropout(0.5))), np.ones((4, 50), np.float32)
+    y = np.asarray(layer.apply(layer.init(key, (50,)), x, key))
+    np.testing.assert_array_equal(y[:, :50], x)
+    assert (y[:, 50:100] != y[:, 100:]).any(), "each branch has a key of its own"
+
+
+class OfFrozen:
+    net = fnn.Serial((fnn.Frozen(fnn.Dense(4)), fnn.Tanh(), fnn.Dense(2)))
+
+    def data(self, backend):
+        rng = np.random.default_rng(0)
+        xp = np if backend == "numpy" else fnn.backend.jnp
+        return xp.asarray(rng.normal(size=(12, 3)), dtype=np.float32), xp.asarray(rng.normal(size=(12, 2)), np.float32)
+
+
+class TestFrozen(OfFrozen):
+    def test_its_gradient_is_zero_and_the_error_passes(self, backend):
+        params = self.net.init(fnn.random.key(0, backend=backend), (3,))
+        x, y = self.data(backend)
+        _, (grads, dx) = fnn.value_and_grad(self.net, fnn.Quadratic(), need_dx=True)(params, x, y)
+        free = fnn.Serial((self.net.layers[0].layer, *self.net.layers[1:]))
+        of_free, dx_of_free = fnn.grad(free, fnn.Quadratic(), need_dx=True)((params[0].params, *params[1:]), x, y)
+        oracle.assert_close((grads[1:], dx), (of_free[1:], dx_of_free), 0)
+        assert all((np.asarray(leaf) == 0).all() for leaf in fnn.trees.leaves(grads[0]))
+        assert isinstance(grads[0], fnn.trees.Fixed), "the gradient has the structure of the parameters"
+
+    @pytest.mark.parametrize("penalty", [None, fnn.L2(0.1), fnn.L1(0.1)])
+    def test_every_optimizer_leaves_it_alone(self, penalty, backend):
+        for optimizer in (
+            *(fnn.Sgd(0.1), fnn.Momentum(0.1), fnn.Nesterov(0.1), fnn.Adam(0.1)),
+            fnn.MaxNorm(fnn.Sgd(0.1), 0.1),
+        ):
+            state = fnn.init_state(self.net, optimizer, fnn.random.key(0, backend=backend), (3,))
+            x, y = self.data(backend)
+            after, _ = fnn.train(self.net, fnn.Quadratic(), state, (x, y), epochs=2, batch_size=4, penalty=penalty)
+            oracle.assert_close(after.params[0], state.params[0], 0)
+            assert (np.asarray(after.params[2].w) != np.asarray(state.params[2].w)).all()
+
+    def test_optax_leaves_it_alone_with_weight_decay_too(self, needs_jax):
+        optax = pytest.importorskip("optax")
+        optimizer = optax.adamw(0.1, weight_decay=0.5)
+        state = fnn.init_state(self.net, optimizer, fnn.random.key(0), (3,))
+        after, _ = fnn.train(self.net, fnn.Quadratic(), state, self.data("jax"), epochs=2, batch_size=4)
+        oracle.assert_close(after.params[0], state.params[0], 0)
+
+    def test_a_penalty_does_not_count_it(self, backend):
+        params = self.net.init(fnn.random.key(0, backend=backend), (3,))
+        for penalty in (fnn.L1(0.1), fnn.L2(0.1)):
+            np.testing.assert_allclose(penalty.value(params), penalty.value(params[2:]), rtol=1e-6)
+            assert all((np.asarray(leaf) == 0).all() for leaf in fnn.trees.leaves(penalty.gradient(params)[0]))
+
+    def test_the_error_below_it_is_not_computed_where_nothing_learns_there(self):
+        net = fnn.Serial((CountingDense(4), fnn.Frozen(CountingDense(3)), fnn.Dense(2)))
+        frozen = fnn.Serial((fnn.Frozen(net.layers[0]), *net.layers[1:]))
+        for network, backward_passes in ((net, 1), (frozen, 0)):
+            params = network.init(fnn.random.key(0, backend="numpy"), (3,))
+            calls.clear()
+            fnn.grad(network, fnn.Quadratic())(params, np.ones((2, 3)), np.ones((2, 2)))
+            assert len(calls) == backward_passes
+
+    def test_parameters_that_are_not_marked_are_refused(self):
+        params = self.net.init(fnn.random.key(0, backend="numpy"), (3,))
+        with pytest.raises(errors.ShapeError, match=r"layers\[0\] Frozen.*fnn\.trees\.Fixed"):
+            self.net.apply((params[0].params, *params[1:]), np.ones((1, 3)))
+
+
+calls: list[int] = []
+
+
+@dataclass(frozen=True)
+class CountingDense(fnn.Dense):
+    def backward(self, params, x, dy):
+        calls.append(self.units)
+        return super().backward(params, x, dy)
 
 
 def test_parameters_are_read_only_on_numpy():
@@ -139,6 +273,22 @@ def test_networks_print_hash_and_compare_by_value():
     assert fnn.Relu() != fnn.Tanh()
 
 
+def test_a_summary_shows_what_is_within_a_composition():
+    net = fnn.Serial((fnn.Residual(fnn.mlp((2, 3))), fnn.Parallel((fnn.Identity(), fnn.Frozen(fnn.Dense(1))))))
+    lines = fnn.summary(net, (3,)).splitlines()
+    assert [line.split()[:2] for line in lines[1:-1]] == [
+        ["0", "Residual"],
+        ["0.0.0", "Dense"],
+        ["0.0.1", "Relu"],
+        ["0.0.2", "Dense"],
+        ["1", "Parallel"],
+        ["1.0", "Identity"],
+        ["1.1", "Frozen"],
+        ["1.1.0", "Dense"],
+    ]
+    assert lines[-1].split() == ["total", "(4,)", "21", "84"]
+
+
 def test_a_summary_shows_layers_shapes_parameters_and_bytes():
     net = fnn.Serial((fnn.Flatten(), fnn.mlp((300, 10)), fnn.Softmax()))
     lines = fnn.summary(net, (28, 28)).splitlines()
@@ -187,6 +337,11 @@ BAD_LAYERS = {
     "a layer alone": (lambda: fnn.Serial(fnn.Dense(1)), errors.KindError, "tuple of layers"),
     "a class for a layer": (lambda: fnn.Serial((fnn.Relu,)), errors.KindError, r"layers\[0\].*write Relu\(\)"),
     "a function for a layer": (lambda: fnn.Serial((np.tanh,)), errors.KindError, r"layers\[0\]"),
+    "no layer within": (lambda: fnn.Residual(np.tanh), errors.KindError, "layer: expected a layer"),
+    "a class within": (lambda: fnn.Frozen(fnn.Relu), errors.KindError, r"write Relu\(\)"),
+    "no branches": (lambda: fnn.Parallel(()), errors.ArgumentError, "at least one"),
+    "a list of branches": (lambda: fnn.Parallel([fnn.Relu()]), errors.KindError, "tuple"),
+    "an epsilon of 0": (lambda: fnn.LayerNorm(eps=0.0), errors.ArgumentError, "eps > 0"),
     "no layer sizes": (lambda: fnn.mlp(()), errors.ArgumentError, "at least one layer"),
     "a size of 0": (lambda: fnn.mlp((3, 0)), errors.ArgumentError, r"units\[1\]"),
     "a subclass that is no dataclass": (lambda: Undecorated(3), errors.KindError, "@dataclass"),
@@ -205,6 +360,15 @@ BAD_INIT = {
     "an int for a shape": (fnn.Dense(3), 5, errors.KindError, r"\(784,\), got 5"),
     "a picture for a Dense layer": (fnn.Dense(3), (5, 5), errors.ShapeError, r"\(I,\), got \(5, 5\)"),
     "a size of 0": (fnn.Dense(3), (0,), errors.ArgumentError, "at least 1, got 0"),
+    "a skip that changes the shape": (fnn.Residual(fnn.Dense(3)), (5,), errors.ShapeError, r"\(5,\), got \(3,\)"),
+    "branches that do not fit": (
+        fnn.Parallel((fnn.Flatten(), fnn.Relu())),
+        (2, 3),
+        errors.ShapeError,
+        r"Parallel: .*\(6,\), \(2, 3\)",
+    ),
+    "a branch that does not fit": (fnn.Parallel((fnn.Dense(2),)), (2, 3), errors.ShapeError, r"branches\[0\] Dense"),
+    "no axis to normalise": (fnn.LayerNorm(), (), errors.ShapeError, "at least one axis"),
     "with its place": (fnn.mlp((3, 2)), (5, 5), errors.ShapeError, r"layers\[0\] Dense"),
 }
 

@@ -1,40 +1,180 @@
 """Each cost has the value and the derivative of its formula, refuses what is no target, and predicts probabilities."""
 
+import functools
+
 import numpy as np
 import oracle
 import pytest
 
 import fnn
 from fnn import errors
+from fnn.backend import jax
+from fnn.testing import check_loss
+
+NAMES = [name for name in oracle.LOSSES if name != "function"]
+QUICK = {"xla_backend_optimization_level": 0}  # one large program that runs once
+
+
+def drawn(name, rng, n=100, k=4):
+    """A prediction and a target for a cost."""
+    cost = oracle.LOSSES[name]
+    return cost.prediction(rng, n, k), cost.target(rng, n, k)
+
+
+@functools.cache
+def results(dtype):
+    """Of every cost: what JAX finds of its own function, and of ours, and ours on NumPy."""
+    rng, samples = np.random.default_rng(0), {}
+    for name, cost in oracle.LOSSES.items():
+        for k in (1, 5):
+            a, y = drawn(name, rng, k=k)
+            a = 3 * a if cost.prediction is oracle.real else a
+            samples[name, k] = a.astype(dtype), y.astype(dtype) if y.dtype == np.float64 else y
+
+    def ours(loss, a, y):
+        return loss.value_and_delta(a, y), (loss.value(a, y), loss.delta(a, y))
+
+    def all_of_jax(samples):
+        found = {}
+        for (name, k), (a, y) in samples.items():
+            cost = oracle.LOSSES[name]
+            value, vjp = jax.vjp(lambda a, f=cost.function, y=y: f(a, y), a)
+            found[name, k] = (value, *vjp(jax.numpy.ones_like(value))), ours(cost.loss, a, y)
+        return found
+
+    with jax.enable_x64(True):
+        on_jax = jax.jit(all_of_jax, compiler_options=QUICK)(samples)
+    on_numpy = {key: ours(oracle.LOSSES[key[0]].loss, *case) for key, case in samples.items() if key[0] in NAMES}
+    return {key: (*on_jax[key], on_numpy.get(key, ())) for key in samples}
 
 
 @pytest.mark.parametrize("name", oracle.LOSSES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
 def test_value_and_delta_are_those_of_jax(name, dtype, tolerance, needs_jax):
-    import jax
+    for key, (wanted, on_jax, on_numpy) in results(dtype).items():
+        if key[0] == name:
+            for value, delta in (*on_jax, *on_numpy):
+                oracle.assert_close((value, delta), wanted, tolerance)
+                assert value.shape == (100,)
+                assert value.dtype == delta.dtype == dtype
 
-    loss, function, draw = oracle.LOSSES[name]
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_deltas_are_those_of_the_complex_step(name, dtype):
+    a, y = drawn(name, np.random.default_rng(1), n=25)
+    check_loss(oracle.LOSSES[name].loss, a, y, method="complex", on="numpy", dtype=dtype)
+
+
+GUARDED = {  # cost, target that makes it infinite at 0, its value there with ε = 1e-6, and δ
+    "cross-entropy": (fnn.CrossEntropy, 1, -np.log(1e-6) + 1, -1e6),
+    "binary cross-entropy": (fnn.BinaryCrossEntropy, 1, -np.log(1e-6) + 1, -1e6),
+    "Kullback-Leibler": (fnn.KullbackLeibler, 1, -np.log(1e-6) + 1, -1e6),
+    "generalised": (fnn.GeneralizedKullbackLeibler, 1, -np.log(1e-6), 1 - 1e6),
+    "Hellinger": (fnn.Hellinger, 1, ((1e-3 - 1) ** 2 - 1e-6 + 1e-3) / 2**0.5, (1 - 1e3) / 2**0.5),
+    "Itakura-Saito": (fnn.ItakuraSaito, 1, 2e6 + np.log(1e-6) - 2, 1e6 - 1e12),
+}
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_below_epsilon_a_cost_of_probabilities_goes_on_along_its_tangent(name, backend):
+    make, y, value, delta = GUARDED[name]
+    xp = fnn.backend.jnp if backend == "jax" else np
+    y = xp.asarray([[y]], dtype=np.float32)
+    found = make(eps=1e-6).value_and_delta(xp.zeros((1, 1), np.float32), y)
+    np.testing.assert_allclose(np.asarray(found[0]), [value], rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(found[1]), [[delta]], rtol=1e-5)
+    for a in (-1e4, 0.0, 1e-40, 1.0, 1e4):
+        value, delta = make().value_and_delta(xp.full((1, 1), a, np.float32), y)
+        assert np.isfinite(np.asarray(value)).all()
+        assert np.isfinite(np.asarray(delta)).all()
+    check_loss(make(eps=1e-2), np.array([[-1.0], [0.0], [5e-3], [0.3]]), np.ones((4, 1)), method="complex")
+
+
+def test_a_sure_and_wrong_yes_or_no_is_guarded_on_both_sides():
+    loss, a = fnn.BinaryCrossEntropy(), np.array([[0.0, 1.0]], np.float32)
+    right, wrong = np.array([[0, 1]]), np.array([[1, 0]])
+    assert loss.value(a, right) == 0
+    np.testing.assert_allclose(loss.delta(a, right), [[1, -1]], err_msg="1/(1 − a) at a = 0 and y = 0")
+    np.testing.assert_allclose(loss.value(a, wrong), [2 * (1 - np.log(1e-12))], rtol=1e-6)
+    np.testing.assert_allclose(loss.delta(a, wrong), [[-1e12, 1e12]], rtol=1e-6)
+
+
+def test_a_target_that_is_met_costs_nothing():
+    for loss in (fnn.KullbackLeibler(), fnn.GeneralizedKullbackLeibler(), fnn.Hellinger(), fnn.ItakuraSaito()):
+        a = np.array([[0.2, 0.7, 1e-3]])
+        assert loss.value(a, a) == 0, loss
+    for loss in (fnn.KullbackLeibler(), fnn.GeneralizedKullbackLeibler(), fnn.Hellinger()):
+        np.testing.assert_allclose(loss.value(np.zeros((1, 2)), np.zeros((1, 2))), 0, atol=1e-11)
+
+
+def test_the_root_of_a_mean_has_the_gradient_of_the_root(backend):
+    net, loss = fnn.Dense(1), fnn.RootMeanSquaredError()
+    params = net.init(fnn.random.key(0, backend=backend), (3,))
     rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 1))
+    for weights in (None, np.array([0.0, 1, 2, 3, 0, 1, 1, 1])):
+        value, grads = fnn.value_and_grad(net, loss)(params, x, y, weights)
+        mean, of_mean = fnn.value_and_grad(net, fnn.MeanSquaredError())(params, x, y, weights)
+        np.testing.assert_allclose(value, np.sqrt(mean), rtol=1e-6)
+        oracle.assert_close(grads, fnn.trees.map(lambda g, v=value: g / (2 * v), of_mean), 1e-6)
+        assert (
+            abs(fnn.evaluate(net, loss, params, (x, y) if weights is None else (x, y, weights))["loss"] - value) < 1e-6
+        )
+        tape = fnn.backprop(net, loss)(params, x, y, weights)
+        shared = fnn.trees.map(lambda d, s=tape.shares: d * s[:, None], tape.deltas)
+        oracle.assert_close(net.gradient(params, tape.residuals, shared), grads, 1e-5)
 
-    def ours(a, y):
-        return loss.value_and_delta(a, y), (loss.value(a, y), loss.delta(a, y))
 
-    with jax.enable_x64(True):
-        for scale, k in ((1, 5), (10, 1), (10, 3)):
-            a, y = (scale * rng.normal(size=(100, k))).astype(dtype), draw(rng, 100, k)
-            y = y.astype(dtype) if y.dtype == np.float64 else y
+def test_the_root_of_a_mean_of_zero_stands_still():
+    net = fnn.Identity()
+    value, (_, dx) = fnn.value_and_grad(net, fnn.RootMeanSquaredError(), need_dx=True)(
+        (), np.ones((2, 1)), np.ones((2, 1))
+    )
+    assert value == 0
+    np.testing.assert_array_equal(dx, 0)
 
-            @jax.jit
-            def both(a, y):
-                wanted, vjp = jax.vjp(lambda a: function(a, y), a)
-                return (wanted, *vjp(jax.numpy.ones_like(wanted))), ours(a, y)
 
-            wanted, on_jax = both(a, y)
-            for found in (on_jax, *([ours(a, y)] if name != "function" else [])):
-                for value, delta in found:
-                    oracle.assert_close((value, delta), wanted, tolerance)
-                    assert value.shape == (100,)
-                    assert value.dtype == delta.dtype == dtype
+def test_a_perceptron_learns_from_zero_weights_and_predicts_the_sign():
+    loss, z, y = fnn.Perceptron(), np.array([[0.0], [0.0], [2.0], [2.0]]), np.array([[1], [-1], [1], [-1]])
+    np.testing.assert_array_equal(loss.delta(z, y), [[-1], [1], [0], [1]])
+    np.testing.assert_array_equal(loss.value(z, y), [0, 0, 0, 2])
+    np.testing.assert_array_equal(loss.predict(np.array([[-3.0, -0.0, 0.0, 2.0]])), [[-1, 1, 1, 1]])
+    np.testing.assert_array_equal(fnn.Hinge().predict(z), [[1], [1], [1], [1]])
+
+
+KINKS = {  # cost, prediction, target, the documented derivative there
+    "mean absolute": (fnn.MeanAbsoluteError(), 1.0, 1.0, 0),
+    "hinge": (fnn.Hinge(), 1.0, 1.0, 0),
+    "hinge below": (fnn.Hinge(), 0.999, 1.0, -1),
+    "perceptron": (fnn.Perceptron(), 0.0, -1.0, 1),
+    "huber": (fnn.Huber(0.5), 1.5, 1.0, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_derivatives_at_a_kink_are_the_documented_ones_and_jaxs_of_the_formula(name):
+    loss, a, y, wanted = KINKS[name]
+    a, y = np.array([[a]], np.float32), np.array([[y]], np.float32)
+    assert loss.delta(a, y) == wanted
+    if jax is not None:
+        assert jax.grad(lambda a: loss.value(a, y).sum())(jax.numpy.asarray(a)) == wanted
+
+
+def test_label_smoothing_is_a_smoothed_target():
+    z, y = np.array([[2.0, 0.0, -1.0]]), np.array([0])
+    smooth = fnn.SoftmaxCrossEntropy(label_smoothing=0.3).value_and_delta(z, y)
+    by_hand = fnn.SoftmaxCrossEntropy().value_and_delta(z, np.array([[0.8, 0.1, 0.1]]))
+    oracle.assert_close(smooth, by_hand, 1e-15)
+    smooth = fnn.SigmoidBinaryCrossEntropy(label_smoothing=0.2).value(z, np.array([[1, 0, 1]]))
+    np.testing.assert_allclose(smooth, fnn.SigmoidBinaryCrossEntropy().value(z, np.array([[0.9, 0.1, 0.9]])))
+
+
+def test_the_textbooks_derivative_of_the_cross_entropy_is_not_the_misprinted_one():
+    a, y = np.array([[0.8]]), np.array([[1.0]])
+    delta = fnn.BinaryCrossEntropy().delta(a, y)
+    np.testing.assert_allclose(delta, (a - y) / (a * (1 - a)))
+    assert abs(delta - -(a * (1 - a) * (a - y))) > 1, "as one text has it"
 
 
 def test_values_by_hand():
@@ -117,6 +257,14 @@ TARGETS = {
     "targets as a row": (fnn.SigmoidBinaryCrossEntropy(), (2, 1), [1, 0], errors.ShapeError, r"y\[:, None\]"),
     "targets that would broadcast": (fnn.Quadratic(), (4, 1), [1.0, 2, 3, 4], errors.ShapeError, r"y\[:, None\]"),
     "nan to regress on": (fnn.Quadratic(), (1, 2), [[1.0, np.nan]], errors.DataError, r"nan at y\[0, 1\]"),
+    "a negative count": (fnn.PoissonNll(), (1, 2), [[1, -1]], errors.DataError, r"at least 0, got -1 at y\[0, 1\]"),
+    "0 for a hinge": (fnn.Hinge(), (2, 1), [[1], [0]], errors.DataError, r"2 \* y - 1.*got 0 at y\[1, 0\]"),
+    "2 for a perceptron": (fnn.Perceptron(), (1, 1), [[2.0]], errors.DataError, "−1 or 1"),
+    "a negative target of a distance": (fnn.Hellinger(), (1, 1), [[-0.1]], errors.DataError, "at least 0"),
+    "a probability above 1": (fnn.BinaryCrossEntropy(), (1, 1), [[1.5]], errors.DataError, "0 to 1, got 1.5"),
+    "a spectrum of 0": (fnn.ItakuraSaito(), (1, 1), [[0.0]], errors.DataError, "greater than 0"),
+    "a label too large for probabilities": (fnn.CrossEntropy(), (1, 2), [2], errors.DataError, "0 to 1, got 2"),
+    "a row for a mean absolute error": (fnn.MeanAbsoluteError(), (2, 1), [1.0, 2], errors.ShapeError, "y"),
     "an infinity to regress on": (fnn.MeanSquaredError(), (1, 1), [[np.inf]], errors.DataError, "inf"),
 }
 
@@ -150,3 +298,19 @@ def test_a_negative_penalty_is_refused():
 def test_a_penaltys_tree_must_begin_as_the_parameters_do():
     with pytest.raises(errors.ShapeError, match=r"L2\.coefficient: .*\(\(2, 2\), \(2,\)\)"):
         fnn.L2((1.0, 2.0, 3.0)).value((np.ones((2, 2)), np.ones(2)))
+
+
+BAD = {
+    "a smoothing of 1": (lambda: fnn.SoftmaxCrossEntropy(label_smoothing=1.0), errors.ArgumentError, "< 1"),
+    "a negative smoothing": (lambda: fnn.SigmoidBinaryCrossEntropy(label_smoothing=-0.1), errors.ArgumentError, ">= 0"),
+    "a threshold of 0": (lambda: fnn.Huber(0.0), errors.ArgumentError, "threshold > 0"),
+    "a tau of 0": (lambda: fnn.ExponentialCost(0.0), errors.ArgumentError, "tau > 0"),
+    "an epsilon of 0": (lambda: fnn.CrossEntropy(eps=0.0), errors.ArgumentError, "eps > 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_cost_that_makes_no_sense_is_refused(name):
+    make, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        make()

@@ -55,7 +55,7 @@ class Swish(Learnt):
         z, s = residuals
         return SwishParams(self.of_example(da * (z * z * (s * (1 - s))))) if self.learnt else ()
 
-    def _beta(self, params):
+    def _beta(self, params) -> Any:
         return params.beta if self.learnt else self.beta
 
 
@@ -70,7 +70,7 @@ class HardSwish(Activation):
 
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
-        middle = xp.where((z > -3) & (z < 3), z, 0)
+        middle = xp.where((z <= -3) | (z >= 3), 0, z)  # nothing is squared far out
         return xp.where(z <= -3, 0, xp.where(z >= 3, z, middle * (middle + 3) * (1 / 6))), z
 
     def backward(self, params, z, da):
