@@ -279,7 +279,8 @@ class _Check:
             if not errors.size or errors.max() <= self.tolerance * largest:
                 continue
             change = noise or (lambda: by_hand(self.array("cotangent", self.last_digit(c64))))
-            rounding = max(_largest(np.asarray(trees.leaves(change())[i], np.float64) - found) for _ in range(4))
+            runs = [np.asarray(trees.leaves(change())[i], np.float64) for _ in range(5)]
+            rounding = max(_largest(run - runs[0]) for run in runs)
             if errors.max() <= 32 * rounding:
                 continue
             worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))

@@ -29,8 +29,8 @@ def _bent(z, below):
 # By name: fnn's layer, and JAX's function of a batch.
 ACTIVATIONS = {
     "identity": (fnn.Identity(), lambda z: z),
-    "step": (fnn.BinaryStep(0.1), lambda z: jax.numpy.where(z > 0.1, 1.0, 0.0 * z)),
-    "sign": (fnn.Sign(), lambda z: jax.numpy.where(z >= 0, 1.0, -1.0 + 0 * z)),
+    "step": (fnn.BinaryStep(0.1), lambda z: (z > 0.1).astype(z.dtype)),
+    "sign": (fnn.Sign(), lambda z: 2 * (z >= 0).astype(z.dtype) - 1),
     "sigmoid": (fnn.Sigmoid(), lambda z: jax.nn.sigmoid(z)),
     "bipolar_sigmoid": (fnn.BipolarSigmoid(), lambda z: 2 * jax.nn.sigmoid(z) - 1),
     "tanh": (fnn.Tanh(), lambda z: jax.numpy.tanh(z)),

@@ -1,0 +1,263 @@
+"""The gradient checker passes what is right, and what is wrong it refuses, naming leaf, index, values and ratio."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import fnn
+from fnn import errors
+from fnn.backend import jax
+from fnn.testing import METHODS, check_gradients, check_layer, check_loss, taylor_slope
+
+HERE = [method for method in METHODS if method != "jax" or jax is not None]
+
+
+class Gain(NamedTuple):
+    gain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cubic(fnn.Layer):
+    """y = g x³        dx = 3 g x² δ        dg = Σ δ x³, with a fault to choose."""
+
+    fault: str = ""
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return Gain(fnn.Ones()(key, input_shape, dtype))
+
+    def forward(self, params, x, key=None):
+        y = params.gain * x**3
+        if self.fault == "examples coupled":
+            y = y + x.mean(axis=0)
+        return (y[:, :1] if self.fault == "shape" else y), x
+
+    def backward(self, params, x, dy):
+        factor = {"3.003 for 3": 3.003, "3.00001 for 3": 3.00001}.get(self.fault, 3)
+        return (-1 if self.fault == "sign" else 1) * factor * params.gain * x**2 * dy
+
+    def gradient(self, params, x, dy):
+        g = (dy * x**3).sum(axis=0)
+        if self.fault == "one entry":
+            g = g * (1 + 1e-4 * (np.arange(len(g)) == 2))
+        if self.fault == "1/N":
+            g = g / len(x)
+        if self.fault == "structure":
+            return (g,)
+        return Gain(g)
+
+    def per_example_gradient(self, params, x, dy):
+        if self.fault == "each":
+            return Gain(dy * x**2)
+        return Gain(dy * x**3)
+
+    def propagate(self, params, residuals, dy, need_dx=True):
+        dx, deltas = super().propagate(params, residuals, dy, need_dx)
+        return (self.backward(params, residuals, dy) if self.fault == "need_dx" else dx), deltas
+
+
+@pytest.mark.parametrize("method", HERE)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_right_layer_passes(method, dtype):
+    check_layer(Cubic(), (3,), method=method, dtype=dtype)
+    check_layer(fnn.Serial((fnn.Dense(4), Cubic(), fnn.Dense(2))), (3,), method=method, dtype=dtype)
+
+
+FAULTS = ["3.003 for 3", "3.00001 for 3", "sign", "one entry", "1/N", "each", "need_dx", "examples coupled"]
+
+
+@pytest.mark.parametrize("method", HERE)
+@pytest.mark.parametrize("fault", [*FAULTS, "shape"])
+def test_a_wrong_layer_is_refused_by_every_method(fault, method):
+    with pytest.raises((AssertionError, ValueError)):
+        check_layer(Cubic(fault), (3,), method=method)
+
+
+def test_a_gradient_of_another_structure_is_refused():
+    with pytest.raises(errors.ShapeError, match="gradient of params"):
+        check_layer(Cubic("structure"), (3,))
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_a_failure_names_leaf_index_both_values_and_ratio(method):
+    with pytest.raises(AssertionError) as failure:
+        check_layer(Cubic("one entry"), (4,), method=method)
+    lines = {line[:15].strip(): line[16:] for line in str(failure.value).splitlines()[1:]}
+    assert lines["leaf"] == "params.gain, shape (4,)"
+    assert lines["index"].startswith("params.gain[2] = ")
+    reference = float(next(value for name, value in lines.items() if name in ("jax.vjp", "complex step", "difference")))
+    assert abs(float(lines["by hand"]) / reference - 1.0001) < 1e-6
+    assert 1e-6 < float(lines["ratio"].split(":")[0]) <= 1.01e-4
+    assert "a kink" not in lines
+
+
+@dataclass(frozen=True)
+class OtherSide(fnn.activations.Activation):
+    """A ReLU that takes the other side at its kink."""
+
+    def forward(self, params, z, key=None):
+        return np.where(z > 0, z, 0), z
+
+    def backward(self, params, z, da):
+        return np.where(z >= 0, da, 0)
+
+
+def test_a_failure_at_a_kink_says_so():
+    x = np.array([[0.0, 1.0], [-1.0, 2.0]])
+    with pytest.raises(AssertionError, match=r"x\[0, 0\] = 0\n(.*\n)*.*a kink +the slope is 0 from below and"):
+        check_layer(OtherSide(), x, method="difference")
+
+
+@pytest.mark.parametrize("method", ["complex", "difference"])
+def test_a_wrong_derivative_only_far_out_is_found_where_it_is(method):
+    with pytest.raises(AssertionError, match=r"index +x\[1, 1\] = 7"):
+        check_layer(Overshoot(), np.array([[0.5, 5.0], [1.0, 7.0]]), method=method)
+
+
+@dataclass(frozen=True)
+class Overshoot(fnn.activations.Activation):
+    """min(z, 6), and an error that passes beyond 6."""
+
+    def forward(self, params, z, key=None):
+        return np.where(z < 6, z, 6), z
+
+    def backward(self, params, z, da):
+        return da
+
+
+def test_noise_is_part_of_a_check_in_training():
+    for layer in (fnn.Dropout(0.5), fnn.RRelu(), fnn.Residual(fnn.Serial((fnn.Dense(4), fnn.Dropout(0.5))))):
+        check_layer(layer, (4,))
+        check_layer(layer, (4,), key=fnn.random.key(3, backend="numpy"), method="complex")
+
+
+@dataclass(frozen=True)
+class Doubled(fnn.Quadratic):
+    fault: str = ""
+
+    def value(self, a, y):
+        return super().value(a, y).mean() + 0 * a[:, 0] if self.fault == "mean" else super().value(a, y)
+
+    def delta(self, a, y):
+        return (2 if self.fault == "2" else 1) * super().delta(a, y)
+
+    def value_and_delta(self, a, y):
+        value, delta = super().value_and_delta(a, y)
+        return (value + 1 if self.fault == "value" else value), delta
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_a_right_cost_passes_and_wrong_ones_do_not(method):
+    rng = np.random.default_rng(0)
+    a, y = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    check_loss(Doubled(), a, y, method=method)
+    for fault in ("2", "mean", "value"):
+        with pytest.raises(AssertionError, match="Doubled"):
+            check_loss(Doubled(fault=fault), a, y, method=method)
+    with pytest.raises(errors.ShapeError, match="targets of the prediction's shape"):
+        check_loss(Doubled(), a, y[:, :1], method=method)
+
+
+def problem():
+    net = fnn.Serial((fnn.Dense(5), fnn.Tanh(), fnn.Residual(Cubic()), fnn.Dense(3)))
+    rng = np.random.default_rng(0)
+    return net, net.init(fnn.random.key(0), (4,)), rng.normal(size=(6, 4)), rng.integers(0, 3, 6), rng.random(6)
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_gradients_of_a_network_pass_and_wrong_ones_do_not(method):
+    net, params, x, y, weights = problem()
+    loss, penalty = fnn.SoftmaxCrossEntropy(), fnn.L2(0.1)
+    check_gradients(net, loss, params, x, y, weights, penalty=penalty, method=method)
+    wrong = fnn.Serial((*net.layers[:2], fnn.Residual(Cubic("3.003 for 3")), net.layers[3]))
+    with pytest.raises(AssertionError, match=r"(?s)leaf +params\[0\]\.[wb].*ratio"):
+        check_gradients(wrong, loss, params, x, y, weights, penalty=penalty, method=method)
+
+
+class WrongPenalty(NamedTuple):
+    coefficient: float
+
+    def value(self, params):
+        return self.coefficient * sum((w * w).sum() for w in fnn.trees.leaves(params))
+
+    def gradient(self, params):
+        return fnn.trees.map(lambda w: self.coefficient * w, params)
+
+
+def test_a_wrong_penalty_is_found():
+    net, params, x, y, _ = problem()
+    with pytest.raises(AssertionError, match="ratio"):
+        check_gradients(net, fnn.SoftmaxCrossEntropy(), params, x, y, penalty=WrongPenalty(0.1))
+
+
+def test_images_of_integers_need_no_dx():
+    net = fnn.Serial((fnn.Scale(1 / 16), fnn.Dense(3)))
+    x = np.random.default_rng(0).integers(0, 17, (5, 4)).astype(np.uint8)
+    check_gradients(net, fnn.SoftmaxCrossEntropy(), net.init(fnn.random.key(0), (4,)), x, np.array([0, 1, 2, 0, 1]))
+
+
+def test_what_is_frozen_must_have_no_gradient():
+    net = fnn.Serial((fnn.Frozen(fnn.Dense(3)), fnn.Tanh(), fnn.Dense(2)))
+    params = net.init(fnn.random.key(0), (4,))
+    check_gradients(net, fnn.Quadratic(), params, np.ones((2, 4)), np.zeros((2, 2)))
+    check_layer(net, (4,))
+
+
+def test_of_a_large_leaf_entries_are_drawn_and_all_are_compared_by_jax():
+    net = fnn.Dense(40)
+    check_layer(net, (50,), method="complex")
+    if jax is not None:
+        check_layer(net, (50,))
+
+
+SMOOTH = ["Tanh", "Sigmoid", "Softplus", "Gelu", "Swish", "Mish", "ArcTan", "BipolarSigmoid", "Squareplus", "Softmax"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_taylors_remainder_falls_fourfold_for_smooth_networks(seed):
+    rng = np.random.default_rng(seed)
+    unit = getattr(fnn, SMOOTH[seed % len(SMOOTH)])()
+    net = fnn.Serial((fnn.Dense(int(rng.integers(2, 9))), unit, fnn.LayerNorm(), fnn.Dense(4), unit, fnn.Dense(3)))
+    params = net.init(fnn.random.key(seed, backend="numpy"), (5,), np.float64)
+    x, y = rng.normal(size=(7, 5)), rng.integers(0, 3, 7)
+    run = fnn.value_and_grad(net, fnn.SoftmaxCrossEntropy())
+    direction = fnn.trees.map(lambda p: rng.normal(size=p.shape), params)
+    grads = run(params, x, y)[1]
+    derivative = sum((g * d).sum() for g, d in zip(*map(fnn.trees.leaves, (grads, direction)), strict=True))
+
+    def along(e):
+        return run(fnn.trees.map(lambda p, d: p + e * d, params, direction), x, y)[0]
+
+    assert abs(taylor_slope(along, derivative, start=1e-3, halvings=6) - 2) <= 0.05
+    assert taylor_slope(along, 1.1 * derivative, start=1e-3, halvings=6) < 1.9
+
+
+def test_a_straight_line_has_no_remainder():
+    assert taylor_slope(lambda e: 3 + 2 * e, 2.0) == np.inf
+
+
+def test_arguments_that_make_no_sense_are_refused():
+    with pytest.raises(errors.ArgumentError, match="'jax', 'complex'"):
+        check_layer(fnn.Tanh(), (3,), method="magic")
+    with pytest.raises(errors.ArgumentError, match="'jax' or 'numpy'"):
+        check_layer(fnn.Tanh(), (3,), on="gpu")
+    with pytest.raises(errors.KindError, match="float64 or float32"):
+        check_layer(fnn.Tanh(), (3,), dtype=np.float16)
+    with pytest.raises(errors.KindError, match="layer or network"):
+        check_layer(np.tanh, (3,))
+
+
+def test_a_layer_that_drops_the_imaginary_part_is_told_to_use_another_method():
+    with pytest.raises(AssertionError, match="use another method"):
+        check_layer(Real(), (3,), method="complex")
+    check_layer(Real(), (3,), method="difference")
+
+
+@dataclass(frozen=True)
+class Real(fnn.activations.Activation):
+    def forward(self, params, z, key=None):
+        return np.real(z) ** 2, np.real(z)
+
+    def backward(self, params, z, da):
+        return 2 * z * da
