@@ -178,6 +178,9 @@ BAD = {
     "several rates": (fnn.Sgd(np.array([0.1, 0.2])), errors.KindError, "expected a number, got array"),
     "text": (fnn.Sgd("0.1"), errors.KindError, "'0.1'"),
     "a function as schedule": (fnn.Sgd(lambda t: 0.1), errors.KindError, r"Sgd\.learning_rate.*schedule.*NamedTuple"),
+    "a limit of 0": (fnn.MaxNorm(fnn.Sgd(0.1), 0.0), errors.ArgumentError, "max_norm > 0"),
+    "a negative rate within": (fnn.MaxNorm(fnn.Sgd(-0.1), 1.0), errors.ArgumentError, r"Sgd\.learning_rate"),
+    "nothing within": (fnn.MaxNorm(None, 1.0), errors.KindError, "got None"),
     "the class": (fnn.Adam, errors.KindError, r"write Adam\("),
     "a number": (0.1, errors.KindError, "got 0.1"),
     "a name": ("adam", errors.KindError, "got 'adam'"),
@@ -189,3 +192,42 @@ def test_an_optimizer_that_makes_no_sense_is_refused_before_any_work(name, backe
     optimizer, error, message = BAD[name]
     with pytest.raises(error, match=message):
         fnn.init_state(fnn.Dense(1), optimizer, fnn.random.key(0, backend=backend), (1,))
+
+
+def lengths(w):
+    return np.linalg.norm(np.asarray(w, np.float64), axis=1)
+
+
+@pytest.mark.parametrize("within", [fnn.Sgd(1.0), fnn.Momentum(0.3), fnn.Adam(0.5)])
+def test_max_norm_keeps_each_units_weights_within_its_length_and_lets_biases_be(within, backend):
+    net, rng = fnn.mlp((6, 3)), np.random.default_rng(0)
+    data = rng.normal(size=(64, 4)), 30 * rng.normal(size=(64, 3))
+    state = fnn.init_state(net, fnn.MaxNorm(within, 0.7), fnn.random.key(0, backend=backend), (4,))
+    state, _ = fnn.train(net, fnn.Huber(), state, data, epochs=5, batch_size=16)
+    found = [lengths(state.params[0].w), lengths(state.params[2].w)]
+    assert all((length <= 0.7 * (1 + 1e-5)).all() for length in found)
+    assert max(length.max() for length in found) > 0.69, "some rows are at the limit"
+    assert np.abs(np.asarray(state.params[2].b)).max() > 0.7
+
+
+def test_max_norm_shortens_a_row_and_does_not_turn_it(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    params = xp.asarray([[3.0, 4.0], [0.3, 0.4]])
+    optimizer = prepare(fnn.MaxNorm(fnn.Sgd(1.0), 1.0), params)
+    updates, _ = optimizer.update(xp.asarray([[0.0, 0.0], [0.1, 0.0]]), optimizer.init(params), params)
+    np.testing.assert_allclose(fnn.apply_updates(params, updates), [[0.6, 0.8], [0.2, 0.4]], rtol=1e-6)
+
+
+def test_max_norm_holds_an_optax_optimizer_and_its_limit_is_a_leaf(needs_jax):
+    import jax
+
+    optax = pytest.importorskip("optax")
+    net = fnn.Dense(3, bias=False)
+    data = np.ones((4, 2), np.float32), 100 * np.ones((4, 3), np.float32)
+
+    def longest(limit):
+        state = fnn.init_state(net, fnn.MaxNorm(optax.sgd(0.1), limit), fnn.random.key(0), (2,))
+        state, _ = fnn.train(net, fnn.Quadratic(), state, data, epochs=3, batch_size=4)
+        return jax.numpy.sqrt((state.params.w**2).sum(axis=1)).max()
+
+    np.testing.assert_allclose(jax.vmap(longest)(jax.numpy.array([0.5, 2.0])), [0.5, 2.0], rtol=1e-5)

@@ -62,7 +62,7 @@ def compiled(name):
 @pytest.mark.parametrize("name", FIXED)
 @given(z=matrix(NUMBERS), da=matrix(MODEST))
 def test_an_activation_has_the_derivative_of_jax(name, z, da, needs_jax):
-    z, da = np.concatenate([USUAL, z]), np.concatenate([np.ones((1, K)), da])
+    z, da = np.concatenate([USUAL, z]), np.concatenate([USUAL[:, ::-1], da])
     da = da[:, : K // 2] if name == "glu" else da
     with jax.enable_x64(True):
         wanted = compiled(name)(z, da)

@@ -70,12 +70,13 @@ class HardSwish(Activation):
 
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
-        middle = xp.where((z <= -3) | (z >= 3), 0, z)  # nothing is squared far out
-        return xp.where(z <= -3, 0, xp.where(z >= 3, z, middle * (middle + 3) * (1 / 6))), z
+        t = z + 3
+        middle = xp.where((t <= 0) | (t >= 6), 0, z)  # nothing is squared far out
+        return xp.where(t <= 0, 0, xp.where(t >= 6, z, middle * t * (1 / 6))), z
 
     def backward(self, params, z, da):
         xp = namespace(z)
-        return da * xp.where(z <= -3, 0, xp.where(z >= 3, 1, (2 * z + 3) * (1 / 6)))
+        return da * xp.where(z + 3 <= 0, 0, xp.where(z + 3 >= 6, 1, (2 * z + 3) * (1 / 6)))
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ class Gelu(Activation):
     """a = z Φ(z)        dz = δ (Φ(z) + z φ(z))        Φ(z) = ½ erfc(−z/√2)        φ(z) = e^(−z²/2) / √(2π)
     range [−0.17, ∞)
 
-    z times the probability that a standard normal variable is below it. With `approximate=True` Φ(z) is replaced by
-    s = ½ (1 + tanh u) = σ(2u) with u = √(2/π) (z + 0.044715 z³), and dz = δ (s + z s (1 − s) 2u'): the tanh form,
+    a = z s        dz = δ (s + z s (1 − s) 2u')        s = ½ (1 + tanh u) = σ(2u)        u = √(2/π) (z + 0.044715 z³)
+    range [−0.17, ∞)
+
+    z times the probability that a standard normal variable is below it; and with `approximate=True` the second form,
     which differs by up to 5·10⁻⁴.
 
     Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units" (2016), §2.

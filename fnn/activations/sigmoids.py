@@ -129,11 +129,11 @@ class HardSigmoid(Activation):
     """
 
     def forward(self, params, z, key=None):
-        xp, z = namespace(z), floating(z)
-        return xp.where(z <= -3, 0, xp.where(z >= 3, 6, z + 3)) * (1 / 6), z
+        xp, t = namespace(z), floating(z) + 3
+        return xp.where(t <= 0, 0, xp.where(t >= 6, 6, t)) * (1 / 6), t
 
-    def backward(self, params, z, da):
-        return namespace(z).where((z > -3) & (z < 3), da * (1 / 6), 0)
+    def backward(self, params, t, da):
+        return namespace(t).where((t > 0) & (t < 6), da * (1 / 6), 0)
 
 
 @dataclass(frozen=True)
