@@ -1,6 +1,6 @@
 """Feed-forward neural networks as pure functions, with the backward pass in plain sight."""
 
-from . import batching, datasets, errors, initializers, random, testing, trees
+from . import autodiff, batching, datasets, errors, initializers, random, testing, trees
 from .activations import (
     ArcTan,
     BinaryStep,
@@ -170,6 +170,7 @@ __all__ = [
     "Zeros",
     "accuracy",
     "apply_updates",
+    "autodiff",
     "backprop",
     "batching",
     "custom_vjp",

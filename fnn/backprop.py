@@ -115,7 +115,12 @@ def differentiate(net, loss, penalty, params, x, y, weights, key, need_dx=False)
 
 
 def grad(net: Layer, loss: Loss, *, penalty=None, need_dx=False):
-    """`(params, x, y, weights=None, key=None) -> grads`: `value_and_grad` without the value."""
+    """`(params, x, y, weights=None, key=None) -> grads`: `value_and_grad` without the value.
+
+    >>> from fnn import Identity, Quadratic
+    >>> grad(Identity(), Quadratic(), need_dx=True)((), [[3.0]], [[1.0]])
+    ((), array([[2.]]))
+    """
     run = value_and_grad(net, loss, penalty=penalty, need_dx=need_dx)
     return lambda params, x, y, weights=None, key=None: run(params, x, y, weights, key)[1]
 
@@ -124,6 +129,12 @@ def custom_vjp(net: Layer):
     """`net.apply` with our backward pass as its JAX derivative: an fnn block for use inside any other JAX model.
 
     `(params, x, key=None) -> y`, differentiable by `jax.grad`, `jax.vjp` and whatever builds on them, in reverse mode.
+
+    >>> import jax
+    >>> from fnn import Tanh
+    >>> f = custom_vjp(Tanh())
+    >>> jax.grad(lambda x: f((), x).sum())(jax.numpy.zeros((1, 2)))
+    Array([[1., 1.]], dtype=float32)
     """
     check_problem(net)
     jax = backend.need_jax("custom_vjp")

@@ -220,6 +220,9 @@ class Scale(Layer):
     """Multiplication by a constant: `Scale(1 / 255)` takes grey levels 0 … 255, uint8 in memory, to [0, 1].
 
     y = c x        dx = c δ
+
+    >>> Scale(1 / 255).apply((), np.array([[0, 51, 255]], np.uint8))
+    array([[0.        , 0.20000002, 1.        ]], dtype=float32)
     """
 
     factor: float
@@ -238,7 +241,11 @@ class Scale(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """All axes of an example in one: (N, 28, 28) -> (N, 784), and δ back into the shape of x."""
+    """All axes of an example in one: (N, 28, 28) -> (N, 784), and δ back into the shape of x.
+
+    >>> Flatten().apply((), np.zeros((5, 28, 28))).shape
+    (5, 784)
+    """
 
     draws: ClassVar[bool] = False
 
@@ -261,6 +268,10 @@ class Dropout(Layer):
 
     In inference, without a key, y = x. N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
     overfitting" (2014).
+
+    >>> layer, x = Dropout(0.5), np.ones((1, 6), np.float32)
+    >>> layer.apply((), x, random.key(0, backend="numpy")), layer.apply((), x)
+    (array([[0., 0., 2., 2., 0., 2.]], dtype=float32), array([[1., 1., 1., 1., 1., 1.]], dtype=float32))
     """
 
     rate: float = 0.5
@@ -351,6 +362,10 @@ class RMSNorm(Layer):
         dx = r (γ − x̂ mean(γ x̂))                  γ = δ g           dg = Σ δ x̂
 
     ε is `eps`, 10⁻⁶ by default. B. Zhang, R. Sennrich, "Root mean square layer normalization" (2019), eq. 4.
+
+    >>> layer = RMSNorm()
+    >>> layer.apply(layer.init(random.key(0, backend="numpy"), (2,)), [[3.0, 4.0]])
+    array([[0.8485281, 1.1313708]], dtype=float32)
     """
 
     eps: float = 1e-6

@@ -72,6 +72,11 @@ class Momentum(NamedTuple):
 
     β is `momentum`, 0.9 by default. B. Polyak (1964); D. Rumelhart, G. Hinton, R. Williams (1986). With a constant η
     this is PyTorch's and Optax's v ← β v + g, w ← w − η v; with a schedule the textbooks' v keeps the old rates.
+
+    >>> optimizer, params = Momentum(learning_rate=0.5), np.array([1.0, 2.0])
+    >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+    >>> params + updates, state.velocity
+    (array([0.5, 1. ]), array([-0.5, -1. ]))
     """
 
     learning_rate: Any
@@ -94,6 +99,11 @@ class Nesterov(NamedTuple):
     computed with the shifted parameter w + β v in the place of w, so that one gradient a step is enough:
     v ← β v − η g, w ← w + β v − η g. β is `momentum`, 0.9 by default. Y. Nesterov (1983); I. Sutskever, J. Martens,
     G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep learning" (2013), eqs. 3 and 4.
+
+    >>> optimizer, params = Nesterov(learning_rate=0.5), np.array([1.0, 2.0])
+    >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+    >>> params + updates, state.velocity
+    (array([0.05, 0.1 ]), array([-0.5, -1. ]))
     """
 
     learning_rate: Any
@@ -117,6 +127,11 @@ class Adam(NamedTuple):
     with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ). Defaults: η 10⁻³, β₁ `b1` 0.9, β₂ `b2` 0.999, ε `eps` 10⁻⁸, which
     stands outside the root. m and v are float32 or wider. D. Kingma, J. Ba, "Adam: a method for stochastic
     optimization" (2015), algorithm 1.
+
+    >>> optimizer, params = Adam(learning_rate=0.5), np.array([1.0, 2.0])
+    >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+    >>> params + updates  # the first step is η for every parameter
+    array([0.5, 1.5])
     """
 
     learning_rate: Any = 1e-3
@@ -193,7 +208,11 @@ def from_optax(transformation):
 
 
 def apply_updates(params, updates):
-    """params + updates, in the dtype of each parameter; read-only on NumPy. What is within `Frozen` stays as it is."""
+    """params + updates, in the dtype of each parameter; read-only on NumPy. What is within `Frozen` stays as it is.
+
+    >>> apply_updates((np.float32([1.0, 2.0]),), (np.array([0.5, -0.5]),))
+    (array([1.5, 1.5], dtype=float32),)
+    """
     return trees.map_learnt(lambda p, u: trees.locked(p + cast(u, p.dtype)), params, updates)
 
 

@@ -66,6 +66,9 @@ class HardSwish(Activation):
     The derivative at −3 is 0, at 3 it is 1.
 
     Source: A. Howard et al., "Searching for MobileNetV3" (2019).
+
+    >>> HardSwish().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.33333333,  0.        ,  1.66666667]])
     """
 
     def forward(self, params, z, key=None):
@@ -91,6 +94,9 @@ class Gelu(Activation):
     which differs by up to 5·10⁻⁴.
 
     Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units" (2016), §2.
+
+    >>> Gelu().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.15865525,  0.        ,  1.95449974]])
     """
 
     approximate: bool = False
@@ -116,6 +122,9 @@ class Mish(Activation):
     """a = z w        dz = δ (w + z (1 − w) (1 + w) σ(z))        w = tanh(log(1 + eᶻ))        range [−0.31, ∞)
 
     Source: D. Misra, "Mish: a self regularized non-monotonic activation function" (2019).
+
+    >>> Mish().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.30340146,  0.        ,  1.94395896]])
     """
 
     def forward(self, params, z, key=None):

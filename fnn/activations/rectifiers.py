@@ -17,6 +17,9 @@ class Identity(Activation):
     """a = z        dz = δ        range (−∞, ∞)
 
     Source: B. Widrow, M. Hoff, "Adaptive switching circuits" (1960), the linear unit of Adaline.
+
+    >>> Identity().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-1.,  0.,  2.]])
     """
 
     def forward(self, params, z, key=None):
@@ -53,6 +56,9 @@ class Relu6(Activation):
     The derivative at 0 and 6 is 0.
 
     Source: A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10" (2010).
+
+    >>> Relu6().apply((), [[-1.0, 0.0, 2.0]])
+    array([[0., 0., 2.]])
     """
 
     def forward(self, params, z, key=None):
@@ -71,6 +77,9 @@ class LeakyRelu(Activation):
     α is `slope`, 0.01 by default; the derivative at 0 is 1.
 
     Source: A. Maas, A. Hannun, A. Ng, "Rectifier nonlinearities improve neural network acoustic models" (2013).
+
+    >>> LeakyRelu().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.01,  0.  ,  2.  ]])
     """
 
     slope: float = 0.01
@@ -106,6 +115,12 @@ class PRelu(Learnt):
     `slope`, 0.25 by default. The derivative at 0 is 1. Weight decay of α would draw it to a plain ReLU.
 
     Source: K. He et al., "Delving deep into rectifiers" (2015), eq. 1.
+
+    >>> from fnn import random
+    >>> layer = PRelu()
+    >>> params = layer.init(random.key(0, backend="numpy"), (3,))
+    >>> layer.apply(params, [[-1.0, 0.0, 2.0]])
+    array([[-0.25,  0.  ,  2.  ]], dtype=float32)
     """
 
     slope: float = 0.25
@@ -136,6 +151,9 @@ class RRelu(Activation):
     derivative at 0 is 1.
 
     Source: B. Xu, N. Wang, T. Chen, M. Li, "Empirical evaluation of rectified activations" (2015).
+
+    >>> RRelu().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.22916667,  0.        ,  2.        ]])
     """
 
     lower: float = 1 / 8
@@ -167,6 +185,9 @@ class Elu(Activation):
 
     Source: D.-A. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by exponential
     linear units" (2016), eq. 15.
+
+    >>> Elu().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.63212056,  0.        ,  2.        ]])
     """
 
     alpha: float = 1.0
@@ -197,6 +218,9 @@ class Celu(Activation):
     α is `alpha`, greater than 0. Unlike that of `Elu` its derivative is continuous for every α: 1 at 0.
 
     Source: J. Barron, "Continuously differentiable exponential linear units" (2017), eq. 2.
+
+    >>> Celu().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.63212056,  0.        ,  2.        ]])
     """
 
     alpha: float = 1.0
@@ -222,6 +246,9 @@ class Selu(Activation):
     `LecunNormal`. The derivative at 0 is λα.
 
     Source: G. Klambauer et al., "Self-normalizing neural networks" (2017), eq. 2 and the constants of §2.
+
+    >>> Selu().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-1.11133074,  0.        ,  2.10140197]])
     """
 
     scale: ClassVar[float] = 1.0507009873554804934193349852946
@@ -252,6 +279,12 @@ class PElu(Learnt):
     begin at 1. Nothing holds them above 0; the paper clips them at 0.1.
 
     Source: L. Trottier, P. Giguère, B. Chaib-draa, "Parametric exponential linear unit" (2017).
+
+    >>> from fnn import random
+    >>> layer = PElu()
+    >>> params = layer.init(random.key(0, backend="numpy"), (3,))
+    >>> layer.apply(params, [[-1.0, 0.0, 2.0]])
+    array([[-0.63212055,  0.        ,  2.        ]], dtype=float32)
     """
 
     def init(self, key, input_shape, dtype=np.float32):
@@ -285,6 +318,9 @@ class Isrlu(Activation):
     An ELU without an exponential. α is `alpha`, greater than 0.
 
     Source: B. Carlile et al., "Improving deep learning by inverse square root linear units" (2017).
+
+    >>> Isrlu().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.70710678,  0.        ,  2.        ]])
     """
 
     alpha: float = 1.0
@@ -310,6 +346,9 @@ class Softplus(Activation):
     The smooth ramp: its derivative is the logistic function.
 
     Source: C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing" (2001).
+
+    >>> Softplus().apply((), [[-1.0, 0.0, 2.0]])
+    array([[0.31326169, 0.69314718, 2.12692801]])
     """
 
     def forward(self, params, z, key=None):
@@ -328,6 +367,9 @@ class Squareplus(Activation):
     b / (2 (√(z² + b) − z)), which keeps its digits far out.
 
     Source: J. Barron, "Squareplus: a Softplus-like algebraic rectifier" (2021), eq. 1.
+
+    >>> Squareplus().apply((), [[-1.0, 0.0, 2.0]])
+    array([[0.61803399, 1.        , 2.41421356]])
     """
 
     b: float = 4.0
@@ -355,6 +397,9 @@ class LogSigmoid(Activation):
     The log-probability of a sigmoid; for training prefer `SigmoidBinaryCrossEntropy`, which takes z itself.
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eqs. 4.59 and 4.60.
+
+    >>> LogSigmoid().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-1.31326169, -0.69314718, -0.12692801]])
     """
 
     def forward(self, params, z, key=None):
@@ -383,6 +428,12 @@ class SoftExponential(Learnt):
     α > 0 it grows as an exponential, and overflows as one.
 
     Source: L. Godfrey, M. Gashler, "A continuum among logarithmic, linear, and exponential functions" (2015), eq. 1.
+
+    >>> from fnn import random
+    >>> layer = SoftExponential()
+    >>> params = layer.init(random.key(0, backend="numpy"), (3,))
+    >>> layer.apply(params, [[-1.0, 0.0, 2.0]])
+    array([[-1.,  0.,  2.]], dtype=float32)
     """
 
     alpha: float = 0.0

@@ -15,6 +15,9 @@ class Softmax(Activation):
     training prefer logits and `SoftmaxCrossEntropy`, which is this layer and the cost in one, stable and cheaper.
 
     Source: J. Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
+
+    >>> Softmax().apply((), [[-1.0, 0.0, 2.0]])
+    array([[0.04201007, 0.1141952 , 0.84379473]])
     """
 
     temperature: float = 1.0
@@ -40,6 +43,9 @@ class LogSoftmax(Activation):
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eq. 4.62; temperature: G. Hinton, O. Vinyals,
     J. Dean, "Distilling the knowledge in a neural network" (2015), eq. 1.
+
+    >>> LogSoftmax().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-3.16984602, -2.16984602, -0.16984602]])
     """
 
     temperature: float = 1.0

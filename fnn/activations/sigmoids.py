@@ -15,6 +15,9 @@ class BinaryStep(Activation):
     then dz = δ, as if the step were not there (Y. Bengio, N. Léonard, A. Courville, 2013).
 
     Source: W. McCulloch, W. Pitts, "A logical calculus of the ideas immanent in nervous activity" (1943).
+
+    >>> BinaryStep().apply((), [[-1.0, 0.0, 2.0]])
+    array([[0., 0., 1.]])
     """
 
     threshold: float = 0.0
@@ -39,6 +42,9 @@ class Sign(Activation):
     Sign(0) is 1. `straight_through=True` makes dz = δ, as for `BinaryStep`.
 
     Source: B. Widrow, M. Hoff, "Adaptive switching circuits" (1960).
+
+    >>> Sign().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-1.,  1.,  1.]])
     """
 
     straight_through: bool = False
@@ -58,6 +64,9 @@ class Sigmoid(Activation):
     The logistic function; its derivative is greatest, ¼, at 0.
 
     Source: D. Rumelhart, G. Hinton, R. Williams, "Learning representations by back-propagating errors" (1986).
+
+    >>> Sigmoid().apply((), [[-1.0, 0.0, 2.0]])
+    array([[0.26894142, 0.5       , 0.88079708]])
     """
 
     def forward(self, params, z, key=None):
@@ -75,6 +84,9 @@ class BipolarSigmoid(Activation):
     2σ(z) − 1 = tanh(z/2) with the logistic σ.
 
     Source: L. Fausett, "Fundamentals of neural networks" (1994), §2.3.
+
+    >>> BipolarSigmoid().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.46211716,  0.        ,  0.76159416]])
     """
 
     def forward(self, params, z, key=None):
@@ -92,6 +104,9 @@ class Tanh(Activation):
     tanh z = 2σ(2z) − 1 with the logistic σ. 1 − a² as a product keeps its digits where a is close to ±1.
 
     Source: Y. LeCun et al., "Efficient BackProp" (1998), §4.4.
+
+    >>> Tanh().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.76159416,  0.        ,  0.96402758]])
     """
 
     def forward(self, params, z, key=None):
@@ -109,6 +124,9 @@ class HardTanh(Activation):
     The derivative at −1 and 1 is 1.
 
     Source: R. Collobert, "Large scale machine learning" (2004).
+
+    >>> HardTanh().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-1.,  0.,  1.]])
     """
 
     def forward(self, params, z, key=None):
@@ -126,6 +144,9 @@ class HardSigmoid(Activation):
     The derivative at −3 and 3 is 0. This is the form of `jax.nn` and PyTorch; the first one had the slope ½.
 
     Source: M. Courbariaux, Y. Bengio, J.-P. David, "BinaryConnect" (2015); slope ⅙: A. Howard et al. (2019).
+
+    >>> HardSigmoid().apply((), [[-1.0, 0.0, 2.0]])
+    array([[0.33333333, 0.5       , 0.83333333]])
     """
 
     def forward(self, params, z, key=None):
@@ -141,6 +162,9 @@ class ArcTan(Activation):
     """a = arctan z        dz = δ / (1 + z²)        range (−π/2, π/2)
 
     Source: M. Abramowitz, I. Stegun, "Handbook of mathematical functions" (1964), 4.4.
+
+    >>> ArcTan().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.78539816,  0.        ,  1.10714872]])
     """
 
     def forward(self, params, z, key=None):
@@ -156,6 +180,9 @@ class Softsign(Activation):
     """a = z / (1 + |z|)        dz = δ / (1 + |z|)²        range (−1, 1)
 
     Source: J. Bergstra et al., "Quadratic polynomials learn better image features" (2009).
+
+    >>> Softsign().apply((), [[-1.0, 0.0, 2.0]])
+    array([[-0.5       ,  0.        ,  0.66666667]])
     """
 
     def forward(self, params, z, key=None):

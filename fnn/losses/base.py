@@ -113,6 +113,11 @@ class FunctionLoss(Loss):
         ℓ = f(a, y)        δ = ∂ℓ/∂a, by `jax.vjp`
 
     The target may have any shape that f takes. Functions compare by identity: define f once, at the top of a module.
+
+    >>> import jax
+    >>> loss = FunctionLoss(lambda a, y: ((a - y) ** 4).sum(axis=1))
+    >>> loss.delta(jax.numpy.array([[2.0]]), jax.numpy.array([[1.0]]))
+    Array([[4.]], dtype=float32)
     """
 
     f: Callable[[Any, Any], Any]

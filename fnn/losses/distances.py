@@ -79,6 +79,10 @@ class MeanAbsoluteError(Loss):
     The derivative where a = y is 0. The best constant prediction is the median, not the mean.
 
     Source: P.-S. Laplace (1774); R. Hyndman, A. Koehler (2006).
+
+    >>> import numpy as np
+    >>> MeanAbsoluteError().value(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))
+    array([1.5])
     """
 
     def value(self, a, y):
@@ -101,6 +105,10 @@ class Huber(Loss):
     Quadratic for small errors, absolute for large ones. t is `threshold`, 1 by default, greater than 0.
 
     Source: P. Huber, "Robust estimation of a location parameter" (1964).
+
+    >>> import numpy as np
+    >>> Huber().value(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))
+    array([2.])
     """
 
     threshold: float = 1.0
@@ -126,6 +134,10 @@ class ExponentialCost(Loss):
 
     Source: L. Silva, J. Marques de Sá, L. Alexandre, "Data classification with multilayer perceptrons using a
     generalized error function" (2008).
+
+    >>> import numpy as np
+    >>> ExponentialCost().value(np.array([[1.0, 3.0]]), np.array([[0.0, 1.0]]))
+    array([148.4131591])
     """
 
     tau: float = 1.0

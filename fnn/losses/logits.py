@@ -111,6 +111,10 @@ class PoissonNll(Loss):
     log-likelihood without its constant log y!.
 
     Source: P. McCullagh, J. Nelder, "Generalized linear models" (1989).
+
+    >>> import numpy as np
+    >>> PoissonNll().value(np.array([[0.0, 1.0]]), np.array([[2, 1]]))
+    array([2.71828183])
     """
 
     def value(self, z, y):

@@ -33,6 +33,10 @@ class L1(NamedTuple):
     """R = λ Σ |w|        ∂R/∂w = λ sign w, 0 at 0
 
     Drives weights to exactly 0 in the limit: a Laplace prior. `coefficient` is as for `L2`.
+
+    >>> import numpy as np
+    >>> L1(0.5).value((np.array([[2.0, -3.0]]), np.array([7.0])))
+    np.float64(2.5)
     """
 
     coefficient: Any

@@ -61,6 +61,10 @@ class CrossEntropy(Guarded):
     continued below ε = `eps` by its tangent.
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eq. 4.108.
+
+    >>> import numpy as np
+    >>> CrossEntropy().value(np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]]))
+    array([0.83698822])
     """
 
     def cost(self, a, y):
@@ -118,6 +122,10 @@ class KullbackLeibler(Guarded):
     `GeneralizedKullbackLeibler` is. log a is continued below ε = `eps` by its tangent.
 
     Source: S. Kullback, R. Leibler, "On information and sufficiency" (1951).
+
+    >>> import numpy as np
+    >>> KullbackLeibler().value(np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]]))
+    array([0.14384104])
     """
 
     def cost(self, a, y):
@@ -135,6 +143,10 @@ class GeneralizedKullbackLeibler(Guarded):
     For positive numbers that need not sum to 1. log a is continued below ε = `eps` by its tangent.
 
     Source: D. Lee, H. S. Seung, "Algorithms for non-negative matrix factorization" (2001), eq. 3.
+
+    >>> import numpy as np
+    >>> GeneralizedKullbackLeibler().value(np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]]))
+    array([0.14384104])
     """
 
     def cost(self, a, y):
@@ -153,6 +165,10 @@ class Hellinger(Guarded):
     its tangent.
 
     Source: E. Hellinger, "Neue Begründung der Theorie quadratischer Formen" (1909).
+
+    >>> import numpy as np
+    >>> Hellinger().value(np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]]))
+    array([0.04818816])
     """
 
     def cost(self, a, y):
@@ -171,6 +187,10 @@ class ItakuraSaito(Guarded):
     ε = `eps` by their tangents. Targets are greater than 0.
 
     Source: F. Itakura, S. Saito, "Analysis synthesis telephony based on the maximum likelihood method" (1968).
+
+    >>> import numpy as np
+    >>> ItakuraSaito().value(np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]]))
+    array([0.37898459])
     """
 
     def cost(self, a, y):
