@@ -70,12 +70,12 @@ FAULTS = ["3.003 for 3", "3.00001 for 3", "sign", "one entry", "1/N", "each", "n
 @pytest.mark.parametrize("method", HERE)
 @pytest.mark.parametrize("fault", [*FAULTS, "shape"])
 def test_a_wrong_layer_is_refused_by_every_method(fault, method):
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises(AssertionError):
         check_layer(Cubic(fault), (3,), method=method)
 
 
 def test_a_gradient_of_another_structure_is_refused():
-    with pytest.raises(errors.ShapeError, match="gradient of params"):
+    with pytest.raises(AssertionError, match="gradient of params: expected the structure"):
         check_layer(Cubic("structure"), (3,))
 
 
@@ -261,3 +261,29 @@ class Real(fnn.activations.Activation):
 
     def backward(self, params, z, da):
         return 2 * z * da
+
+
+class Table(NamedTuple):
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Embedding(fnn.Layer):
+    """y = rows[x] for integers x, which have no derivative."""
+
+    def output_shape(self, input_shape):
+        return (3,)
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return Table(fnn.Normal(1.0)(key, (4, 3), dtype))
+
+    def forward(self, params, x, key=None):
+        return params.rows[x[:, 0]], x
+
+    def gradient(self, params, x, dy):
+        return Table((x == np.arange(4)).astype(dy.dtype).T @ dy)
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_a_layer_on_integers_needs_no_backward(method):
+    check_layer(Embedding(), np.array([[0], [2], [2], [3]]), method=method)
