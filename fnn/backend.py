@@ -118,21 +118,21 @@ def tree_map(f, tree, *rest, is_leaf=None) -> Any:
     """`jax.tree.map`: NumPy's stand-in knows tuples, NamedTuples, lists, dicts and None."""
     if jax is not None:
         return jax.tree.map(f, tree, *rest, is_leaf=is_leaf)
-    return _tree_map(f, is_leaf or (lambda _: False), tree, *rest)
+    return _tree_map(f, tree, *rest, is_leaf=is_leaf)
 
 
-def _tree_map(f, is_leaf, tree, *rest) -> Any:
-    if is_leaf(tree):
+def _tree_map(f, tree, *rest, is_leaf=None) -> Any:
+    if is_leaf is not None and is_leaf(tree):
         return f(tree, *rest)
     if isinstance(tree, tuple | list):
-        mapped = [_tree_map(f, is_leaf, *branches) for branches in zip(tree, *rest, strict=True)]
+        mapped = [_tree_map(f, *branches, is_leaf=is_leaf) for branches in zip(tree, *rest, strict=True)]
         return type(tree)(*mapped) if hasattr(tree, "_fields") else type(tree)(mapped)
     if tree is None:
         return None
     if isinstance(tree, dict):
         if any(r.keys() != tree.keys() for r in rest):
             raise ShapeError(f"expected dicts of the same keys, got {[sorted(t) for t in (tree, *rest)]}")
-        return {key: _tree_map(f, is_leaf, tree[key], *(r[key] for r in rest)) for key in sorted(tree)}
+        return {key: _tree_map(f, tree[key], *(r[key] for r in rest), is_leaf=is_leaf) for key in sorted(tree)}
     return f(tree, *rest)
 
 
@@ -235,64 +235,3 @@ def contract(delta, a):
         return delta.T @ a
     layout = jax.sharding.PartitionSpec(d.spec[1], s.spec[1])
     return jnp.einsum("no,ni->oi", delta, a, out_sharding=layout)
-
-
-# ---- a function that NumPy has not -----------------------------------------------------------------------------------
-
-# W. J. Cody, "Rational Chebyshev approximations for the error function" (1969); from the highest power down.
-_ERF = (
-    (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
-    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
-)
-_ERFC = (
-    (
-        *(2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594, 6.61191906371416295e1),
-        *(2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3),
-        1.23033935479799725e3,
-    ),
-    (
-        *(1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3),
-        *(3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3),
-    ),
-)
-_ERFC_TAIL = (
-    (
-        *(1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1),
-        *(1.60837851487422766e-2, 6.58749161529837803e-4),
-    ),
-    (
-        *(1.0, 2.56852019228982242, 1.87295284992346047, 5.27905102951428412e-1),
-        *(6.05183413124413191e-2, 2.33520497626869185e-3),
-    ),
-)
-
-
-def erfc(x):
-    """1 − erf x = 2/√π ∫ₓ^∞ e^(−t²) dt, accurate in its tail too; `jax.lax.erfc` on JAX.
-
-    On NumPy the relative error in float64 is below 10⁻¹⁵ up to x = 1, and below 10⁻¹⁵ x² beyond, where e^(−x²)
-    loses it. It takes complex x whose imaginary part is a small step.
-    """
-    if is_jax(x):
-        return jax.lax.erfc(x)
-    x = np.asarray(x)
-    size = np.where(x >= 0, x, -x)
-    with np.errstate(over="ignore"):  # of x² where x is huge
-        small, middle, large = np.where(size < 0.5, x, 0), np.clip(size, 0.46875, 4), np.where(size > 4, size, 4)
-        near = 1 - small * _ratio(_ERF, small * small)
-        bell = np.exp(-size * size)
-        inverse = 1 / (large * large)
-        tail = (1 / np.sqrt(np.pi).item() - inverse * _ratio(_ERFC_TAIL, inverse)) / large
-        far = bell * np.where(size > 4, tail, _ratio(_ERFC, middle))
-    return np.where(size < 0.46875, near, np.where(x >= 0, far, 2 - far))
-
-
-def _ratio(coefficients, x):
-    """The quotient of two polynomials."""
-    values = []
-    for polynomial in coefficients:
-        value = polynomial[0] * x + polynomial[1]
-        for coefficient in polynomial[2:]:
-            value = value * x + coefficient
-        values.append(value)
-    return values[0] / values[1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import backend, random, trees
 from .activations import Relu
-from .backend import floating, namespace
+from .backend import floating, is_floating, namespace
 from .errors import ArgumentError, FnnError, KindError, ShapeError, same_shape, shape, shorten
 from .initializers import Initializer
 from .layers import Dense, Layer
@@ -83,14 +83,18 @@ class Serial(Layer):
         return (dy if need_dx else None), tuple(deltas)
 
     def gradient(self, params, residuals, deltas):
+        of_layers = zip(self.layers, params, residuals, deltas, strict=True)
         return tuple(
-            layer.gradient(*of_layer) for layer, *of_layer in zip(self.layers, params, residuals, deltas, strict=True)
+            layer.gradient(p, r, d) if d is not None else trees.map(lambda p: namespace(p).zeros_like(p), p)
+            for layer, p, r, d in of_layers  # without δ a layer lies below all that learns
         )
 
     def per_example_gradient(self, params, residuals, deltas):
+        n = len(trees.leaves(deltas)[0]) if trees.leaves(deltas) else 0
+        of_layers = zip(self.layers, params, residuals, deltas, strict=True)
         return tuple(
-            layer.per_example_gradient(*of_layer)
-            for layer, *of_layer in zip(self.layers, params, residuals, deltas, strict=True)
+            layer.per_example_gradient(p, r, d) if d is not None else zeros_of_examples(n, p)
+            for layer, p, r, d in of_layers
         )
 
     def parts(self, params, input_shape):
@@ -218,7 +222,8 @@ class Parallel(Layer):
             branch_key = random.fold_in(key, i) if key is not None and branch.draws else key
             of_branches.append(self._at(i, branch.record, params[i], x, branch_key))
         y, residuals, outputs = zip(*of_branches, strict=True)
-        return namespace(*y).concatenate(y, axis=-1), (x, residuals), outputs
+        dtype = next((a.dtype for a in y if is_floating(a.dtype)), np.float32)
+        return namespace(*y).concatenate([floating(a, dtype) for a in y], axis=-1), (x, residuals), outputs
 
     def backward(self, params, residuals, dy):
         return self.propagate(params, residuals, dy)[0]
@@ -297,8 +302,7 @@ class Frozen(Layer):
         return trees.map(lambda p: namespace(p).zeros_like(p), params)
 
     def per_example_gradient(self, params, residuals, deltas):
-        n = len(trees.leaves(deltas)[0])
-        return trees.map(lambda p: namespace(p).zeros((n, *p.shape), p.dtype), params)
+        return zeros_of_examples(len(trees.leaves((residuals, deltas))[0]) if trees.leaves(params) else 0, params)
 
     def parts(self, params, input_shape):
         return [(self.layer, params.params, input_shape)]
@@ -307,6 +311,11 @@ class Frozen(Layer):
         if not isinstance(params, trees.Fixed):
             raise ShapeError(f"Frozen: expected parameters marked by fnn.trees.Fixed(...), got {trees.outline(params)}")
         return params.params
+
+
+def zeros_of_examples(n, params):
+    """The gradient of each of N examples where nothing is learnt."""
+    return trees.map(lambda p: namespace(p).zeros((n, *p.shape), p.dtype), params)
 
 
 def check_layer_of(name, layer):

@@ -9,7 +9,8 @@ import pytest
 
 import fnn
 from fnn import errors
-from fnn.backend import erfc, jax
+from fnn.backend import jax
+from fnn.numerics import erfc
 from fnn.testing import check_layer
 
 NAMES = [name for name in oracle.ACTIVATIONS if name != "function"]
@@ -205,8 +206,7 @@ def test_erfc_has_the_digits_of_the_c_library():
     x = np.concatenate([np.linspace(-6, 6, 20001), np.linspace(6, 26, 5001)])
     wanted = np.array([math.erfc(value) for value in x])
     error = np.abs(erfc(x) - wanted) / wanted
-    assert (error <= 1e-15 * np.maximum(1, x * x)).all(), "relative, in the tail too, to what exp(−x²) allows"
-    assert np.abs(erfc(x) - wanted).max() <= 5e-16
+    assert error.max() <= 1e-15, "relative, in the tail too"
     far = erfc(np.array([-np.inf, -1e30, 1e30, np.inf], np.float32))
     np.testing.assert_array_equal(far, np.array([2, 2, 0, 0], np.float32))
 

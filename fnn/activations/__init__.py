@@ -3,7 +3,8 @@
 a = σ(z), applied to each entry (softmax: to each row; GLU: to two halves of it); z, a and δ = ∂L/∂a are (N, ...), and
 dz = δ ⊙ σ'(z) is the error of the layer below. What a derivative needs is kept as the residual: a itself where σ' is a
 formula of a, else z. At a kink the derivative is the documented one, which is that of `jax.nn`. Parameters that are
-learnt have their derivative beside that of z, for each example and summed. All are finite for |z| ≤ 10⁴ in float32.
+learnt have their derivative beside that of z, for each example and summed. All are finite for |z| ≤ 10⁴ in float32,
+but for `SoftExponential` where its α is not 0.
 
     sigmoids      steps, and the curves that smooth them: bounded on both sides
     rectifiers    the straight line, the ramp, and the curves that smooth it or bend its lower half
@@ -11,7 +12,7 @@ learnt have their derivative beside that of z, for each example and summed. All 
     rows          softmax and its logarithm: the outputs of an example together
 """
 
-from .base import Activation, Learnt, logistic
+from .base import Activation, Learnt
 from .gates import Gelu, Glu, HardSwish, Mish, Swish, SwishParams
 from .rectifiers import (
     Celu,
@@ -33,7 +34,7 @@ from .rectifiers import (
     Softplus,
     Squareplus,
 )
-from .rows import LogSoftmax, Softmax, exponentials
+from .rows import LogSoftmax, Softmax
 from .sigmoids import ArcTan, BinaryStep, BipolarSigmoid, HardSigmoid, HardTanh, Sigmoid, Sign, Softsign, Tanh
 
 __all__ = [
@@ -74,6 +75,4 @@ __all__ = [
     "Swish",
     "SwishParams",
     "Tanh",
-    "exponentials",
-    "logistic",
 ]

@@ -1,10 +1,11 @@
-"""What activations share: the two bases, and σ(z) and log(1 + eᶻ) without overflow."""
+"""What activations share: their two bases."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from .. import trees
-from ..backend import namespace
+from ..errors import ShapeError, same_shape
 from ..initializers import Constant
 from ..layers import Layer
 
@@ -18,7 +19,7 @@ class Activation(Layer):
 
 @dataclass(frozen=True)
 class Learnt(Activation):
-    """An activation with parameters of its own: of each one for the layer, (1,), or one for each unit.
+    """An activation with parameters of its own: of each one for the layer, (1,), or one for each unit, (units,).
 
     It defines `per_example_gradient`, and the gradient is the sum of that over the examples.
     """
@@ -30,27 +31,19 @@ class Learnt(Activation):
 
     def start(self, key, input_shape, dtype, value):
         """A parameter that begins at this value."""
-        shape = self.output_shape(input_shape)
-        return Constant(value)(key, shape if self.per_unit else (1,), dtype)
+        units = math.prod(self.output_shape(input_shape)) if self.per_unit else 1
+        return Constant(value)(key, (units,), dtype)
+
+    def placed(self, params, kind, z):
+        """The parameters, checked to be of this kind and size, each shaped so that it meets its units in z (N, ...)."""
+        if not isinstance(params, kind):
+            raise ShapeError(f"expected {kind.__name__}, got {trees.outline(params)}")
+        units = math.prod(z.shape[1:]) if self.per_unit else 1
+        for name, values in params._asdict().items():
+            same_shape(f"{kind.__name__}.{name} for input of shape {z.shape}", values, (units,))
+        return trees.map(lambda values: values.reshape(z.shape[1:]), params) if self.per_unit else params
 
     def of_example(self, gradients):
-        """The gradient of each example, (N, *the parameter's shape), from that of each unit, (N, ...)."""
-        return gradients if self.per_unit else gradients.reshape(len(gradients), -1).sum(axis=1, keepdims=True)
-
-
-def magnitude(z):
-    """|z|; for complex z whose imaginary part is a small step, as a complex step needs it."""
-    return namespace(z).where(z >= 0, z, -z)
-
-
-def logistic(z):
-    """σ(z) = 1 / (1 + e⁻ᶻ) without overflow: e^−|z| is at most 1."""
-    xp = namespace(z)
-    e = xp.exp(-magnitude(z))
-    return xp.where(z >= 0, 1, e) / (1 + e)
-
-
-def softplus(z):
-    """log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|), without overflow."""
-    xp = namespace(z)
-    return xp.where(z >= 0, z, 0) + xp.log1p(xp.exp(-magnitude(z)))
+        """The gradient of each example, (N, units) or (N, 1), from that of each entry of z, (N, ...)."""
+        flat = gradients.reshape(len(gradients), -1)
+        return flat if self.per_unit else flat.sum(axis=1, keepdims=True)

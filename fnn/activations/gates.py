@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import erfc, floating, namespace
-from ..errors import ShapeError, real
-from .base import Activation, Learnt, logistic, softplus
+from ..backend import floating, namespace
+from ..errors import ArgumentError, ShapeError, real
+from ..numerics import erfc, logistic, softplus
+from .base import Activation, Learnt
 
 
 class SwishParams(NamedTuple):
@@ -20,7 +21,7 @@ class SwishParams(NamedTuple):
 @dataclass(frozen=True)
 class Swish(Learnt):
     """a = z σ(βz)        dz = δ (s + βz s (1 − s))        dβ = Σ δ z² s (1 − s)
-    s = σ(βz)        range [−0.28/β, ∞)
+    s = σ(βz)        range [≈ −0.28/β, ∞) for β > 0
 
     β is `beta`, 1 by default, which is Swish-1, also called SiLU. With `learnt=True` it is a parameter that begins
     there: one for the layer, or with `per_unit=True` one for each unit.
@@ -37,26 +38,27 @@ class Swish(Learnt):
     def __post_init__(self):
         super().__post_init__()
         real("beta", self.beta)
+        if self.per_unit and not self.learnt:
+            raise ArgumentError("per_unit: expected learnt=True beside it, since a fixed β is one for all units")
 
     def init(self, key, input_shape, dtype=np.float32):
         return SwishParams(self.start(key, input_shape, dtype, self.beta)) if self.learnt else ()
 
     def forward(self, params, z, key=None):
-        beta = self._beta(params)
-        z = floating(z) if not self.learnt else floating(z, beta.dtype)
-        s = logistic(beta * z)
+        z = floating(z, self._beta(params, z).dtype) if self.learnt else floating(z)
+        s = logistic(self._beta(params, z) * z)
         return z * s, (z, s)
 
     def backward(self, params, residuals, da):
         z, s = residuals
-        return da * (s + self._beta(params) * z * (s * (1 - s)))
+        return da * (s + self._beta(params, z) * z * (s * (1 - s)))
 
     def per_example_gradient(self, params, residuals, da):
         z, s = residuals
         return SwishParams(self.of_example(da * (z * z * (s * (1 - s))))) if self.learnt else ()
 
-    def _beta(self, params) -> Any:
-        return params.beta if self.learnt else self.beta
+    def _beta(self, params, z):
+        return self.placed(params, SwishParams, z).beta if self.learnt else self.beta
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,10 @@ class HardSwish(Activation):
 @dataclass(frozen=True)
 class Gelu(Activation):
     """a = z Φ(z)        dz = δ (Φ(z) + z φ(z))        Φ(z) = ½ erfc(−z/√2)        φ(z) = e^(−z²/2) / √(2π)
-    range [−0.17, ∞)
+    range [≈ −0.17, ∞)
 
-    a = z s        dz = δ (s + z s (1 − s) 2u')        s = ½ (1 + tanh u) = σ(2u)        u = √(2/π) (z + 0.044715 z³)
-    range [−0.17, ∞)
+    a = z s        dz = δ (s + z s (1 − s) 2u')        s = ½ (1 + tanh u) = σ(2u)
+    u = √(2/π) (z + 0.044715 z³)        u' = √(2/π) (1 + 3 · 0.044715 z²)        range [≈ −0.17, ∞)
 
     z times the probability that a standard normal variable is below it; and with `approximate=True` the second form,
     which differs by up to 5·10⁻⁴.
@@ -119,7 +121,7 @@ _TWICE, _CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 
 @dataclass(frozen=True)
 class Mish(Activation):
-    """a = z w        dz = δ (w + z (1 − w) (1 + w) σ(z))        w = tanh(log(1 + eᶻ))        range [−0.31, ∞)
+    """a = z w        dz = δ (w + z (1 − w) (1 + w) σ(z))        w = tanh(log(1 + eᶻ))        range [≈ −0.31, ∞)
 
     Source: D. Misra, "Mish: a self regularized non-monotonic activation function" (2019).
 

@@ -9,7 +9,8 @@ import numpy as np
 from .. import random
 from ..backend import cast, floating, namespace
 from ..errors import ArgumentError, real
-from .base import Activation, Learnt, logistic, softplus
+from ..numerics import logistic, magnitude, softplus
+from .base import Activation, Learnt
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,12 @@ class PRelu(Learnt):
         return PReluParams(self.start(key, input_shape, dtype, self.slope))
 
     def forward(self, params, z, key=None):
-        z = floating(z, params.slope.dtype)
-        return bent(z, z, params.slope), z
+        slope = self.placed(params, PReluParams, z).slope
+        z = floating(z, slope.dtype)
+        return bent(z, z, slope), z
 
     def backward(self, params, z, da):
-        return bent(z, da, params.slope)
+        return bent(z, da, self.placed(params, PReluParams, z).slope)
 
     def per_example_gradient(self, params, z, da):
         return PReluParams(self.of_example(namespace(z).where(z >= 0, 0, da * z)))
@@ -148,7 +150,7 @@ class RRelu(Activation):
     """a = z if z ≥ 0 else rz        dz = δ if z ≥ 0 else rδ        range (−∞, ∞)
 
     In training (with a key) each entry draws its own slope r ~ U(lower, upper); in inference r is their mean. The
-    derivative at 0 is 1.
+    derivative at 0 is 1. This is PyTorch's form; the paper divides z by a number drawn from U(3, 8).
 
     Source: B. Xu, N. Wang, T. Chen, M. Li, "Empirical evaluation of rectified activations" (2015).
 
@@ -217,7 +219,7 @@ class Celu(Activation):
 
     α is `alpha`, greater than 0. Unlike that of `Elu` its derivative is continuous for every α: 1 at 0.
 
-    Source: J. Barron, "Continuously differentiable exponential linear units" (2017), eq. 2.
+    Source: J. Barron, "Continuously differentiable exponential linear units" (2017).
 
     >>> Celu().apply((), [[-1.0, 0.0, 2.0]])
     array([[-0.63212056,  0.        ,  2.        ]])
@@ -291,24 +293,25 @@ class PElu(Learnt):
         return PEluParams(*(self.start(key, input_shape, dtype, 1.0) for _ in range(2)))
 
     def forward(self, params, z, key=None):
-        alpha, beta = params
+        alpha, beta = self.placed(params, PEluParams, z)
         z = floating(z, alpha.dtype)
         t = z / beta
         return alpha * namespace(z).where(z >= 0, t, expm1_below(t)), z
 
     def backward(self, params, z, da):
-        return da * (params.alpha / params.beta * self._rise(params, z))
+        alpha, beta = self.placed(params, PEluParams, z)
+        return da * (alpha / beta * self._rise(z, beta))
 
     def per_example_gradient(self, params, z, da):
-        alpha, beta = params
-        t, rise = z / beta, self._rise(params, z)
+        alpha, beta = self.placed(params, PEluParams, z)
+        t, rise = z / beta, self._rise(z, beta)
         of_alpha = namespace(z).where(z >= 0, t, expm1_below(t))
         return PEluParams(self.of_example(da * of_alpha), self.of_example(-da * (alpha / beta) * t * rise))
 
-    def _rise(self, params, z):
+    def _rise(self, z, beta):
         """1 where z ≥ 0, else e^(z/β)."""
         xp = namespace(z)
-        return xp.exp(xp.where(z >= 0, 0, z / params.beta))
+        return xp.exp(xp.where(z >= 0, 0, z / beta))
 
 
 @dataclass(frozen=True)
@@ -381,7 +384,7 @@ class Squareplus(Activation):
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
         root = xp.sqrt(z * z + self.b)
-        far = root + xp.where(z >= 0, z, -z)
+        far = root + magnitude(z)
         a = 0.5 * xp.where(z >= 0, far, self.b / far)
         return a, (a, root)
 
@@ -421,7 +424,8 @@ class SoftExponential(Learnt):
     """a = −log(1 − α(z + α)) / α if α < 0; z if α = 0; (e^(αz) − 1) / α + α if α > 0
     dz = δ / (1 − α(z + α)) if α < 0; δ if α = 0; δ e^(αz) if α > 0        dα = Σ δ ∂a/∂α
     ∂a/∂α = (z + α)² (1/u + (log u + v) / v²) + 1/u if α < 0, with v = α(z + α), u = 1 − v
-    ∂a/∂α = z² (1 + (αz − 1) e^(αz)) / (αz)² + 1 if α ≥ 0, and z²/2 + 1 at 0        range depends on α
+    ∂a/∂α = z² (1 + (αz − 1) e^(αz)) / (αz)² + 1 if α ≥ 0, and z²/2 + 1 at 0
+    range (−∞, ∞) if α ≤ 0, else (α − 1/α, ∞)
 
     A curve that learns whether to be a logarithm, a line or an exponential: one α for the layer, or for each unit. It
     begins at `alpha`, 0 by default. Where α < 0 it is defined for z > 1/α − α alone, and is NaN elsewhere; where
@@ -446,19 +450,20 @@ class SoftExponential(Learnt):
         return SoftExponentialParams(self.start(key, input_shape, dtype, self.alpha))
 
     def forward(self, params, z, key=None):
-        xp, z, alpha = namespace(z), floating(z, params.alpha.dtype), params.alpha
+        xp, alpha = namespace(z), self.placed(params, SoftExponentialParams, z).alpha
+        z = floating(z, alpha.dtype)
         low, w, high, z_high = self._branches(alpha, z)
         logarithm = -xp.log1p(-low * w) / low
         exponential = xp.expm1(high * z_high) / high + high
         return xp.where(alpha < 0, logarithm, xp.where(alpha > 0, exponential, z)), z
 
     def backward(self, params, z, da):
-        xp, alpha = namespace(z), params.alpha
+        xp, alpha = namespace(z), self.placed(params, SoftExponentialParams, z).alpha
         low, w, high, z_high = self._branches(alpha, z)
         return da * xp.where(alpha < 0, 1 / (1 - low * w), xp.where(alpha > 0, xp.exp(high * z_high), 1))
 
     def per_example_gradient(self, params, z, da):
-        xp, alpha = namespace(z), params.alpha
+        xp, alpha = namespace(z), self.placed(params, SoftExponentialParams, z).alpha
         low, w, high, z_high = self._branches(alpha, z)
         v, t = low * w, high * z_high
         logarithm = _small(v, 0.1, lambda v: (xp.log1p(-v) + v) / v**2, _LOGARITHM)

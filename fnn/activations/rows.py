@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ..backend import floating, namespace
 from ..errors import real
+from ..numerics import exponentials
 from .base import Activation
 
 
@@ -60,11 +61,3 @@ class LogSoftmax(Activation):
 
     def backward(self, params, p, da):
         return (da - p * da.sum(axis=-1, keepdims=True)) * (1 / self.temperature)
-
-
-def exponentials(z, temperature=1.0):
-    """(z − max z) / T, its exponential e, and Σ e: softmax(z) = softmax(z − c), and this c prevents overflow."""
-    shifted = z - z.max(axis=-1, keepdims=True)
-    shifted = shifted if temperature == 1 else shifted * (1 / temperature)
-    e = namespace(z).exp(shifted)
-    return shifted, e, e.sum(axis=-1, keepdims=True)

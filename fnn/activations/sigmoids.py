@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from ..backend import floating, namespace
 from ..errors import real
-from .base import Activation, logistic, magnitude
+from ..numerics import logistic, magnitude
+from .base import Activation
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class BipolarSigmoid(Activation):
 
     2σ(z) − 1 = tanh(z/2) with the logistic σ.
 
-    Source: L. Fausett, "Fundamentals of neural networks" (1994), §2.3.
+    Source: L. Fausett, "Fundamentals of neural networks" (1994).
 
     >>> BipolarSigmoid().apply((), [[-1.0, 0.0, 2.0]])
     array([[-0.46211716,  0.        ,  0.76159416]])

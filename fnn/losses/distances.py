@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..backend import floating, namespace
 from ..errors import real
+from ..numerics import absolute
 from .base import Loss, outputs, over_outputs
 
 
@@ -55,7 +56,7 @@ class RootMeanSquaredError(MeanSquaredError):
 
     The root stands outside of the mean over the examples, so this cost of a batch is no mean of costs of its examples:
     `value` and `delta` are those of the mean within, `outer` is the root, and ∂L/∂m is 0 where m is 0. `fit` reports
-    the mean over the batches of an epoch of the root of each.
+    the mean over the batches of an epoch of the root of each, weighted by their sizes.
 
     Source: R. Hyndman, A. Koehler, "Another look at measures of forecast accuracy" (2006).
 
@@ -90,12 +91,6 @@ class MeanAbsoluteError(Loss):
 
     def delta(self, a, y):
         return (1 / outputs(a)) * namespace(a, y).sign(a - floating(y, a.dtype))
-
-
-def absolute(r):
-    """|r|, written so that automatic differentiation too gives 0 at 0, and a complex step the sign."""
-    xp = namespace(r)
-    return xp.where(r > 0, r, xp.where(r < 0, -r, 0 * r))
 
 
 @dataclass(frozen=True)

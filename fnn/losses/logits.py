@@ -5,11 +5,9 @@ Fused like that they are stable and cheap, and δ is what it is in the textbooks
 
 from dataclasses import dataclass, field
 
-from ..activations import logistic
-from ..activations.base import softplus
-from ..activations.rows import exponentials
 from ..backend import floating, namespace
 from ..errors import real
+from ..numerics import exponentials, logistic, softplus
 from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
 
 

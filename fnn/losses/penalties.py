@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from .. import trees
 from ..backend import namespace
-from .distances import absolute
+from ..numerics import absolute
 
 
 class L2(NamedTuple):

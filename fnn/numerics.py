@@ -1,0 +1,107 @@
+"""Elementary functions in a form that neither overflows nor loses its digits, written once for both backends.
+
+Where JAX differentiates them, it finds the derivative that the activations and costs document at their kinks. All take
+complex numbers whose imaginary part is a small step, as a complex step needs it.
+"""
+
+import math
+
+import numpy as np
+
+from . import backend
+from .backend import namespace
+
+
+def absolute(r):
+    """|r|, with the derivative 0 at 0."""
+    xp = namespace(r)
+    return xp.where(r > 0, r, xp.where(r < 0, -r, 0 * r))
+
+
+def magnitude(z):
+    """|z|, with the derivative 1 at 0: what formulas use that are smooth there."""
+    return namespace(z).where(z >= 0, z, -z)
+
+
+def logistic(z):
+    """σ(z) = 1 / (1 + e⁻ᶻ) without overflow: e^−|z| is at most 1."""
+    xp = namespace(z)
+    e = xp.exp(-magnitude(z))
+    return xp.where(z >= 0, 1, e) / (1 + e)
+
+
+def softplus(z):
+    """log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|), without overflow."""
+    xp = namespace(z)
+    return xp.where(z >= 0, z, 0) + xp.log1p(xp.exp(-magnitude(z)))
+
+
+def exponentials(z, temperature=1.0):
+    """(z − max z) / T, its exponential e, and Σ e: softmax(z) = softmax(z − c), and this c prevents overflow."""
+    shifted = z - z.max(axis=-1, keepdims=True)
+    shifted = shifted if temperature == 1 else shifted * (1 / temperature)
+    e = namespace(z).exp(shifted)
+    return shifted, e, e.sum(axis=-1, keepdims=True)
+
+
+# W. J. Cody, "Rational Chebyshev approximations for the error function" (1969); from the highest power down.
+_ERF = (
+    (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
+)
+_ERFC = (
+    (
+        *(2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594, 6.61191906371416295e1),
+        *(2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3),
+        1.23033935479799725e3,
+    ),
+    (
+        *(1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3),
+        *(3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3),
+    ),
+)
+_ERFC_TAIL = (
+    (
+        *(1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1),
+        *(1.60837851487422766e-2, 6.58749161529837803e-4),
+    ),
+    (
+        *(1.0, 2.56852019228982242, 1.87295284992346047, 5.27905102951428412e-1),
+        *(6.05183413124413191e-2, 2.33520497626869185e-3),
+    ),
+)
+
+
+def erfc(x):
+    """1 − erf x = 2/√π ∫ₓ^∞ e^(−t²) dt, accurate in its tail too; `jax.lax.erfc` on JAX.
+
+    On NumPy the relative error in float64 is below 10⁻¹⁵ wherever the result is a normal number. It takes complex x
+    whose imaginary part is a small step.
+    """
+    if backend.is_jax(x):
+        return backend.jax.lax.erfc(x)
+    size = magnitude(np.asarray(x))
+    size = np.where(size > 40, 40, size)  # beyond it is 0
+    small, middle, large = np.where(size < 0.5, x, 0), np.clip(size, 0.46875, 4), np.where(size > 4, size, 4)
+    near = 1 - small * _ratio(_ERF, small * small)
+    inverse = 1 / (large * large)
+    tail = (math.sqrt(1 / math.pi) - inverse * _ratio(_ERFC_TAIL, inverse)) / large
+    far = _bell(size) * np.where(size > 4, tail, _ratio(_ERFC, middle))
+    return np.where(size < 0.46875, near, np.where(x >= 0, far, 2 - far))
+
+
+def _bell(x):
+    """e^(−x²) without the error that rounding x² would make: x² = t² + (x − t)(x + t), where t² is exact."""
+    t = np.trunc(16 * x.real) / 16
+    return np.exp(-t * t) * np.exp(-(x - t) * (x + t))
+
+
+def _ratio(coefficients, x):
+    """The quotient of two polynomials."""
+    values = []
+    for polynomial in coefficients:
+        value = polynomial[0] * x + polynomial[1]
+        for coefficient in polynomial[2:]:
+            value = value * x + coefficient
+        values.append(value)
+    return values[0] / values[1]
