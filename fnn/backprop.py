@@ -164,10 +164,7 @@ def check_problem(net, loss=None, penalty=None):
         raise KindError(f"net: expected a layer or network, got {shorten(net)}")
     check_static(net)
     if loss is not None:
-        if not isinstance(loss, Loss):
-            hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ""
-            raise KindError(f"loss: expected a loss such as fnn.SoftmaxCrossEntropy(), got {shorten(loss)}{hint}")
-        check_static(loss)
+        check_cost(loss)
     if penalty is not None and not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient")):
         raise KindError(
             f"penalty: expected a NamedTuple with methods value and gradient, such as fnn.L2(1e-4), "
@@ -177,6 +174,14 @@ def check_problem(net, loss=None, penalty=None):
         for place, leaf in trees.paths(penalty, type(penalty).__name__):
             if not backend.is_traced(leaf) and np.ndim(leaf) == 0:
                 real(place, leaf.item() if hasattr(leaf, "item") else leaf, least=0)
+
+
+def check_cost(loss):
+    """This is a loss that can be compared."""
+    if not isinstance(loss, Loss):
+        hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ""
+        raise KindError(f"loss: expected a loss such as fnn.SoftmaxCrossEntropy(), got {shorten(loss)}{hint}")
+    check_static(loss)
 
 
 def enter_batch(params, x, y, weights):

@@ -82,7 +82,7 @@ def test_jax_differentiates_the_formula_to_the_documented_derivative_at_zero(nam
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_nothing_overflows_far_out(name, backend):
+def test_nothing_overflows_far_out(name, backend):  # but for the exponential that soft_exponential is
     layer = LAYERS[name]
     z = EDGES.astype(np.float32) if "soft_" not in name else np.linspace(-19, 19, 14, dtype=np.float32)[None]
     if backend == "jax":
@@ -198,8 +198,24 @@ def test_learnt_activations_learn_one_number_or_one_for_each_unit(backend):
     for name, (layer, _) in oracle.LEARNT.items():
         for leaf in fnn.trees.leaves(layer.init(key, (5,))):
             assert leaf.shape == ((5,) if layer.per_unit else (1,)), name
+        for leaf in fnn.trees.leaves(layer.init(key, (2, 3))):
+            assert leaf.shape == ((6,) if layer.per_unit else (1,)), "flat: what has two axes is a weight to L2"
     assert fnn.Swish().init(key, (5,)) == ()
     assert float(fnn.PRelu(0.1).init(key, (5,)).slope[0]) == np.float32(0.1)
+
+
+def test_units_of_pictures_learn_too():
+    for layer, _ in oracle.LEARNT.values():
+        check_layer(layer, np.random.default_rng(0).normal(size=(4, 2, 3)), method="complex")
+
+
+def test_learnt_parameters_that_do_not_fit_are_refused():
+    key = fnn.random.key(0, backend="numpy")
+    of_three = fnn.PRelu(per_unit=True).init(key, (3,))
+    with pytest.raises(errors.ShapeError, match=r"PReluParams\.slope.*\(2, 1\): expected shape \(1,\), got \(3,\)"):
+        fnn.PRelu(per_unit=True).apply(of_three, np.ones((2, 1)))
+    with pytest.raises(errors.ShapeError, match=r"expected PReluParams, got \(\)"):
+        fnn.PRelu().apply((), np.ones((2, 1)))
 
 
 def test_erfc_has_the_digits_of_the_c_library():
@@ -227,6 +243,7 @@ BAD = {
     "a bend of 0": (lambda: fnn.Squareplus(0.0), errors.ArgumentError, "b > 0"),
     "an empty range of slopes": (lambda: fnn.RRelu(0.5, 0.1), errors.ArgumentError, "at least lower = 0.5, got 0.1"),
     "an odd axis to halve": (lambda: fnn.Glu().output_shape((5,)), errors.ShapeError, r"halved, got shape \(5,\)"),
+    "units that learn nothing": (lambda: fnn.Swish(per_unit=True), errors.ArgumentError, "learnt=True"),
     "no axis to halve": (lambda: fnn.Glu().output_shape(()), errors.ShapeError, "halved"),
 }
 

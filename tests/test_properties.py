@@ -121,7 +121,7 @@ def test_a_network_has_the_gradient_of_the_complex_step(name, seed, weighted):
 # ---- laws of a network, whatever its values ------------------------------------------------------------------------
 
 
-def trained(seed, loss=None):
+def trained(seed):
     """A network, its parameters and a batch."""
     rng = np.random.default_rng(seed)
     params = NET.init(fnn.random.key(seed, backend="numpy"), (K,), np.float64)
@@ -133,8 +133,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 LOSS = fnn.SoftmaxCrossEntropy()
 
 
-def gradient(params, x, y, weights=None, net=NET):
-    return fnn.value_and_grad(net, LOSS)(params, x, y, weights)
+def gradient(params, x, y, weights=None):
+    return fnn.value_and_grad(NET, LOSS)(params, x, y, weights)
 
 
 @given(SEEDS)
@@ -223,7 +223,7 @@ EXTREMES = [-np.inf, -1e30, -1e4, -88.0, -1e-30, -0.0, 0.0, 1e-30, 88.0, 1e4, 1e
 
 @pytest.mark.parametrize("name", [name for name in FIXED if name not in ("softmax", "softmax_hot", "glu")])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_at_infinities_and_signed_zeros_an_activation_is_what_jax_has(name, dtype, needs_jax):
+def test_at_infinities_and_signed_zeros_an_activation_has_jaxs_value(name, dtype, needs_jax):
     z = np.array(EXTREMES, dtype)[:, None]
     with jax.enable_x64(True), np.errstate(all="ignore"):
         wanted = np.asarray(oracle.ACTIVATIONS[name][1](jax.numpy.asarray(z)))

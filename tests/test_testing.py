@@ -31,6 +31,8 @@ class Cubic(fnn.Layer):
         y = params.gain * x**3
         if self.fault == "examples coupled":
             y = y + x.mean(axis=0)
+        if self.fault == "examples coupled weakly":
+            y = y + 1e-6 * x.mean(axis=0)
         return (y[:, :1] if self.fault == "shape" else y), x
 
     def backward(self, params, x, dy):
@@ -65,6 +67,7 @@ def test_a_right_layer_passes(method, dtype):
 
 
 FAULTS = ["3.003 for 3", "3.00001 for 3", "sign", "one entry", "1/N", "each", "need_dx", "examples coupled"]
+FAULTS += ["examples coupled weakly"]
 
 
 @pytest.mark.parametrize("method", HERE)
@@ -72,6 +75,52 @@ FAULTS = ["3.003 for 3", "3.00001 for 3", "sign", "one entry", "1/N", "each", "n
 def test_a_wrong_layer_is_refused_by_every_method(fault, method):
     with pytest.raises(AssertionError):
         check_layer(Cubic(fault), (3,), method=method)
+
+
+@dataclass(frozen=True)
+class Neighbours(fnn.activations.Activation):
+    """yₙ = xₙ + xₙ₋₁, with a backward pass that is right: only the contract is broken, from the second row on."""
+
+    def forward(self, params, x, key=None):
+        return x + np.concatenate([0 * x[:1], x[:-1]]), ()
+
+    def backward(self, params, residuals, dy):
+        return dy + np.concatenate([dy[1:], 0 * dy[:1]])
+
+
+def test_examples_that_depend_on_one_another_are_refused_though_the_derivative_is_right():
+    with pytest.raises(AssertionError, match="output of example 1 depends on the others"):
+        check_layer(Neighbours(), (3,), method="complex")
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_a_wrong_gradient_of_a_leaf_that_hardly_counts_is_found(method):
+    layer = fnn.Serial((Tiny(), fnn.Tanh()))
+    check_layer(layer, (3,), method=method, tolerance=1e-3)  # of numbers so small differences know little
+    with pytest.raises(AssertionError, match=r"leaf +params\[0\]\.gain"):
+        check_layer(fnn.Serial((Tiny(7.0), fnn.Tanh())), (3,), method=method, tolerance=1e-3)
+
+
+@dataclass(frozen=True)
+class Tiny(fnn.Layer):
+    """y = x + 10⁻⁶ g."""
+
+    fault: float = 1.0
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return Gain(fnn.Ones()(key, input_shape, dtype))
+
+    def forward(self, params, x, key=None):
+        return x + 1e-6 * params.gain, x
+
+    def backward(self, params, x, dy):
+        return dy
+
+    def gradient(self, params, x, dy):
+        return Gain(self.fault * 1e-6 * dy.sum(axis=0))
+
+    def per_example_gradient(self, params, x, dy):
+        return Gain(self.fault * 1e-6 * dy)
 
 
 def test_a_gradient_of_another_structure_is_refused():
@@ -204,11 +253,72 @@ def test_what_is_frozen_must_have_no_gradient():
     check_layer(net, (4,))
 
 
-def test_of_a_large_leaf_entries_are_drawn_and_all_are_compared_by_jax():
-    net = fnn.Dense(40)
-    check_layer(net, (50,), method="complex")
-    if jax is not None:
-        check_layer(net, (50,))
+@dataclass(frozen=True)
+class OneWrong(fnn.Dense):
+    """A Dense layer with one wrong entry among the 2,000 of its gradient."""
+
+    def gradient(self, params, x, dy):
+        grads = super().gradient(params, x, dy)
+        wrong = np.zeros(grads.w.shape)
+        wrong[30, 40] = 1e-6
+        return grads._replace(w=grads.w * (1 + wrong))
+
+    def per_example_gradient(self, params, x, dy):
+        grads = super().per_example_gradient(params, x, dy)
+        wrong = np.zeros(grads.w.shape[1:])
+        wrong[30, 40] = 1e-6
+        return grads._replace(w=grads.w * (1 + wrong))
+
+
+def test_of_a_large_leaf_jax_compares_every_entry_and_the_others_256(needs_jax):
+    with pytest.raises(AssertionError, match=r"params\.w\[30, 40\]"):
+        check_layer(OneWrong(40), (50,), method="jax")
+    calls.clear()
+    check_layer(CountingDense(40), (50,), method="complex")
+    assert len(calls) == 1 + 5 + 2 * (256 + 40 + 250), "the output, each example alone, and entries of W, b and x"
+
+
+calls: list[int] = []
+
+
+@dataclass(frozen=True)
+class CountingDense(fnn.Dense):
+    def forward(self, params, x, key=None):
+        calls.append(len(x))
+        return super().forward(params, x, key)
+
+
+@dataclass(frozen=True)
+class ForgetsItsMask(fnn.Dropout):
+    def backward(self, params, keep, dy):
+        return dy
+
+
+def test_wrong_noise_and_a_frozen_layer_that_learns_are_refused():
+    with pytest.raises(AssertionError, match="ratio"):
+        check_layer(ForgetsItsMask(0.5), (4,))
+    with pytest.raises(AssertionError, match=r"leaf +params\.params\.w"):
+        check_layer(NotFrozen(fnn.Dense(3)), (4,))
+
+
+@dataclass(frozen=True)
+class NotFrozen(fnn.Frozen):
+    def gradient(self, params, residuals, deltas):
+        return fnn.trees.Fixed(self.layer.gradient(params.params, residuals, deltas))
+
+
+@dataclass(frozen=True)
+class WrongRoot(fnn.RootMeanSquaredError):
+    def outer(self, mean):
+        root, slope = super().outer(mean)
+        return root, 3 * slope
+
+
+def test_the_outer_function_of_a_cost_is_checked_too():
+    a, y = np.array([[1.0], [2.0]]), np.zeros((2, 1))
+    check_loss(fnn.RootMeanSquaredError(), a, y)
+    with pytest.raises(AssertionError, match="mean of the values"):
+        check_loss(WrongRoot(), a, y)
 
 
 SMOOTH = ["Tanh", "Sigmoid", "Softplus", "Gelu", "Swish", "Mish", "ArcTan", "BipolarSigmoid", "Squareplus", "Softmax"]
