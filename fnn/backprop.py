@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, trees
-from .backend import cast, namespace
+from .backend import cast, floating, namespace
 from .errors import KindError, ShapeError, real, shorten
 from .layers import Array, Layer, enter, enter_key
 from .losses import L1, L2, Loss
@@ -199,6 +199,7 @@ def enter_batch(params, x, y, weights):
 def _cost(loss, prediction, y):
     """The losses, in float32 or wider, and the error at the output, in the dtype of the prediction."""
     loss.check(prediction.shape, y, values=False)
+    prediction = floating(prediction)
     wide = cast(prediction, backend.at_least_float32(prediction.dtype))
     losses, delta = loss.value_and_delta(wide, y)
     return losses, cast(delta, prediction.dtype)

@@ -309,7 +309,7 @@ class Frozen(Layer):
 
     def _checked(self, params):
         if not isinstance(params, trees.Fixed):
-            raise ShapeError(f"Frozen: expected parameters marked by fnn.trees.Fixed(...), got {trees.outline(params)}")
+            raise ShapeError(f"expected parameters marked by fnn.trees.Fixed(...), got {trees.outline(params)}")
         return params.params
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from . import backend, random, trees
 from .backend import is_floating
 from .backprop import check_cost, check_problem, mean_cost, value_and_grad
-from .errors import ArgumentError, KindError, ShapeError, shorten
+from .errors import ArgumentError, KindError, ShapeError, real, shape, shorten
 from .layers import enter_key
 
 METHODS = ("jax", "complex", "difference", "taylor")
@@ -62,8 +62,10 @@ def check_layer(
     check_problem(layer)
     rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
     with _Check(layer, method, on, dtype, tolerance, rng) as check:
-        x = rng.normal(size=(EXAMPLES, *x)) if isinstance(x, tuple) else x
+        x = rng.normal(size=(EXAMPLES, *shape("x", x))) if isinstance(x, tuple) else x
         x = check.array("x", x)
+        if x.ndim < 1 or not len(x):
+            raise ShapeError(f"x: expected the shape of an input, or inputs (N, ...), got an array of shape {x.shape}")
         if params is None:
             new = layer.init(random.key(seed, backend="numpy"), x.shape[1:], np.float64)
             params = trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), new)
@@ -80,11 +82,11 @@ def _check_layer(check, layer, x, params, key):
 
     y, residuals = layer.forward(params, x, key)
     check.that(y.shape == (len(x), *layer.output_shape(x.shape[1:])), f"output of shape {y.shape}, not output_shape's")
-    check.that(y.dtype == check.dtype, f"output in {y.dtype}, not in {check.dtype} as its parameters and inputs are")
-    if key is None:  # with one, an example draws its noise by its place
-        for n in range(min(len(x), EXAMPLES)):
-            alone = layer.forward(params, x[n : n + 1])[0]
-            check.close(f"the output of example {n} depends on the others", alone, y[n : n + 1])
+    if of_x or trees.leaves(params):
+        check.that(y.dtype == check.dtype, f"output in {y.dtype}, expected {check.dtype}, as parameters and inputs are")
+    for n in range(min(len(x), EXAMPLES)):
+        among_its_like = layer.forward(params, check.xp.stack([x[n]] * len(x)), key)[0]
+        check.close(f"the output of example {n} depends on the others", among_its_like[n], y[n])
 
     def by_hand(dy):
         dx, deltas = layer.propagate(params, residuals, dy, of_x)
@@ -99,6 +101,8 @@ def _check_layer(check, layer, x, params, key):
     dx, deltas = layer.propagate(params, residuals, dy, of_x)
     check.that(not of_x or np.shape(np.asarray(dx)) == x.shape, "dx is not shaped as x")
     total, each = (rule(params, residuals, deltas) for rule in (layer.gradient, layer.per_example_gradient))
+    rows = trees.map(lambda p: np.broadcast_to(0.0, (len(x), *p.shape)), params)
+    check.structure("per_example_gradient", each, rows)
     none, fewer = layer.propagate(params, residuals, dy, need_dx=False)
     check.that(none is None, "propagate with need_dx=False gives a dx")
     if trees.leaves(params):
@@ -122,7 +126,9 @@ def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float
     check_cost(loss)
     rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
     with _Check(loss, method, on, dtype, tolerance, rng) as check:
-        a, y = check.array("prediction", prediction), check.array("target", target)
+        a, y = check.array("prediction", prediction).astype(dtype), check.array("target", target)
+        if a.ndim < 1 or not len(a):
+            raise ShapeError(f"prediction: expected (N, ...), got an array of shape {a.shape}")
         loss.check(a.shape, y)
 
         value, delta = loss.value(a, y), loss.delta(a, y)
@@ -130,8 +136,8 @@ def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float
         check.that(delta.shape == a.shape, f"delta of shape {delta.shape}, expected {a.shape}")
         check.that(value.dtype == delta.dtype == dtype, f"value, delta in {value.dtype}, {delta.dtype}, not in {dtype}")
         for n in range(min(len(a), EXAMPLES)):
-            alone = loss.value(a[n : n + 1], y[n : n + 1])
-            check.close(f"the value of example {n} depends on the others", alone, value[n : n + 1])
+            among_its_like = loss.value(check.xp.stack([a[n]] * len(a)), y)
+            check.close(f"the value of example {n} depends on the others", among_its_like[n], value[n])
         check.same("value_and_delta differs from value and delta in", loss.value_and_delta(a, y), (value, delta))
 
         def by_hand(c):
@@ -219,7 +225,7 @@ class _Check:
             backend.need_jax("the gradient check by jax")
         self.subject, self.method, self.on, self.dtype, self.rng = subject, method, on, dtype, rng
         usual = TOLERANCES[method] if dtype == np.float64 else 1e-5
-        self.tolerance = usual if tolerance is None else tolerance
+        self.tolerance = usual if tolerance is None else real("tolerance", tolerance, least=0)
 
     def __enter__(self):
         self.context = contextlib.nullcontext() if backend.jax is None else backend.jax.enable_x64(True)
@@ -279,10 +285,14 @@ class _Check:
         of_jax = self._jax(f, wide, c) if self.method == "jax" else None
 
         def s(i, theta):
-            """s, with leaf i replaced."""
+            """s, with leaf i replaced; less its value at θ, which may be large."""
             numbers = iter(range(len(places)))
             moved = trees.map(lambda a: self.xp.asarray(theta if next(numbers) == i else a), wide)
-            return (c * np.asarray(f(moved))).sum()
+            with np.errstate(all="ignore"):  # a step may leave the domain
+                return (c * (np.asarray(f(moved)) - at)).sum()
+
+        at = np.asarray(f(trees.map(self.xp.asarray, wide)))
+        rounding_of_s = float(np.finfo(np.float64).eps * np.abs(c * at).sum())
 
         for i, (place, theta, found) in enumerate(zip(places, trees.leaves(wide), trees.leaves(hand), strict=True)):
             self.that(found.dtype == self.dtype, f"gradient of {place} in {found.dtype}, expected {self.dtype}")
@@ -290,26 +300,32 @@ class _Check:
             if self.method == "taylor" and not fixed[i] and self._falls_fourfold(s, i, theta, found):
                 continue
             chosen = self._entries(theta)
-            mine = np.array([found[j] for j in chosen])
+            mine, unsure = np.array([found[j] for j in chosen]), 0.0
             if fixed[i]:
                 wanted = np.zeros(len(chosen))
             elif of_jax is not None:
                 wanted = np.array([of_jax[i][j] for j in chosen])
+            elif self.method == "complex":
+                wanted = np.array([self._complex_step(s, i, theta, j) for j in chosen])
             else:
-                wanted = np.array([self._entry(s, i, theta, j) for j in chosen])
-            errors, largest = np.abs(mine - wanted), _largest(wanted)
-            if not errors.size or errors.max() <= self.tolerance * largest:
-                continue
-            runs = [np.asarray(trees.leaves(noise())[i], np.float64) for _ in range(5)]
-            if errors.max() <= 32 * max(_largest(run - runs[0]) for run in runs):
-                continue
+                pairs = np.array([self._difference(s, i, theta, j) for j in chosen]).reshape(-1, 2)
+                wanted, unsure = pairs[:, 0], 8 * rounding_of_s / pairs[:, 1]
+            largest = _largest(wanted[np.isfinite(wanted)])
+            with np.errstate(invalid="ignore"):
+                errors = np.where(mine == wanted, 0.0, np.abs(mine - wanted) - unsure)
+                if not errors.size or errors.max() <= self.tolerance * largest:
+                    continue
+                runs = [np.asarray(trees.leaves(noise())[i], np.float64) for _ in range(5)]
+                if errors.max() <= 32 * max(_largest(run - runs[0]) for run in runs):
+                    continue
             worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
             ratio = errors[worst] / largest if largest else np.inf
-            self._fail(place, theta, chosen[worst], mine[worst], wanted[worst], ratio, lambda t, i=i: s(i, t))
+            at_kinks = lambda t, i=i: (s(i, t), rounding_of_s)
+            self._fail(place, theta, chosen[worst], mine[worst], wanted[worst], ratio, at_kinks)
 
     def _falls_fourfold(self, s, i, theta, found):
         """Whether Taylor's remainder falls so; False too where s is a straight line, of which it says nothing."""
-        v = self.rng.normal(size=theta.shape) * max(1.0, _largest(theta)) / max(1, theta.size) ** 0.5
+        v = self.rng.normal(size=theta.shape) * np.where(theta == 0, _largest(theta) or 1.0, theta)
         return 1.9 < taylor_slope(lambda e: s(i, theta + e * v), (found * v).sum()) < np.inf
 
     def _entries(self, theta):
@@ -325,26 +341,28 @@ class _Check:
         wide = trees.map(backend.jnp.asarray, wide)
         return [np.asarray(g) for g in trees.leaves(jax.jit(lambda p, c: jax.vjp(f, p)[1](c)[0])(wide, c))]
 
-    def _entry(self, s, i, theta, j):
-        """∂s/∂θⱼ by the complex step, or by Richardson's differences."""
-        if self.method == "complex":
-            value = s(i, _moved(theta.astype(np.complex128), j, 1e-30j))
-            self.that(np.iscomplexobj(value), "it makes complex numbers real; use another method")
-            return value.imag / 1e-30
+    def _complex_step(self, s, i, theta, j):
+        """∂s/∂θⱼ without a subtraction."""
+        value = s(i, _moved(theta.astype(np.complex128), j, 1e-30j))
+        self.that(np.iscomplexobj(value), "it makes complex numbers real; use another method")
+        return value.imag / 1e-30
+
+    def _difference(self, s, i, theta, j):
+        """∂s/∂θⱼ by Richardson's differences, and the step that they took: a smaller one where a kink is near."""
         guesses = []
-        for h in (1e-3, 1e-4, 1e-5):  # a smaller one where there is a kink nearby
+        for h in (1e-3, 1e-4, 1e-5):
             h *= max(1.0, abs(theta[j]))
             near, far = ((s(i, _moved(theta, j, e)) - s(i, _moved(theta, j, -e))) / (2 * e) for e in (h / 2, h))
-            guesses.append((abs(near - far), (4 * near - far) / 3))
-            if abs(near - far) <= 1e-6 * abs(near):
+            guesses.append((abs(near - far) if np.isfinite(near - far) else np.inf, (4 * near - far) / 3, h))
+            if guesses[-1][0] <= 1e-6 * abs(near):
                 break
-        return min(guesses)[1]
+        return min(guesses)[1:]
 
     def _fail(self, place, theta, j, found, wanted, ratio, s):
         h = 1e-6 * max(1.0, abs(theta[j]))
-        above, at, below = (np.real(s(_moved(theta, j, e))) for e in (h, 0.0, -h))
-        left, right = (at - below) / h, (above - at) / h
-        kink = abs(right - left) > 1e-3 * max(abs(left), abs(right))
+        (above, rounding), (at, _), (below, _) = (s(_moved(theta, j, e)) for e in (h, 0.0, -h))
+        left, right = np.real(at - below) / h, np.real(above - at) / h
+        kink = abs(right - left) > max(1e-3 * max(abs(left), abs(right)), 16 * rounding / h)
         index = "[" + ", ".join(str(k) for k in j) + "]" if j else ""
         how = {"jax": "jax.vjp", "complex": "complex step", "taylor": "difference"}.get(self.method, self.method)
         raise AssertionError(
@@ -393,7 +411,6 @@ def _largest(values):
 
 
 def _check_dtype(dtype):
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float64, np.float32):
-        raise KindError(f"dtype: expected float64 or float32, got {dtype}")
-    return dtype
+    if dtype not in (np.float64, np.float32, "float64", "float32"):
+        raise KindError(f"dtype: expected float64 or float32, got {shorten(dtype)}")
+    return np.dtype(dtype)

@@ -44,6 +44,9 @@ def init_state(net, optimizer, key, input_shape, dtype=np.float32, params=None):
         params = net.init(init_key, input_shape, dtype)
     else:
         trees.same_structure("params", params, parameter_shapes(net, input_shape))
+        for place, leaf in trees.paths(params):
+            if not backend.is_floating(getattr(leaf, "dtype", None)):
+                raise KindError(f"{place}: expected an array of floating point, got {shorten(leaf)}")
         params = trees.map(lambda p: namespace(p).array(p), params)  # a copy: what is the caller's is not locked
         run_key = random.like(run_key, namespace(*trees.leaves(params)))
     params = trees.lock(params)

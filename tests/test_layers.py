@@ -224,6 +224,8 @@ class TestFrozen(OfFrozen):
         for penalty in (fnn.L1(0.1), fnn.L2(0.1)):
             np.testing.assert_allclose(penalty.value(params), penalty.value(params[2:]), rtol=1e-6)
             assert all((np.asarray(leaf) == 0).all() for leaf in fnn.trees.leaves(penalty.gradient(params)[0]))
+        for tree in ((0.1, (), 0.1), (fnn.trees.Fixed(0.1), (), 0.1)):  # said of each, and frozen all the same
+            np.testing.assert_allclose(fnn.L2(tree).value(params), fnn.L2((0.1,)).value(params[2:]), rtol=1e-6)
 
     def test_the_error_below_it_is_not_computed_where_nothing_learns_there(self):
         net = fnn.Serial((CountingDense(4), fnn.Frozen(CountingDense(3)), fnn.Dense(2)))

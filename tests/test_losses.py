@@ -108,6 +108,33 @@ def test_a_target_that_is_met_costs_nothing():
         np.testing.assert_allclose(loss.value(np.zeros((1, 2)), np.zeros((1, 2))), 0, atol=1e-11)
 
 
+def test_tiny_targets_and_large_predictions_do_not_underflow():
+    for loss in (fnn.KullbackLeibler(), fnn.GeneralizedKullbackLeibler()):
+        value = loss.value(np.array([[2.0, 1e10]], np.float32), np.array([[1e-38, 1e-38]], np.float32))
+        assert np.isfinite(value).all(), loss
+
+
+@pytest.mark.parametrize("z", [np.inf, -np.inf])
+def test_a_logit_that_is_infinite_and_right_costs_nothing(z, backend):
+    xp = fnn.backend.jnp if backend == "jax" else np
+    y = xp.asarray([[float(z > 0)]])
+    assert fnn.SigmoidBinaryCrossEntropy().value(xp.asarray([[z]]), y) == 0
+    assert fnn.SigmoidBinaryCrossEntropy().value(xp.asarray([[z]]), 1 - y) == np.inf
+
+
+@pytest.mark.parametrize("loss", [oracle.LOSSES[name].loss for name in NAMES], ids=NAMES)
+def test_nan_is_passed_on_by_value_and_delta(loss):
+    z, y = np.full((1, 2), np.nan), np.array([[1.0, 1.0]])
+    value, delta = loss.value_and_delta(z, y)
+    assert np.isnan(value).all()
+    assert np.isnan(delta).all()
+
+
+def test_integer_predictions_have_errors_that_are_no_integers():
+    dx = fnn.grad(fnn.Identity(), fnn.Quadratic(), need_dx=True)((), np.array([[3]], np.uint8), np.array([[5.5]]))[1]
+    np.testing.assert_array_equal(dx, [[-2.5]])
+
+
 def test_the_root_of_a_mean_has_the_gradient_of_the_root(backend):
     net, loss = fnn.Dense(1), fnn.RootMeanSquaredError()
     params = net.init(fnn.random.key(0, backend=backend), (3,))
@@ -305,7 +332,7 @@ BAD = {
     "a negative smoothing": (lambda: fnn.SigmoidBinaryCrossEntropy(label_smoothing=-0.1), errors.ArgumentError, ">= 0"),
     "a threshold of 0": (lambda: fnn.Huber(0.0), errors.ArgumentError, "threshold > 0"),
     "a tau of 0": (lambda: fnn.ExponentialCost(0.0), errors.ArgumentError, "tau > 0"),
-    "an epsilon of 0": (lambda: fnn.CrossEntropy(eps=0.0), errors.ArgumentError, "eps > 0"),
+    "an epsilon of 0": (lambda: fnn.CrossEntropy(eps=0.0), errors.ArgumentError, "eps >= 1e-18"),
 }
 
 

@@ -1,7 +1,7 @@
 """The gradient checker passes what is right, and what is wrong it refuses, naming leaf, index, values and ratio."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -79,18 +79,24 @@ def test_a_wrong_layer_is_refused_by_every_method(fault, method):
 
 @dataclass(frozen=True)
 class Neighbours(fnn.activations.Activation):
-    """yₙ = xₙ + xₙ₋₁, with a backward pass that is right: only the contract is broken, from the second row on."""
+    """yₙ = xₙ + xₙ₋₁, perhaps in training only, with a right backward pass: it is the contract that is broken."""
+
+    draws: ClassVar[bool] = True
+    in_training: bool = False
 
     def forward(self, params, x, key=None):
-        return x + np.concatenate([0 * x[:1], x[:-1]]), ()
+        couples = key is not None or not self.in_training
+        return x + couples * np.concatenate([0 * x[:1], x[:-1]]), np.full(len(x), couples)
 
-    def backward(self, params, residuals, dy):
-        return dy + np.concatenate([dy[1:], 0 * dy[:1]])
+    def backward(self, params, couples, dy):
+        return dy + couples[:, None] * np.concatenate([dy[1:], 0 * dy[:1]])
 
 
 def test_examples_that_depend_on_one_another_are_refused_though_the_derivative_is_right():
     with pytest.raises(AssertionError, match="output of example 1 depends on the others"):
         check_layer(Neighbours(), (3,), method="complex")
+    with pytest.raises(AssertionError, match="output of example 1 depends on the others"):
+        check_layer(Neighbours(in_training=True), (3,), method="complex")
 
 
 @pytest.mark.parametrize("method", HERE)
@@ -173,6 +179,66 @@ class Overshoot(fnn.activations.Activation):
 
     def backward(self, params, z, da):
         return da
+
+
+@dataclass(frozen=True)
+class Root(fnn.activations.Activation):
+    factor: float = 1.0
+
+    def forward(self, params, z, key=None):
+        return (np if isinstance(z, np.ndarray) else fnn.backend.jnp).sqrt(z), z
+
+    def backward(self, params, z, da):
+        return self.factor * da * 0.5 * z**-0.5
+
+
+def test_where_one_derivative_is_infinite_the_others_are_compared_all_the_same(needs_jax):
+    x = np.array([[0.0, 1.0], [2.0, 3.0]])
+    with pytest.raises(AssertionError, match=r"x\[\d, \d\]"), np.errstate(divide="ignore"):
+        check_layer(Root(1.5), x)
+
+
+def test_a_step_of_the_differences_may_leave_the_domain():
+    check_layer(Root(), np.full((3, 2), 5e-4), method="difference", tolerance=1e-5)
+    with pytest.raises(AssertionError, match="ratio"):
+        check_layer(Root(1.001), np.full((3, 2), 5e-4), method="difference", tolerance=1e-5)
+
+
+@pytest.mark.parametrize("method", HERE)
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e3, 1e8])
+def test_badly_scaled_values_change_nothing(method, scale):
+    x = scale * np.random.default_rng(0).normal(size=(5, 3))
+    tolerance = {"difference": 1e-4, "taylor": 1e-4}.get(method)  # their steps do not shrink with the values
+    if method in ("jax", "complex") or scale >= 1e3:
+        check_layer(Cubic(), x, method=method, tolerance=tolerance)
+    with pytest.raises(AssertionError, match="ratio"):
+        check_layer(Cubic("3.003 for 3"), x, method=method, tolerance=tolerance)
+
+
+@dataclass(frozen=True)
+class Far(fnn.activations.Activation):
+    def forward(self, params, z, key=None):
+        return z + 1e8, ()
+
+    def backward(self, params, residuals, da):
+        return da
+
+
+@pytest.mark.parametrize("method", HERE)
+def test_a_large_constant_is_no_false_alarm(method):
+    check_layer(Far(), (3,), method=method, tolerance=1e-5)
+
+
+def test_gradients_of_examples_that_are_too_many_are_refused():
+    with pytest.raises(AssertionError, match=r"per_example_gradient\.w: expected shape"):
+        check_layer(Twice(3), (4,))
+
+
+@dataclass(frozen=True)
+class Twice(fnn.Dense):
+    def per_example_gradient(self, params, x, dy):
+        each = super().per_example_gradient(params, x, dy)
+        return fnn.trees.map(lambda g: (np if isinstance(g, np.ndarray) else fnn.backend.jnp).concatenate([g, g]), each)
 
 
 def test_noise_is_part_of_a_check_in_training():
@@ -275,7 +341,7 @@ def test_of_a_large_leaf_jax_compares_every_entry_and_the_others_256(needs_jax):
         check_layer(OneWrong(40), (50,), method="jax")
     calls.clear()
     check_layer(CountingDense(40), (50,), method="complex")
-    assert len(calls) == 1 + 5 + 2 * (256 + 40 + 250), "the output, each example alone, and entries of W, b and x"
+    assert len(calls) == 1 + 5 + 2 * (1 + 256 + 40 + 250), "the output, 5 examples, and entries of W, b and x"
 
 
 calls: list[int] = []
@@ -354,6 +420,15 @@ def test_arguments_that_make_no_sense_are_refused():
         check_layer(fnn.Tanh(), (3,), on="gpu")
     with pytest.raises(errors.KindError, match="float64 or float32"):
         check_layer(fnn.Tanh(), (3,), dtype=np.float16)
+    for tolerance, error in ((float("nan"), errors.ArgumentError), ("small", errors.KindError)):
+        with pytest.raises(error, match="tolerance"):
+            check_layer(fnn.Tanh(), (3,), tolerance=tolerance)
+    for x in ((-3,), (2.5,)):
+        with pytest.raises((errors.ArgumentError, errors.KindError), match=r"x\[0\]"):
+            check_layer(fnn.Tanh(), x)
+    for x in (3.0, np.zeros((0, 3))):
+        with pytest.raises(errors.ShapeError, match="x: expected"):
+            check_layer(fnn.Tanh(), x)
     with pytest.raises(errors.KindError, match="layer or network"):
         check_layer(np.tanh, (3,))
 

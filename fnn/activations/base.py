@@ -45,5 +45,5 @@ class Learnt(Activation):
 
     def of_example(self, gradients):
         """The gradient of each example, (N, units) or (N, 1), from that of each entry of z, (N, ...)."""
-        flat = gradients.reshape(len(gradients), -1)
+        flat = gradients.reshape(len(gradients), math.prod(gradients.shape[1:]))
         return flat if self.per_unit else flat.sum(axis=1, keepdims=True)

@@ -57,7 +57,7 @@ class Swish(Learnt):
         z, s = residuals
         return SwishParams(self.of_example(da * (z * z * (s * (1 - s))))) if self.learnt else ()
 
-    def _beta(self, params, z):
+    def _beta(self, params, z) -> Any:
         return self.placed(params, SwishParams, z).beta if self.learnt else self.beta
 
 

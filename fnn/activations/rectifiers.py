@@ -24,7 +24,7 @@ class Identity(Activation):
     """
 
     def forward(self, params, z, key=None):
-        return z, ()
+        return floating(z), ()
 
     def backward(self, params, residuals, da):
         return da
@@ -43,6 +43,7 @@ class Relu(Activation):
     """
 
     def forward(self, params, z, key=None):
+        z = floating(z)
         a = namespace(z).where(z <= 0, 0, z)  # maximum(z, 0) would have the derivative ½ at 0
         return a, a
 
@@ -63,7 +64,7 @@ class Relu6(Activation):
     """
 
     def forward(self, params, z, key=None):
-        xp = namespace(z)
+        xp, z = namespace(z), floating(z)
         a = xp.where(z <= 0, 0, xp.where(z >= 6, 6, z))
         return a, a
 
@@ -450,40 +451,35 @@ class SoftExponential(Learnt):
         return SoftExponentialParams(self.start(key, input_shape, dtype, self.alpha))
 
     def forward(self, params, z, key=None):
-        xp, alpha = namespace(z), self.placed(params, SoftExponentialParams, z).alpha
+        alpha = self.placed(params, SoftExponentialParams, z).alpha
         z = floating(z, alpha.dtype)
-        low, w, high, z_high = self._branches(alpha, z)
-        logarithm = -xp.log1p(-low * w) / low
-        exponential = xp.expm1(high * z_high) / high + high
-        return xp.where(alpha < 0, logarithm, xp.where(alpha > 0, exponential, z)), z
+        xp, (w, v, t) = namespace(z), self._terms(alpha, z)
+        logarithm = w * _small(v, 0.1, lambda v: -xp.log1p(-v) / v, [1 / (k + 1) for k in range(16)])
+        exponential = z * _small(t, 0.5, lambda t: xp.expm1(t) / t, [1 / math.factorial(k + 1) for k in range(15)])
+        return xp.where(alpha < 0, logarithm, exponential + alpha), z
 
     def backward(self, params, z, da):
-        xp, alpha = namespace(z), self.placed(params, SoftExponentialParams, z).alpha
-        low, w, high, z_high = self._branches(alpha, z)
-        return da * xp.where(alpha < 0, 1 / (1 - low * w), xp.where(alpha > 0, xp.exp(high * z_high), 1))
+        alpha = self.placed(params, SoftExponentialParams, z).alpha
+        xp, (_, v, t) = namespace(z), self._terms(alpha, z)
+        return da * xp.where(alpha < 0, 1 / (1 - v), xp.exp(t))
 
     def per_example_gradient(self, params, z, da):
-        xp, alpha = namespace(z), self.placed(params, SoftExponentialParams, z).alpha
-        low, w, high, z_high = self._branches(alpha, z)
-        v, t = low * w, high * z_high
-        logarithm = _small(v, 0.1, lambda v: (xp.log1p(-v) + v) / v**2, _LOGARITHM)
-        exponential = _small(t, 0.5, lambda t: (1 + (t - 1) * xp.exp(t)) / t**2, _EXPONENTIAL)
-        below, above = w * w * (1 / (1 - v) + logarithm) + 1 / (1 - v), z * z * exponential + 1
-        return SoftExponentialParams(self.of_example(da * xp.where(alpha < 0, below, above)))
+        alpha = self.placed(params, SoftExponentialParams, z).alpha
+        xp, (w, v, t) = namespace(z), self._terms(alpha, z)
+        series = [1 / (math.factorial(k) * (k + 2)) for k in range(14)]
+        exponential = z * z * _small(t, 0.5, lambda t: (1 + (t - 1) * xp.exp(t)) / t**2, series) + 1
+        series = [-1 / (k + 2) for k in range(16)]
+        logarithm = w * w * (1 / (1 - v) + _small(v, 0.1, lambda v: (xp.log1p(-v) + v) / v**2, series)) + 1 / (1 - v)
+        return SoftExponentialParams(self.of_example(da * xp.where(alpha < 0, logarithm, exponential)))
 
-    def _branches(self, alpha, z):
-        """α and z + α for the logarithm, α and z for the exponential; values that do no harm where it is not taken."""
-        xp = namespace(z)
-        low, high = xp.where(alpha < 0, alpha, -1), xp.where(alpha > 0, alpha, 1)
-        return low, xp.where(alpha < 0, z + alpha, 0), high, xp.where(alpha > 0, z, 0)
-
-
-_LOGARITHM = [-1 / (k + 2) for k in range(16)]  # (log(1 − v) + v) / v² = −Σ vᵏ / (k + 2)
-_EXPONENTIAL = [1 / (math.factorial(k) * (k + 2)) for k in range(14)]  # (1 + (t − 1) eᵗ) / t² = Σ tᵏ / (k! (k + 2))
+    def _terms(self, alpha, z):
+        """w = z + α, v = αw and t = αz, of which each branch sees its own, and 0 where it is not taken."""
+        xp, w = namespace(z), z + alpha
+        return w, xp.where(alpha < 0, alpha * w, 0), xp.where(alpha < 0, 0, alpha * z)
 
 
 def _small(t, limit, formula, series):
-    """The formula, or near 0, where it would lose its digits, the series."""
+    """The formula, or near 0, where it would lose its digits, its power series: a polynomial in t."""
     xp = namespace(t)
     near = (t < limit) & (t > -limit)
     inner, total = xp.where(near, t, 0), 0.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..backend import floating, namespace
-from ..errors import real
+from ..errors import ShapeError, real
 from ..numerics import exponentials
 from .base import Activation
 
@@ -28,7 +28,7 @@ class Softmax(Activation):
         real("temperature", self.temperature, above=0)
 
     def forward(self, params, z, key=None):
-        e, total = exponentials(floating(z), self.temperature)[1:]
+        _, e, total = exponentials(rows_of(z), self.temperature)
         a = e / total
         return a, a
 
@@ -56,8 +56,15 @@ class LogSoftmax(Activation):
         real("temperature", self.temperature, above=0)
 
     def forward(self, params, z, key=None):
-        shifted, e, total = exponentials(floating(z), self.temperature)
+        shifted, e, total = exponentials(rows_of(z), self.temperature)
         return shifted - namespace(z).log(total), e / total
 
     def backward(self, params, p, da):
         return (da - p * da.sum(axis=-1, keepdims=True)) * (1 / self.temperature)
+
+
+def rows_of(z):
+    """z as floating point, if it has an axis besides that of the examples, which must not be mixed."""
+    if z.ndim < 2:
+        raise ShapeError(f"expected input of shape (N, ..., K), got {z.shape}")
+    return floating(z)

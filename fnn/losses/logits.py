@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..backend import floating, namespace
 from ..errors import real
-from ..numerics import exponentials, logistic, softplus
+from ..numerics import exponentials, logistic, magnitude, softplus
 from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
 
 
@@ -82,7 +82,8 @@ class SigmoidBinaryCrossEntropy(Loss):
 
     def value(self, z, y):
         xp, y = namespace(z, y), self._smoothed(z, y)
-        return over_outputs(softplus(z) - xp.where(y == 0, 0, z) * y)
+        wrong = xp.where(z >= 0, 1 - y, -y)  # log(1 + eᶻ) − z y without a difference of large numbers
+        return over_outputs(softplus(-magnitude(z)) + xp.where(wrong == 0, 0, z) * wrong)
 
     def delta(self, z, y):
         return logistic(z) - self._smoothed(z, y)
@@ -164,8 +165,8 @@ class Hinge(_Margin):
         return over_outputs(namespace(z, y).where(margin >= 1, 0, 1 - margin))
 
     def delta(self, z, y):
-        y = floating(y, z.dtype)
-        return namespace(z, y).where(z * y >= 1, 0, -y)
+        xp, y = namespace(z, y), floating(y, z.dtype)
+        return xp.where(z * y >= 1, 0, xp.where(z * y < 1, -y, z))  # NaN stays NaN
 
 
 @dataclass(frozen=True)
@@ -187,5 +188,5 @@ class Perceptron(_Margin):
         return over_outputs(namespace(z, y).where(margin > 0, 0, -margin))
 
     def delta(self, z, y):
-        y = floating(y, z.dtype)
-        return namespace(z, y).where(z * y > 0, 0, -y)
+        xp, y = namespace(z, y), floating(y, z.dtype)
+        return xp.where(z * y > 0, 0, xp.where(z * y <= 0, -y, z))  # NaN stays NaN

@@ -12,7 +12,7 @@ class L2(NamedTuple):
 
     Weight decay: a normal prior on the weights. λ is `coefficient`: a number applies to the weights, that is to
     parameters of two or more axes, and leaves biases and what is `Frozen` alone; a tree of numbers over the upper part
-    of the parameters' tree says it for each.
+    of the parameters' tree says it for each that is not frozen.
 
     >>> import numpy as np
     >>> L2(0.5).value((np.array([[2.0]]), np.array([7.0])))
@@ -53,6 +53,7 @@ def _coefficients(penalty, params):
     """One number for each parameter."""
     name = f"{type(penalty).__name__}.coefficient"
     if isinstance(penalty.coefficient, tuple | list | dict):
-        return trees.prefix(name, penalty.coefficient, params)
-    number = penalty.coefficient
-    return trees.map_learnt(lambda w: number if w.ndim > 1 else 0.0, params, fixed=lambda w: 0.0)
+        each = trees.prefix(name, penalty.coefficient, params)
+    else:
+        each = trees.map(lambda w: penalty.coefficient if w.ndim > 1 else 0.0, params)
+    return trees.map_learnt(lambda c: c, each, fixed=lambda c: 0.0)

@@ -5,8 +5,8 @@ Their derivatives grow without bound as a goes to 0, and in floating point a doe
 
     ℓ = Σ c(g, y) + c'(g, y) (a − g)        δ = c'(g, y)
 
-which changes nothing where a ≥ ε, is finite everywhere, and has a δ that is its derivative and never 0 for being out
-of the domain. After a sigmoid or softmax prefer the costs on logits, which need no guard.
+which changes nothing where a ≥ ε, is finite in float32 for all |a| ≤ 10⁴, and has a δ that is its derivative and never
+0 for being out of the domain. After a sigmoid or softmax prefer the costs on logits, which need no guard.
 """
 
 import math
@@ -25,7 +25,7 @@ class Guarded(Loss):
 
     def __post_init__(self):
         super().__post_init__()
-        real("eps", self.eps, above=0, below=0.5)
+        real("eps", self.eps, least=1e-18, below=0.5)
 
     def cost(self, a, y):
         """c(a, y) of each output."""
@@ -130,7 +130,7 @@ class KullbackLeibler(Guarded):
 
     def cost(self, a, y):
         xp = namespace(a, y)
-        return y * xp.log(xp.where(y == 0, 1, y / a))  # 0 · log 0 is 0
+        return y * (xp.log(xp.where(y == 0, 1, y)) - xp.log(a))  # 0 · log 0 is 0
 
     def slope(self, a, y):
         return -y / a
@@ -151,7 +151,7 @@ class GeneralizedKullbackLeibler(Guarded):
 
     def cost(self, a, y):
         xp = namespace(a, y)
-        return y * xp.log(xp.where(y == 0, 1, y / a)) + (a - y)
+        return y * (xp.log(xp.where(y == 0, 1, y)) - xp.log(a)) + (a - y)
 
     def slope(self, a, y):
         return (a - y) / a
