@@ -1,6 +1,5 @@
 """Hand-written gradients are those of `jax.grad`, for random networks and all activations and costs that fit."""
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,30 +54,33 @@ def problem(seed, without=()):
     return net, cost.loss, params, x, y, weights, theirs, cost
 
 
+def of_jax_and_ours(problems, batches):
+    """For each problem value and gradients by jax.grad, and by hand on JAX: one program for many networks."""
+
+    def one(net, loss, theirs, cost, params, x, y, weights):
+        def mean(params, x):
+            return oracle.mean(cost.function(oracle.apply(theirs, params, x), y), weights, cost.outer)
+
+        ours = fnn.value_and_grad(net, loss, need_dx=True)(params, x, y, weights)
+        return jax.value_and_grad(mean, (0, 1))(params, x), ours
+
+    statics = [(net, loss, theirs, cost) for net, loss, *_, theirs, cost in problems]
+    run = lambda batches: [one(*static, *batch) for static, batch in zip(statics, batches, strict=True)]
+    return jax.jit(run, compiler_options=QUICK)(batches)
+
+
 @pytest.mark.parametrize("block", range(NETWORKS // 20))
 def test_gradients_of_random_networks_equal_jax_grad_to_1e_12(block, needs_jax):
-    import jax
-
     with jax.enable_x64(True):
-        for seed in range(20 * block, 20 * block + 20):
-            net, loss, params, x, y, weights, theirs, cost = problem(seed)
-
-            @functools.partial(jax.jit, compiler_options=QUICK)
-            def both(params, x, y, weights, net=net, loss=loss, theirs=theirs, cost=cost):
-                def mean(params, x):
-                    return oracle.mean(cost.function(oracle.apply(theirs, params, x), y), weights, cost.outer)
-
-                ours = fnn.value_and_grad(net, loss, need_dx=True)(params, x, y, weights)
-                return jax.value_and_grad(mean, (0, 1))(params, x), ours
-
-            (value, wanted), (our_value, grads) = both(params, x, y, weights)
-            oracle.assert_close(our_value, value, 1e-12)
-            oracle.assert_close(grads, wanted, 1e-12)
+        problems = [problem(seed) for seed in range(20 * block, 20 * block + 20)]
+        batches = [(params, x, y, weights) for _, _, params, x, y, weights, *_ in problems]
+        results = of_jax_and_ours(problems, batches)
+        for (net, loss, *_), batch, (wanted, ours) in zip(problems, batches, results, strict=True):
+            oracle.assert_close(ours, wanted, 1e-12)
             if "Function" not in repr((net, loss)):  # the same source on NumPy
-                np_value, np_grads = fnn.value_and_grad(net, loss, need_dx=True)(params, x, y, weights)
-                assert isinstance(np_grads[1], np.ndarray)
-                oracle.assert_close(np_value, value, 1e-12)
-                oracle.assert_close(np_grads, wanted, 1e-12)
+                on_numpy = fnn.value_and_grad(net, loss, need_dx=True)(*batch)
+                assert all(isinstance(leaf, np.ndarray | np.float64) for leaf in fnn.trees.leaves(on_numpy))
+                oracle.assert_close(on_numpy, wanted, 1e-12)
 
 
 def test_gradients_are_those_of_the_complex_step_on_numpy_alone():
@@ -88,20 +90,14 @@ def test_gradients_are_those_of_the_complex_step_on_numpy_alone():
 
 
 def test_gradients_in_float32_equal_jax_grad_to_1e_5(needs_jax):
-    import jax
-
-    for seed in range(0, NETWORKS, 10):
-        net, loss, params, x, y, weights, theirs, cost = problem(seed)
-        params = fnn.trees.map(lambda p: p.astype(np.float32), params)
-
-        def value(params, theirs=theirs, cost=cost, x=x, y=y, weights=weights):
-            prediction = oracle.apply(theirs, params, np.float32(x))
-            return oracle.mean(cost.function(prediction, y), weights, cost.outer)
-
-        wanted = jax.jit(jax.grad(value), compiler_options=QUICK)(params)
-        grads = jax.jit(fnn.grad(net, loss), compiler_options=QUICK)(params, x, y, weights)
-        assert all(leaf.dtype == np.float32 for leaf in fnn.trees.leaves(grads))
-        oracle.assert_close(grads, wanted, 1e-5)
+    problems = [problem(seed) for seed in range(0, NETWORKS, 10)]
+    batches = [
+        fnn.trees.map(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, (params, x, y, weights))
+        for _, _, params, x, y, weights, *_ in problems
+    ]
+    for wanted, ours in of_jax_and_ours(problems, batches):
+        assert all(leaf.dtype == np.float32 for leaf in fnn.trees.leaves(ours))
+        oracle.assert_close(ours, wanted, 1e-5)
 
 
 def small(backend, loss=None, dtype=np.float32):

