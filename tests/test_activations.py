@@ -16,7 +16,6 @@ from fnn.testing import check_layer
 NAMES = [name for name in oracle.ACTIVATIONS if name != "function"]
 LAYERS = {name: oracle.ACTIVATIONS[name][0] for name in NAMES} | {n: layer for n, (layer, _) in oracle.LEARNT.items()}
 EDGES = np.array([[-1e4, -100, -6, -3, -1, -1e-3, -0.0, 0.0, 1e-3, 1, 3, 6, 100, 1e4]])
-QUICK = {"xla_backend_optimization_level": 0}  # one large program that runs once
 
 
 def ours(layer, params, z, da):
@@ -53,7 +52,7 @@ def results(dtype):
         return found
 
     with jax.enable_x64(True):
-        on_jax = jax.jit(all_of_jax, compiler_options=QUICK)(samples)
+        on_jax = oracle.quick_jit(all_of_jax)(samples)
     return {key: (*on_jax[key], ours(LAYERS[key[0]], *case)) for key, case in samples.items()}
 
 

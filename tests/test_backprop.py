@@ -12,7 +12,6 @@ from fnn import random as fnn_random
 from fnn.backend import jax
 
 NETWORKS = 200
-QUICK = {"xla_backend_optimization_level": 0}  # two hundred programs that run once: compiled in half the time
 
 
 def random_network(rng, names):
@@ -66,7 +65,7 @@ def of_jax_and_ours(problems, batches):
 
     statics = [(net, loss, theirs, cost) for net, loss, *_, theirs, cost in problems]
     run = lambda batches: [one(*static, *batch) for static, batch in zip(statics, batches, strict=True)]
-    return jax.jit(run, compiler_options=QUICK)(batches)
+    return oracle.quick_jit(run)(batches)
 
 
 @pytest.mark.parametrize("block", range(NETWORKS // 20))

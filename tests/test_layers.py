@@ -65,7 +65,7 @@ def test_the_backward_pass_of_a_layer_is_jaxs(name, needs_jax):
         rng = np.random.default_rng(0)
         x, dy = rng.normal(size=(20, *input_shape)), rng.normal(size=(20, *output_shape))
 
-        @jax.jit
+        @oracle.quick_jit
         def both(params, x, dy):
             y, vjp = jax.vjp(lambda params, x: layer.apply(params, x, key), params, x)
             _, residuals = layer.forward(params, x, key)

@@ -12,7 +12,6 @@ from fnn.backend import jax
 from fnn.testing import check_loss
 
 NAMES = [name for name in oracle.LOSSES if name != "function"]
-QUICK = {"xla_backend_optimization_level": 0}  # one large program that runs once
 
 
 def drawn(name, rng, n=100, k=4):
@@ -43,7 +42,7 @@ def results(dtype):
         return found
 
     with jax.enable_x64(True):
-        on_jax = jax.jit(all_of_jax, compiler_options=QUICK)(samples)
+        on_jax = oracle.quick_jit(all_of_jax)(samples)
     on_numpy = {key: ours(oracle.LOSSES[key[0]].loss, *case) for key, case in samples.items() if key[0] in NAMES}
     return {key: (*on_jax[key], on_numpy.get(key, ())) for key in samples}
 
