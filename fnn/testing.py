@@ -9,9 +9,9 @@ leaf by leaf, with ∂s/∂θ by one of four methods:
     taylor        |s(θ + εv) − s(θ) − ε ∂s/∂θ · v| for a random v: it falls fourfold as ε halves if f is smooth
 
 The first needs JAX, the others do not; for a leaf in which s is a straight line, which has no remainder, taylor is
-difference. A leaf passes if its largest error is within a tolerance of its own largest
-entry (normwise), or is no more than rounding makes it: what the last digit of c changes. W. Squire, G. Trapp, "Using
-complex variables to estimate derivatives of real functions" (1998).
+difference. A leaf passes if its largest error is within a tolerance of its own largest entry (normwise), or is no more
+than rounding makes it: what the last digit of c changes. W. Squire, G. Trapp, "Using complex variables to estimate
+derivatives of real functions" (1998).
 """
 
 import contextlib
@@ -85,7 +85,7 @@ def _check_layer(check, layer, x, params, key):
     if of_x or trees.leaves(params):
         check.that(y.dtype == check.dtype, f"output in {y.dtype}, expected {check.dtype}, as parameters and inputs are")
     for n in range(min(len(x), EXAMPLES)):
-        among_its_like = layer.forward(params, check.xp.stack([x[n]] * len(x)), key)[0]
+        among_its_like = layer.forward(params, check.xp.broadcast_to(x[n], x.shape), key)[0]
         check.close(f"the output of example {n} depends on the others", among_its_like[n], y[n])
 
     def by_hand(dy):
@@ -136,7 +136,7 @@ def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float
         check.that(delta.shape == a.shape, f"delta of shape {delta.shape}, expected {a.shape}")
         check.that(value.dtype == delta.dtype == dtype, f"value, delta in {value.dtype}, {delta.dtype}, not in {dtype}")
         for n in range(min(len(a), EXAMPLES)):
-            among_its_like = loss.value(check.xp.stack([a[n]] * len(a)), y)
+            among_its_like = loss.value(check.xp.broadcast_to(a[n], a.shape), y)
             check.close(f"the value of example {n} depends on the others", among_its_like[n], value[n])
         check.same("value_and_delta differs from value and delta in", loss.value_and_delta(a, y), (value, delta))
 
@@ -320,8 +320,8 @@ class _Check:
                     continue
             worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
             ratio = errors[worst] / largest if largest else np.inf
-            at_kinks = lambda t, i=i: (s(i, t), rounding_of_s)
-            self._fail(place, theta, chosen[worst], mine[worst], wanted[worst], ratio, at_kinks)
+            values = chosen[worst], mine[worst], wanted[worst], ratio
+            self._fail(place, theta, *values, lambda theta, i=i: s(i, theta), rounding_of_s)
 
     def _falls_fourfold(self, s, i, theta, found):
         """Whether Taylor's remainder falls so; False too where s is a straight line, of which it says nothing."""
@@ -358,9 +358,9 @@ class _Check:
                 break
         return min(guesses)[1:]
 
-    def _fail(self, place, theta, j, found, wanted, ratio, s):
+    def _fail(self, place, theta, j, found, wanted, ratio, s, rounding):
         h = 1e-6 * max(1.0, abs(theta[j]))
-        (above, rounding), (at, _), (below, _) = (s(_moved(theta, j, e)) for e in (h, 0.0, -h))
+        above, at, below = (s(_moved(theta, j, e)) for e in (h, 0.0, -h))
         left, right = np.real(at - below) / h, np.real(above - at) / h
         kink = abs(right - left) > max(1e-3 * max(abs(left), abs(right)), 16 * rounding / h)
         index = "[" + ", ".join(str(k) for k in j) + "]" if j else ""
