@@ -112,16 +112,8 @@ class Serial(Layer):
 
 
 @dataclass(frozen=True)
-class Residual(Layer):
-    """A skip connection around a layer, or a Serial, that keeps the shape.
-
-    y = x + f(x; θ)        dx = δ + δ ∂f/∂x        dθ = Σₙ δ ∂f/∂θ
-
-    Its parameters are those of f. K. He et al., "Deep residual learning for image recognition" (2016), eq. 1.
-
-    >>> Residual(Serial((Dense(8), Relu(), Dense(3)))).output_shape((3,))
-    (3,)
-    """
+class Around(Layer):
+    """A layer around another one."""
 
     layer: Layer
 
@@ -132,6 +124,19 @@ class Residual(Layer):
     @property
     def draws(self):  # type: ignore[override]
         return self.layer.draws
+
+
+@dataclass(frozen=True)
+class Residual(Around):
+    """A skip connection around a layer, or a Serial, that keeps the shape.
+
+    y = x + f(x; θ)        dx = δ + δ ∂f/∂x        dθ = Σₙ δ ∂f/∂θ
+
+    Its parameters are those of f. K. He et al., "Deep residual learning for image recognition" (2016), eq. 1.
+
+    >>> Residual(Serial((Dense(8), Relu(), Dense(3)))).output_shape((3,))
+    (3,)
+    """
 
     def output_shape(self, input_shape):
         input_shape = super().output_shape(input_shape)
@@ -256,7 +261,7 @@ class Parallel(Layer):
 
 
 @dataclass(frozen=True)
-class Frozen(Layer):
+class Frozen(Around):
     """A layer, or a Serial, whose parameters are not learnt: it passes δ on, and its own gradient is zero.
 
     y = f(x; θ)        dx = δ ∂f/∂x        dθ = 0
@@ -269,16 +274,6 @@ class Frozen(Layer):
     >>> net.init(random.key(0, backend="numpy"), (2,))[0].params.w.shape
     (3, 2)
     """
-
-    layer: Layer
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_layer_of("layer", self.layer)
-
-    @property
-    def draws(self):  # type: ignore[override]
-        return self.layer.draws
 
     def output_shape(self, input_shape):
         return self.layer.output_shape(input_shape)
