@@ -161,7 +161,8 @@ def custom_vjp(net: Layer):
 def check_problem(net, loss=None, penalty=None):
     """Net, loss and penalty are what they should be."""
     if not isinstance(net, Layer):
-        raise KindError(f"net: expected a layer or network, got {shorten(net)}")
+        hint = f"; write {net.__name__}()" if isinstance(net, type) and issubclass(net, Layer) else ""
+        raise KindError(f"net: expected a layer or network, got {shorten(net)}{hint}")
     check_static(net)
     if loss is not None:
         check_cost(loss)

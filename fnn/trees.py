@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import is_jax
 from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
@@ -103,4 +102,4 @@ def outline(tree):
     if isinstance(tree, tuple | list):
         inner = ", ".join(outline(branch) for branch in tree)
         return f"{type(tree).__name__}({inner})" if hasattr(tree, "_fields") else f"({inner})"
-    return str(np.shape(tree)) if is_jax(tree) or isinstance(tree, np.ndarray) else type(tree).__name__
+    return str(tuple(tree.shape)) if hasattr(tree, "shape") else type(tree).__name__

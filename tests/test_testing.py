@@ -431,6 +431,8 @@ def test_arguments_that_make_no_sense_are_refused():
             check_layer(fnn.Tanh(), x)
     with pytest.raises(errors.KindError, match="layer or network"):
         check_layer(np.tanh, (3,))
+    with pytest.raises(errors.KindError, match=r"write Tanh\(\)"):
+        check_layer(fnn.Tanh, (3,))
 
 
 def test_a_layer_that_drops_the_imaginary_part_is_told_to_use_another_method():
