@@ -149,7 +149,7 @@ def test_below_all_that_learns_no_error_is_needed(name, backend):
 
 
 def test_integers_beside_floats_in_parallel_do_not_widen_them(backend):
-    net = fnn.Parallel((fnn.Identity(), fnn.Dense(2)))
+    net = fnn.Parallel((fnn.Flatten(), fnn.Dense(2)))  # of integers Flatten makes integers
     params = net.init(fnn.random.key(0, backend=backend), (4,))
     assert net.apply(params, np.ones((3, 4), np.int32)).dtype == np.float32
 

@@ -130,8 +130,9 @@ def test_nan_is_passed_on_by_value_and_delta(loss):
 
 
 def test_integer_predictions_have_errors_that_are_no_integers():
-    dx = fnn.grad(fnn.Identity(), fnn.Quadratic(), need_dx=True)((), np.array([[3]], np.uint8), np.array([[5.5]]))[1]
-    np.testing.assert_array_equal(dx, [[-2.5]])
+    for net in (fnn.Identity(), fnn.Flatten()):  # one makes floating point of them, the other integers
+        dx = fnn.grad(net, fnn.Quadratic(), need_dx=True)((), np.array([[3]], np.uint8), np.array([[5.5]]))[1]
+        np.testing.assert_array_equal(dx, [[-2.5]])
 
 
 def test_the_root_of_a_mean_has_the_gradient_of_the_root(backend):
@@ -159,6 +160,7 @@ def test_the_root_of_a_mean_of_zero_stands_still():
     )
     assert value == 0
     np.testing.assert_array_equal(dx, 0)
+    assert fnn.RootMeanSquaredError().outer(np.float64(0)) == (0, 0), "its slope there is no infinity"
 
 
 def test_a_perceptron_learns_from_zero_weights_and_predicts_the_sign():

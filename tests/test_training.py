@@ -418,3 +418,16 @@ def test_integer_parameters_are_refused(backend):
     ints = state._replace(params=fnn.trees.map(lambda p: p.astype(np.int32), state.params))
     with pytest.raises(errors.KindError, match=r"params\[0\]\.w: expected .*floating point, got int32"):
         fnn.train(net, loss, ints, data, epochs=1, batch_size=10)
+
+
+def test_parameters_that_are_no_floating_point_are_refused_at_once(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    whole = fnn.DenseParams(xp.ones((2, 3), dtype=np.int32), xp.zeros(2, dtype=np.int32))
+    with pytest.raises(errors.KindError, match=r"params\.w: expected an array of floating point"):
+        fnn.init_state(fnn.Dense(2), fnn.Sgd(0.1), fnn.random.key(0, backend=backend), (3,), params=whole)
+
+
+def test_numpy_parameters_of_float64_may_be_given_beside_jax():
+    net, key = fnn.Dense(2), fnn.random.key(0, backend="numpy")
+    params = net.init(key, (3,), np.float64)
+    assert fnn.init_state(net, fnn.Sgd(0.1), key, (3,), np.float64, params).params.w.dtype == np.float64
