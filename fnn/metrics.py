@@ -1,7 +1,18 @@
-"""Metrics: what people ask of a trained network, as pure functions that also work in compiled code."""
+"""Metrics: what people ask of a trained network, as pure functions that also work in compiled code.
 
-from .backend import namespace
-from .errors import ShapeError
+Each is a function of (prediction, target) or (prediction, target, weights), N examples along the first axis. That is
+the order of `fnn.fit`, and the opposite of scikit-learn's, all of whose metrics can be used beside them:
+
+    fnn.fit(..., validation=(x, y), metrics={"auc": lambda p, y: roc_auc_score(y, p[:, 1])})    p (N, C): probabilities
+    classification_report(y, loss.predict(net.apply(params, x)).argmax(axis=1))                 after training
+"""
+
+import math
+
+import numpy as np
+
+from .backend import at_least_float32, cast, floating, namespace
+from .errors import ArgumentError, ShapeError, integer, same_shape
 
 
 def accuracy(prediction, target, weights=None):
@@ -11,10 +22,104 @@ def accuracy(prediction, target, weights=None):
     with the probability of class 1. `target` is integer labels (N,), a row for each example with the largest entry
     at its class (N, C), or 0 and 1 shaped as the prediction. `weights` (N,) count examples unequally.
 
-    >>> import numpy as np
     >>> float(accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])))
     0.5
     """
+    found, wanted, _ = _classes(prediction, target)
+    return _mean(found == wanted, weights)
+
+
+def top_k_accuracy(prediction, target, k=5, weights=None):
+    """The fraction of examples whose true class is among the k that are predicted first, a number from 0 to 1.
+
+    `prediction` is (N, C), `target` and `weights` are as for `accuracy`, and k is 5 by default. Of equal entries that
+    of the lower class comes first, so that k = 1 is `accuracy`; scikit-learn's `top_k_accuracy_score` has it the other
+    way round.
+
+    >>> float(top_k_accuracy(np.array([[0.1, 0.6, 0.3], [0.6, 0.3, 0.1]]), np.array([2, 2]), k=2))
+    0.5
+    """
+    _, wanted, classes = _classes(prediction, target)
+    xp = namespace(prediction, wanted)
+    prediction = xp.asarray(prediction)
+    if prediction.shape[1:] != (classes,):
+        raise ShapeError(f"prediction: expected (N, C), got {prediction.shape}")
+    if integer("k", k, least=1) > classes:
+        raise ArgumentError(f"k: expected at most the number of classes, {classes}, got {k}")
+    label, wanted = xp.arange(classes), wanted[:, None]
+    own = xp.where(label == wanted, prediction, -math.inf).max(axis=1, keepdims=True)
+    # Said of what does not come first, so that NaN, which compares with nothing, is never a success.
+    behind = (prediction < own) | ((prediction == own) & (label >= wanted))
+    return _mean((~behind).sum(axis=1) < k, weights)
+
+
+def confusion_matrix(prediction, target, classes=None, weights=None):
+    """How many examples of each class (row) were taken for which (column): (C, C), as scikit-learn has it.
+
+    `prediction`, `target` and `weights` are as for `accuracy`, and C is the width of the prediction, 2 where that is
+    (N, 1) or (N,). With `classes`, a number, prediction and target are labels (N,) already, and C is that number. An
+    example with a label out of range is left out. With m the matrix, `m.diagonal() / m.sum(axis=1)` is the recall of
+    each class, and with `axis=0` the precision.
+
+    >>> confusion_matrix(np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), np.array([1, 1, 1]))
+    array([[0, 0],
+           [1, 2]])
+    """
+    if classes is None:
+        found, wanted, classes = _classes(prediction, target)
+    else:
+        xp, classes = namespace(prediction, target), integer("classes", classes, least=1)
+        found, wanted = xp.asarray(prediction), xp.asarray(target)
+        same_shape("prediction", found, (found.size,))
+        same_shape("target", wanted, found.shape)
+    xp = namespace(found, wanted, weights)
+    found, wanted = found.astype(np.int32), wanted.astype(np.int32)
+    known = (found >= 0) & (found < classes) & (wanted >= 0) & (wanted < classes)
+    cell = xp.where(known, wanted * classes + found, classes**2)
+    if weights is not None:
+        weights = xp.asarray(weights)
+        same_shape("weights", weights, cell.shape)
+    # The last cell is that of the unknown. JAX's `length` is static, and NumPy's `minlength` is enough.
+    size = {"minlength" if xp is np else "length": classes**2 + 1}
+    counts = xp.bincount(cell, weights, **size)[:-1].reshape(classes, classes)
+    return counts if weights is None else cast(counts, weights.dtype)
+
+
+def r2_score(prediction, target, weights=None):
+    """R², the fraction of the target's variance that the prediction explains: 1 is perfect, 0 as good as the mean.
+
+        R² = 1 − Σ w (y − a)² / Σ w (y − ȳ)²        ȳ = Σ w y / Σ w
+
+    `prediction` a and `target` y are (N, ...) of one shape, `weights` (N,). Of several outputs it is the plain average
+    of their R². As in scikit-learn, an output whose target is constant counts 1 if it is met exactly, and else 0.
+
+    >>> float(r2_score(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0])))
+    0.5
+    """
+    error, target, weights = _errors(prediction, target, weights)
+    xp = namespace(error)
+    # From one of its own values a constant target differs by 0, however its mean is rounded; and no digits cancel.
+    centred = target - target[weights[:, 0].argmax()]
+    centred = centred - (weights * centred).sum(axis=0) / weights.sum()
+    left, spread = ((weights * r * r).sum(axis=0) for r in (error, centred))
+    constant = spread == 0
+    return xp.where(constant, left == 0, 1 - left / xp.where(constant, 1, spread)).mean()
+
+
+def mean_absolute_error(prediction, target, weights=None):
+    """The mean of |y − a| over examples and outputs, in the unit of the target.
+
+    `prediction` a and `target` y are (N, ...) of one shape, `weights` (N,).
+
+    >>> float(mean_absolute_error(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.5])))
+    0.16666666666666666
+    """
+    error, _, weights = _errors(prediction, target, weights)
+    return _mean(abs(error).mean(axis=1), weights[:, 0])
+
+
+def _classes(prediction, target):
+    """The classes found and those wanted, each (N,), and how many there are."""
     xp = namespace(prediction, target)
     prediction, target = xp.asarray(prediction), xp.asarray(target)
     if prediction.shape[:1] != target.shape[:1] or (target.ndim > 1 and target.shape != prediction.shape):
@@ -22,8 +127,29 @@ def accuracy(prediction, target, weights=None):
             f"target: expected labels (N,) or {prediction.shape}, got {target.shape} for {prediction.shape}"
         )
     if prediction.ndim == 1 or prediction.shape[1] == 1:
-        found, wanted = prediction.reshape(-1) > 0.5, target.reshape(-1) > 0.5
-    else:
-        found, wanted = prediction.argmax(axis=1), target if target.ndim == 1 else target.argmax(axis=1)
-    right = found == wanted
-    return right.mean() if weights is None else (weights * right).sum() / weights.sum()
+        return prediction.reshape(-1) > 0.5, target.reshape(-1) > 0.5, 2
+    return prediction.argmax(axis=1), target if target.ndim == 1 else target.argmax(axis=1), prediction.shape[1]
+
+
+def _errors(prediction, target, weights):
+    """y − a and y, (N, K), in float32 or wider, and weights (N, 1); rows of weight 0 are 0, whatever they hold."""
+    xp = namespace(prediction, target, weights)
+    prediction, target = floating(xp.asarray(prediction)), xp.asarray(target)
+    same_shape("target", target, prediction.shape)
+    dtype = at_least_float32(xp.result_type(prediction, floating(target, prediction.dtype)))
+    prediction, target = (cast(array, dtype).reshape(len(array), -1) for array in (prediction, target))
+    if weights is None:
+        return target - prediction, target, xp.ones((len(target), 1), dtype)
+    weights = cast(xp.asarray(weights), dtype)
+    same_shape("weights", weights, target.shape[:1])
+    weights = weights[:, None]
+    return xp.where(weights > 0, target - prediction, 0), xp.where(weights > 0, target, 0), weights
+
+
+def _mean(values, weights):
+    """Over the examples."""
+    if weights is None:
+        return values.mean()
+    weights = namespace(values, weights).asarray(weights)
+    same_shape("weights", weights, values.shape)
+    return (weights * values).sum() / weights.sum()
