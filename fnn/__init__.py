@@ -1,6 +1,6 @@
 """Feed-forward neural networks as pure functions, with the backward pass in plain sight."""
 
-from . import autodiff, batching, datasets, errors, initializers, random, testing, trees
+from . import autodiff, batching, datasets, errors, initializers, random, schedules, testing, trees
 from .activations import (
     ArcTan,
     BinaryStep,
@@ -35,7 +35,7 @@ from .activations import (
     Tanh,
 )
 from .backprop import Tape, backprop, custom_vjp, grad, value_and_grad
-from .fitting import evaluate, fit
+from .fitting import evaluate, fit, range_test
 from .initializers import (
     Constant,
     GlorotNormal,
@@ -76,20 +76,55 @@ from .losses import (
     SigmoidBinaryCrossEntropy,
     SoftmaxCrossEntropy,
 )
-from .metrics import accuracy
+from .metrics import accuracy, confusion_matrix, mean_absolute_error, r2_score, top_k_accuracy
 from .networks import Frozen, Parallel, Residual, Serial, mlp, summary
-from .optimizers import Adam, MaxNorm, Momentum, Nesterov, Sgd, apply_updates, from_optax
-from .training import TrainState, init_state, make_step, train
+from .optimizers import (
+    Accumulate,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    AMSGrad,
+    Average,
+    ClipByGlobalNorm,
+    ClipByNorm,
+    ClipByValue,
+    Lion,
+    MaxNorm,
+    Momentum,
+    Muon,
+    Nadam,
+    Nesterov,
+    PerLayer,
+    RMSProp,
+    Sgd,
+    SkipNonFinite,
+    apply_updates,
+    from_optax,
+)
+from .training import Best, TrainState, init_state, make_step, train
 
 __all__ = [
     "L1",
     "L2",
+    "AMSGrad",
+    "Accumulate",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
+    "Adamax",
     "ArcTan",
+    "Average",
+    "Best",
     "BinaryCrossEntropy",
     "BinaryStep",
     "BipolarSigmoid",
     "Celu",
+    "ClipByGlobalNorm",
+    "ClipByNorm",
+    "ClipByValue",
     "Constant",
     "CrossEntropy",
     "Dense",
@@ -123,6 +158,7 @@ __all__ = [
     "LeakyRelu",
     "LecunNormal",
     "LecunUniform",
+    "Lion",
     "LogSigmoid",
     "LogSoftmax",
     "Loss",
@@ -131,6 +167,8 @@ __all__ = [
     "MeanSquaredError",
     "Mish",
     "Momentum",
+    "Muon",
+    "Nadam",
     "Nesterov",
     "Normal",
     "Ones",
@@ -138,10 +176,12 @@ __all__ = [
     "PElu",
     "PRelu",
     "Parallel",
+    "PerLayer",
     "Perceptron",
     "PoissonNll",
     "Quadratic",
     "RMSNorm",
+    "RMSProp",
     "RRelu",
     "Relu",
     "Relu6",
@@ -154,6 +194,7 @@ __all__ = [
     "Sigmoid",
     "SigmoidBinaryCrossEntropy",
     "Sign",
+    "SkipNonFinite",
     "SoftExponential",
     "Softmax",
     "SoftmaxCrossEntropy",
@@ -173,6 +214,7 @@ __all__ = [
     "autodiff",
     "backprop",
     "batching",
+    "confusion_matrix",
     "custom_vjp",
     "datasets",
     "errors",
@@ -183,10 +225,15 @@ __all__ = [
     "init_state",
     "initializers",
     "make_step",
+    "mean_absolute_error",
     "mlp",
+    "r2_score",
     "random",
+    "range_test",
+    "schedules",
     "summary",
     "testing",
+    "top_k_accuracy",
     "train",
     "trees",
     "value_and_grad",

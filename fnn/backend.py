@@ -52,7 +52,11 @@ def is_traced(*arrays):
 
 def namespace(*arrays) -> Any:
     """`jax.numpy` if any of the arrays is JAX's, else `numpy`."""
-    return jnp if any(is_jax(array) for array in arrays) else np
+    if jax is not None:
+        for array in arrays:  # a generator in any() would take longer than many a sum of small arrays
+            if isinstance(array, jax.Array):
+                return jnp
+    return np
 
 
 def is_floating(dtype):
@@ -122,29 +126,32 @@ def tree_map(f, tree, *rest, is_leaf=None) -> Any:
 
 
 def _tree_map(f, tree, *rest, is_leaf=None) -> Any:
-    if is_leaf is not None and is_leaf(tree):
+    if not isinstance(tree, _NODES) or (is_leaf is not None and is_leaf(tree)):
         return f(tree, *rest)
-    if isinstance(tree, tuple | list):
-        mapped = [_tree_map(f, *branches, is_leaf=is_leaf) for branches in zip(tree, *rest, strict=True)]
-        return type(tree)(*mapped) if hasattr(tree, "_fields") else type(tree)(mapped)
+    if isinstance(tree, (tuple, list)):
+        mapped = [
+            _tree_map(f, *branches, is_leaf=is_leaf) if isinstance(branches[0], _NODES) else f(*branches)
+            for branches in zip(tree, *rest, strict=True)
+        ]
+        return tuple.__new__(type(tree), mapped) if isinstance(tree, tuple) else mapped
     if tree is None:
         return None
-    if isinstance(tree, dict):
-        if any(r.keys() != tree.keys() for r in rest):
-            raise ShapeError(f"expected dicts of the same keys, got {[sorted(t) for t in (tree, *rest)]}")
-        return {key: _tree_map(f, tree[key], *(r[key] for r in rest), is_leaf=is_leaf) for key in sorted(tree)}
-    return f(tree, *rest)
+    if any(r.keys() != tree.keys() for r in rest):
+        raise ShapeError(f"expected dicts of the same keys, got {[sorted(t) for t in (tree, *rest)]}")
+    return {key: _tree_map(f, tree[key], *(r[key] for r in rest), is_leaf=is_leaf) for key in sorted(tree)}
 
 
-def tree_leaves(tree) -> list:
+_NODES = (tuple, list, dict, type(None))
+
+
+def tree_leaves(tree, is_leaf=None) -> list:
     """`jax.tree.leaves`, in the same order."""
     if jax is not None:
-        return jax.tree.leaves(tree)
-    if isinstance(tree, dict):
-        tree = [tree[key] for key in sorted(tree)]
-    if isinstance(tree, tuple | list):
-        return [leaf for branch in tree for leaf in tree_leaves(branch)]
-    return [] if tree is None else [tree]
+        return jax.tree.leaves(tree, is_leaf=is_leaf)
+    if not isinstance(tree, _NODES) or (is_leaf is not None and is_leaf(tree)):
+        return [tree]
+    branches = [tree[key] for key in sorted(tree)] if isinstance(tree, dict) else tree or ()
+    return [leaf for branch in branches for leaf in tree_leaves(branch, is_leaf)]
 
 
 def jit(f=None, *, static=()) -> Any:
@@ -177,6 +184,13 @@ def scan(f, carry, xs, length=None) -> Any:
         carry, output = f(carry, row)
         outputs.append(output)
     return carry, tree_map(lambda *leaves: np.stack(leaves), *outputs) if outputs else None
+
+
+def cond(pred, true_fn, false_fn, *args) -> Any:
+    """`lax.cond` where `pred` is traced, else the one of the two functions: a value that is known needs no program."""
+    if is_traced(pred):
+        return jax.lax.cond(pred, true_fn, false_fn, *args)
+    return (true_fn if pred else false_fn)(*args)
 
 
 def vmap(f) -> Any:
@@ -223,7 +237,15 @@ if jax is not None:
     jax.tree_util.register_static(Held)
 
 
-def contract(delta, a):
+def product(a, b, precision=None):
+    """`a @ b`; with a precision both are rounded to it, their products summed in float32, the sum in the dtype of a."""
+    if precision is None:
+        return a @ b
+    rounded = jnp.matmul(a.astype(precision), b.astype(precision), preferred_element_type=np.float32)
+    return cast(rounded, a.dtype)
+
+
+def contract(delta, a, precision=None):
     """`δᵀ a`, summed over the examples: the one product of errors and activations, (N, O), (N, I) -> (O, I).
 
     Where the examples are spread over an explicit mesh axis this is the sum over devices, and JAX is told its layout.
@@ -231,7 +253,20 @@ def contract(delta, a):
     if namespace(delta, a) is np:
         return delta.T @ a
     d, s = jax.typeof(delta).sharding, jax.typeof(a).sharding
-    if d.mesh.empty or not d.mesh.are_all_axes_explicit:
-        return delta.T @ a
-    layout = jax.sharding.PartitionSpec(d.spec[1], s.spec[1])
-    return jnp.einsum("no,ni->oi", delta, a, out_sharding=layout)
+    if not d.mesh.empty and d.mesh.are_all_axes_explicit:
+        layout = jax.sharding.PartitionSpec(d.spec[1], s.spec[1])
+        rounded = [v if precision is None else v.astype(precision) for v in (delta, a)]
+        wide = None if precision is None else np.float32
+        return cast(jnp.einsum("no,ni->oi", *rounded, preferred_element_type=wide, out_sharding=layout), delta.dtype)
+    return jax.lax.platform_dependent(
+        delta,
+        a,
+        cpu=lambda delta, a: product(_transposed(delta), a, precision),
+        default=lambda delta, a: product(delta.T, a, precision),
+    )
+
+
+def _transposed(delta):
+    """δᵀ, made in halves: XLA on the CPU would fold a plain transposition into the product, and run a slower kernel."""
+    n, outputs = delta.shape
+    return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n) if n % 2 == 0 else delta.T

@@ -8,7 +8,7 @@ import oracle
 import pytest
 
 import fnn
-from fnn import errors
+from fnn import errors, trees
 from fnn.optimizers import prepare
 
 STEPS = 100
@@ -30,95 +30,270 @@ def nesterov(g, w, rate, v, beta=0.8):
     return (w - beta * v) + following + beta * following, following
 
 
-def adam(g, w, rate, state, b1=0.9, b2=0.999, eps=1e-8):
+def adagrad(g, w, rate, v, start=0.1, eps=1e-7):
+    v = (start if v is None else v) + g**2
+    return w - rate * g * (v + eps) ** -0.5, v
+
+
+def adadelta(g, w, rate, state, rho=0.9, eps=1e-6):
+    v, s = (0, 0) if state is None else state
+    v = rho * v + (1 - rho) * g**2
+    delta = np.sqrt(s + eps) / np.sqrt(v + eps) * g
+    return w - rate * delta, (v, rho * s + (1 - rho) * delta**2)
+
+
+def rmsprop(g, w, rate, v, rho=0.9, eps=1e-8):
+    v = rho * (0 if v is None else v) + (1 - rho) * g**2
+    return w - rate * g * (v + eps) ** -0.5, v
+
+
+def adam(g, w, rate, state, b1=0.9, b2=0.999, eps=1e-8, decay=0.0):
     m, v, t = (0, 0, 0) if state is None else state
     m, v, t = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g, t + 1
-    return w - rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps), (m, v, t)
+    return w - rate * ((m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * w), (m, v, t)
 
 
-OPTIMIZERS = {
+def nadam(g, w, rate, state, b1=0.9, b2=0.999, eps=1e-8, decay=0.0):
+    m, v, t = (0, 0, 0) if state is None else state
+    m, v, t = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g, t + 1
+    m_hat = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+    return w - rate * (m_hat / (np.sqrt(v / (1 - b2**t)) + eps) + decay * w), (m, v, t)
+
+
+def adamax(g, w, rate, state, b1=0.9, b2=0.999, eps=1e-8):
+    m, v, t = (0, np.zeros_like(g), 0) if state is None else state
+    m, v, t = b1 * m + (1 - b1) * g, np.maximum(b2 * v, np.abs(g) + eps), t + 1
+    return w - rate / (1 - b1**t) * m / v, (m, v, t)
+
+
+def amsgrad(g, w, rate, state, b1=0.9, b2=0.999, eps=1e-8):
+    m, v, largest, t = (0, 0, np.zeros_like(g), 0) if state is None else state
+    m, v, t = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g, t + 1
+    largest = np.maximum(largest, v / (1 - b2**t))
+    return w - rate * m / (1 - b1**t) / (np.sqrt(largest) + eps), (m, v, largest, t)
+
+
+def lion(g, w, rate, m, b1=0.9, b2=0.99, decay=1e-3):
+    m = np.zeros_like(g) if m is None else m
+    return w - rate * (np.sign(b1 * m + (1 - b1) * g) + decay * w), b2 * m + (1 - b2) * g
+
+
+def muon(g, w, rate, state, other=1.0, beta=0.95, decay=0.0):
+    if g.ndim != 2:
+        return nadam(g, w, other * rate, state, decay=decay)
+    m, t = (0, 0) if state is None else state
+    m, t = beta * m + (1 - beta) * g, t + 1
+    m_hat = beta * m / (1 - beta ** (t + 1)) + (1 - beta) * g / (1 - beta**t)
+    u, s, v = np.linalg.svd(m_hat, full_matrices=False)
+    s = s / (np.linalg.norm(s) + 1e-8)
+    for _ in range(5):  # the iteration acts on the singular values alone
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    rows, columns = w.shape
+    return w - rate * (np.sqrt(max(1, rows / columns)) * (u * s) @ v + decay * w), (m, t)
+
+
+def optax_muon(optax, **options):
+    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=0)
+    which = lambda params: trees.map(lambda w: axes if w.ndim == 2 else None, params)
+    return optax.contrib.muon(0.1, muon_weight_dimension_numbers=which, **options)
+
+
+OPTIMIZERS = {  # all with a rate of 0.1
     "sgd": (fnn.Sgd(0.1), sgd, lambda optax: optax.sgd(0.1)),
     "momentum": (fnn.Momentum(0.1, 0.8), momentum, lambda optax: optax.sgd(0.1, momentum=0.8)),
     "nesterov": (fnn.Nesterov(0.1, 0.8), nesterov, lambda optax: optax.sgd(0.1, momentum=0.8, nesterov=True)),
+    "adagrad": (fnn.Adagrad(0.1), adagrad, lambda optax: optax.adagrad(0.1)),
+    "adagrad from 0": (
+        fnn.Adagrad(0.1, initial_accumulator_value=0.0, eps=0.1),
+        functools.partial(adagrad, start=0.0, eps=0.1),
+        lambda optax: optax.adagrad(0.1, 0.0, 0.1),
+    ),
+    "adadelta": (fnn.Adadelta(0.1), adadelta, lambda optax: optax.adadelta(0.1)),
+    "adadelta of a large eps": (
+        fnn.Adadelta(0.1, rho=0.8, eps=0.1),
+        functools.partial(adadelta, rho=0.8, eps=0.1),
+        lambda optax: optax.adadelta(0.1, rho=0.8, eps=0.1),
+    ),
+    "rmsprop": (fnn.RMSProp(0.1), rmsprop, lambda optax: optax.rmsprop(0.1)),
+    "rmsprop of a large eps": (
+        fnn.RMSProp(0.1, decay=0.8, eps=0.1),
+        functools.partial(rmsprop, rho=0.8, eps=0.1),
+        lambda optax: optax.rmsprop(0.1, decay=0.8, eps=0.1),
+    ),
     "adam": (fnn.Adam(0.1), adam, lambda optax: optax.adam(0.1)),
     "adam of a large eps": (
         fnn.Adam(0.1, b1=0.8, b2=0.9, eps=0.1),
         functools.partial(adam, b1=0.8, b2=0.9, eps=0.1),
         lambda optax: optax.adam(0.1, b1=0.8, b2=0.9, eps=0.1),
     ),
+    "adamw": (fnn.AdamW(0.1), functools.partial(adam, decay=1e-4), lambda optax: optax.adamw(0.1)),
+    "adamw of a large decay": (
+        fnn.AdamW(0.1, b1=0.8, b2=0.9, eps=0.1, weight_decay=0.5),
+        functools.partial(adam, b1=0.8, b2=0.9, eps=0.1, decay=0.5),
+        lambda optax: optax.adamw(0.1, b1=0.8, b2=0.9, eps=0.1, weight_decay=0.5),
+    ),
+    "nadam": (fnn.Nadam(0.1), nadam, lambda optax: optax.nadam(0.1)),
+    "nadam of a large eps": (
+        fnn.Nadam(0.1, b1=0.8, b2=0.9, eps=0.1),
+        functools.partial(nadam, b1=0.8, b2=0.9, eps=0.1),
+        lambda optax: optax.nadam(0.1, b1=0.8, b2=0.9, eps=0.1),
+    ),
+    "adamax": (fnn.Adamax(0.1), adamax, lambda optax: optax.adamax(0.1)),
+    "adamax of a large eps": (
+        fnn.Adamax(0.1, b1=0.8, b2=0.9, eps=0.1),
+        functools.partial(adamax, b1=0.8, b2=0.9, eps=0.1),
+        lambda optax: optax.adamax(0.1, b1=0.8, b2=0.9, eps=0.1),
+    ),
+    "amsgrad": (fnn.AMSGrad(0.1), amsgrad, lambda optax: optax.amsgrad(0.1)),
+    "amsgrad of a large eps": (
+        fnn.AMSGrad(0.1, b1=0.8, b2=0.9, eps=0.1),
+        functools.partial(amsgrad, b1=0.8, b2=0.9, eps=0.1),
+        lambda optax: optax.amsgrad(0.1, b1=0.8, b2=0.9, eps=0.1),
+    ),
+    "lion": (fnn.Lion(0.1), lion, lambda optax: optax.lion(0.1)),
+    "lion of a large decay": (
+        fnn.Lion(0.1, b1=0.8, b2=0.9, weight_decay=0.5),
+        functools.partial(lion, b1=0.8, b2=0.9, decay=0.5),
+        lambda optax: optax.lion(0.1, b1=0.8, b2=0.9, weight_decay=0.5),
+    ),
+    "muon": (fnn.Muon(0.1), muon, optax_muon),
+    "muon with decay": (
+        fnn.Muon(0.1, beta=0.8, weight_decay=0.5, adam_learning_rate=0.01),
+        functools.partial(muon, other=0.1, beta=0.8, decay=0.5),
+        functools.partial(optax_muon, beta=0.8, weight_decay=0.5, adam_weight_decay=0.5, adam_learning_rate=0.01),
+    ),
 }
+CLASSES = {type(optimizer): name for name, (optimizer, *_) in reversed(OPTIMIZERS.items())}
+ONE_OF_EACH = tuple(CLASSES.values())
+SHAPES = (4,), (3, 2), (2, 4), (2, 2)
 
 
-def gradients():
-    """A badly scaled quadratic with noise: gradients of every size and sign."""
+def problem(dtype=np.float64):
+    """Parameters, and a hundred gradients of every size and sign for them; the last ones are zero."""
     rng = np.random.default_rng(0)
-    noise = rng.normal(size=(STEPS, 4))
-    return lambda w, t: np.array([1.0, 1e-3, 5.0, 0.1]) * w + 0.1 * noise[t]
+    start = [rng.normal(size=shape) for shape in SHAPES[:3]] + [np.zeros(SHAPES[3])]
+    sizes = [np.exp(2 * rng.normal(size=shape)) for shape in SHAPES[:3]] + [np.zeros(SHAPES[3])]
+    gradients = [size * (rng.normal(size=(STEPS, *size.shape)) + 0.3) for size in sizes]
+    gradients[0][:3, 0] = 0  # an entry that begins late
+    return tuple(w.astype(dtype) for w in start), tuple(g.astype(dtype) for g in gradients)
+
+
+def run(optimizer, params, gradients):
+    """The parameters and the state after a step with each of the gradients."""
+
+    def step(carry, grads):
+        params, state = carry
+        updates, state = optimizer.update(grads, state, params)
+        return (fnn.apply_updates(params, updates), state), None
+
+    return fnn.backend.scan(step, (params, optimizer.init(params)), gradients)[0]
+
+
+@functools.cache
+def compiled():
+    return oracle.quick_jit(run)
+
+
+def by_equation(equation, rates=(0.1,) * STEPS):
+    start, gradients = problem()
+    found = []
+    for w, gs in zip(start, gradients, strict=True):
+        memory = None
+        for g, rate in zip(gs, rates, strict=False):
+            w, memory = equation(g, w, rate, memory)
+        found.append(w)
+    return tuple(found)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_is_its_equations_over_100_steps(name, backend):
     optimizer, equation, _ = OPTIMIZERS[name]
-    gradient, wanted = gradients(), np.array([1.0, -2.0, 0.5, 3.0])
-    xp = fnn.backend.jnp if backend == "jax" else np
-    params = (xp.asarray(wanted, dtype=np.float32), xp.zeros((2, 2), np.float32))
+    wanted = by_equation(equation)
+    params, gradients = problem(np.float32)
+    if backend == "jax":
+        params, gradients = trees.map(fnn.backend.jnp.asarray, (params, gradients))
     optimizer = prepare(optimizer, params)  # as a training state holds it
-    state, memory = optimizer.init(params), None
-    for t in range(STEPS):
-        updates, state = optimizer.update((xp.asarray(gradient(wanted, t), dtype=np.float32), params[1]), state, params)
-        params = fnn.apply_updates(params, updates)
-        wanted, memory = equation(gradient(wanted, t), wanted, 0.1, memory)
-    oracle.assert_close(params[0], wanted, 1e-5)  # a hundred steps of float32 rounding
-    assert not np.any(params[1]), "what has no gradient does not move"
+    found, state = (compiled() if backend == "jax" else run)(optimizer, params, gradients)
+    oracle.assert_close(found, wanted, 1e-5)  # a hundred steps of float32 rounding
+    assert not np.any(found[3]), "what has no gradient does not move"
     assert int(state.count) == STEPS
+    if backend == "numpy":
+        params, gradients = problem()
+        exact = prepare(OPTIMIZERS[name][0], params)
+        oracle.assert_close(run(exact, params, gradients)[0], wanted, 1e-12)  # and in float64 to its rounding
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_is_optaxs_over_100_steps(name, needs_jax):
     optax = pytest.importorskip("optax")
-    import jax.numpy as jnp
-
     optimizer, _, make = OPTIMIZERS[name]
-    gradient, theirs = gradients(), make(optax)
-    start = jnp.asarray([1.0, -2.0, 0.5, 3.0])
-    runs = []
-    for tx in (optimizer, theirs):
-        params, state = start, tx.init(start)
-        for t in range(STEPS):
-            updates, state = tx.update(jnp.asarray(gradient(np.asarray(params), t), jnp.float32), state, params)
-            params = fnn.apply_updates(params, updates)
-        runs.append(params)
-    oracle.assert_close(runs[0], runs[1], 1e-5)
+    params, gradients = problem()
+    found, _ = run(prepare(optimizer, params), params, gradients)  # float64 on NumPy: float32 would round a sign over
+    with needs_jax.enable_x64(True):
+        wanted, _ = oracle.quick_jit(functools.partial(run, make(optax)))(params, gradients)
+    oracle.assert_close(found, wanted, 1e-6)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# Around an optimizer, or two: what holds for every optimizer holds for these.
+COMBINED = {
+    "ClipByValue": fnn.ClipByValue(fnn.Sgd(0.1), 0.5),
+    "ClipByNorm": fnn.ClipByNorm(fnn.Momentum(0.1), 0.5),
+    "ClipByGlobalNorm": fnn.ClipByGlobalNorm(fnn.Adam(0.1), 0.5),
+    "Accumulate": fnn.Accumulate(fnn.Adam(0.1), 2),
+    "Average": fnn.Average(fnn.Adam(0.1), 0.9),
+    "SkipNonFinite": fnn.SkipNonFinite(fnn.Adam(0.1)),
+    "MaxNorm": fnn.MaxNorm(fnn.Sgd(0.1), 1.0),
+    "three deep": fnn.ClipByGlobalNorm(fnn.SkipNonFinite(fnn.Accumulate(fnn.Average(fnn.AdamW(0.1)), 2)), 0.5),
+}
+EVERY = {name: OPTIMIZERS[name][0] for name in ONE_OF_EACH} | COMBINED
+
+
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
 def test_updates_have_the_dtype_of_the_parameters_and_states_are_float32_or_wider(name, dtype, backend):
     if backend == "numpy" and dtype == "bfloat16":
         pytest.skip("NumPy alone has no bfloat16")
     if backend == "jax" and dtype == "float64":
         pytest.skip("float64 on JAX is tested in test_training")
-    params = np.ones(3, np.float32) if backend == "numpy" else fnn.backend.jnp.ones(3)
-    params = params.astype(dtype)
-    optimizer = OPTIMIZERS[name][0]
-    state = optimizer.init(params)
-    for _ in range(2):
-        updates, following = optimizer.update(params, state, params)
-        types = [leaf.dtype for leaf in fnn.trees.leaves(state)]
-        assert [leaf.dtype for leaf in fnn.trees.leaves(following)] == types, "a scan must keep its types"
-        assert updates.dtype == params.dtype
-        state = following
-    assert all(t == np.int32 or np.dtype(t).itemsize >= 4 for t in types)
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    params = xp.ones(3).astype(dtype), xp.ones((2, 3)).astype(dtype)
+    for optimizer in (EVERY[name], prepare(EVERY[name], params)):  # as a user holds it, and as a training state does
+        state = optimizer.init(params)
+        types = [leaf.dtype for leaf in trees.leaves(state)]
+        update = (
+            functools.partial(fnn.backend.jax.eval_shape, optimizer.update) if backend == "jax" else optimizer.update
+        )
+        for _ in range(2):
+            updates, state = update(params, state, params)
+            assert [leaf.dtype for leaf in trees.leaves(state)] == types, "a scan must keep its types"
+            assert [leaf.dtype for leaf in updates] == [dtype, dtype]
+        assert all(t == np.int32 or np.dtype(t).itemsize >= 4 for t in types)
 
 
 def test_plain_sgd_carries_no_velocity():
     state = fnn.Sgd(0.1).init(np.ones(1000))
-    assert sum(np.size(leaf) for leaf in fnn.trees.leaves(state)) == 1
+    assert sum(np.size(leaf) for leaf in trees.leaves(state)) == 1
 
 
-def test_the_moments_of_adam_are_two_trees(needs_jax):
-    state = fnn.Adam().init(fnn.backend.jnp.ones(3))
-    assert state.mu is not state.nu
+def test_adagrad_without_eps_rests_where_there_was_no_gradient_yet(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    params = xp.asarray([1.0, 2.0])
+    optimizer = fnn.Adagrad(0.1, initial_accumulator_value=0.0, eps=0.0)
+    updates, _ = optimizer.update(xp.asarray([0.0, 4.0]), optimizer.init(params), params)
+    np.testing.assert_allclose(updates, [0, -0.1], rtol=1e-6)
+
+
+def test_muon_keeps_one_moment_of_a_matrix():
+    state = fnn.Muon().init(np.ones((100, 100)))
+    assert sum(np.size(leaf) for leaf in trees.leaves(state)) == 100 * 100 + 2
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_two_leaves_of_a_state_share_memory_and_none_is_the_parameters(name, needs_jax):
+    params = fnn.backend.jnp.ones(3), fnn.backend.jnp.ones((2, 3))
+    state = prepare(EVERY[name], params).init(params)
+    where = [leaf.unsafe_buffer_pointer() for leaf in trees.leaves((state, params))]
+    assert len(set(where)) == len(where), "JAX could not donate them"
 
 
 class Halving(NamedTuple):
@@ -130,18 +305,114 @@ class Halving(NamedTuple):
         return self.first * 0.5**count
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_schedule_is_called_on_the_number_of_steps_taken(name, backend):
     optimizer, equation, _ = OPTIMIZERS[name]
-    key = fnn.random.key(0, backend=backend)
-    net = fnn.Dense(1, bias=False, initializer=fnn.Ones())
-    state = fnn.init_state(net, optimizer._replace(learning_rate=Halving(0.1)), key, (1,))
-    step, loss = fnn.make_step(net, fnn.Quadratic()), np.float32(0)
-    wanted, memory = 1.0, None
-    for t in range(5):
-        state, _ = step(state, ([[1.0]], [[loss]]))
-        wanted, memory = equation(wanted, wanted, 0.1 * 0.5**t, memory)
-    np.testing.assert_allclose(state.params.w, [[wanted]], rtol=1e-5)
+    wanted = by_equation(equation, [0.1 * 0.5**t for t in range(5)])
+    params, gradients = problem(np.float32)
+    if backend == "jax":
+        params, gradients = trees.map(fnn.backend.jnp.asarray, (params, gradients))
+    optimizer = prepare(optimizer._replace(learning_rate=Halving(0.1)), params)
+    found, _ = (compiled() if backend == "jax" else run)(optimizer, params, tuple(g[:5] for g in gradients))
+    oracle.assert_close(found, wanted, 1e-5)
+
+
+def test_the_rate_of_muons_other_parameters_may_be_a_schedule_of_its_own():
+    params, gradients = problem()
+    optimizer = prepare(fnn.Muon(0.1, adam_learning_rate=Halving(0.1)), params)
+    found, _ = run(optimizer, params, tuple(g[:5] for g in gradients))
+    wanted = by_equation(muon, [0.1] * 5), by_equation(nadam, [0.1 * 0.5**t for t in range(5)])
+    oracle.assert_close(found, (wanted[1][0], *wanted[0][1:]), 1e-12)
+
+
+NET, LOSS = fnn.mlp((3, 1)), fnn.Quadratic()
+BATCH = np.random.default_rng(0).normal(size=(8, 2)), np.ones((8, 1))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_optimizer_trains_and_its_second_step_compiles_nothing(name, backend):
+    state = fnn.init_state(NET, EVERY[name], fnn.random.key(0, backend=backend), (2,))
+    step = fnn.make_step(NET, LOSS)
+    state, first = step(state, BATCH)
+    programs = fnn.training._step.compiled._cache_size() if backend == "jax" else 0
+    for _ in range(20):
+        state, metrics = step(state, BATCH)
+    assert metrics["loss"] < first["loss"]
+    assert isinstance(state.params[0].w, np.ndarray) == (backend == "numpy")
+    assert programs == (fnn.training._step.compiled._cache_size() if backend == "jax" else 0)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_vmap_runs_over_every_hyperparameter_at_once(name, needs_jax):
+    params, gradients = problem(np.float32)
+    gradients = tuple(g[:4] for g in gradients)
+    lanes = EVERY[name], trees.map(lambda leaf: 1 if isinstance(leaf, int) else 0.9 * leaf, EVERY[name])
+    stacked = trees.map(lambda *leaves: fnn.backend.jnp.asarray(leaves), *lanes)
+
+    def final(optimizer):
+        there = trees.map(fnn.backend.jnp.asarray, params)
+        return run(prepare(optimizer, there), there, gradients)[0]
+
+    found = oracle.quick_jit(needs_jax.vmap(final))(stacked)
+    for i, lane in enumerate(lanes):
+        wanted, _ = run(prepare(lane, params), params, gradients)
+        oracle.assert_close(trees.map(lambda leaf: leaf[i], found), wanted, 1e-5)  # noqa: B023 - called at once
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_tree_without_parameters_is_no_trouble(name, backend):
+    net = fnn.Serial((fnn.Relu(),))
+    state = fnn.init_state(net, EVERY[name], fnn.random.key(0, backend=backend), (2,))
+    updates, following = state.optimizer.update(state.params, state.opt_state, state.params)
+    assert updates == state.params == ((),)
+    assert len(trees.leaves(following)) == len(trees.leaves(state.opt_state))
+
+
+# ---- weight decay ----------------------------------------------------------------------------------------------------
+
+DECAYING = fnn.AdamW(0.1, weight_decay=0.5), fnn.Lion(0.1, weight_decay=0.5), fnn.Muon(0.1, weight_decay=0.5)
+
+
+@pytest.mark.parametrize("optimizer", DECAYING, ids=["adamw", "lion", "muon"])
+class TestWeightDecay:
+    def test_may_be_a_tree_of_numbers_that_begins_as_the_parameters_do(self, optimizer, backend):
+        xp = np if backend == "numpy" else fnn.backend.jnp
+        layer = fnn.DenseParams(w=xp.ones((2, 3)), b=xp.ones(2))
+        params = (layer, layer, layer)
+        found = []
+        for decay in (0.5, 0.1, 0.0, (0.5, fnn.DenseParams(w=0.1, b=0.0), 0.0)):
+            chosen = prepare(optimizer._replace(weight_decay=decay), params)
+            found.append(chosen.update(params, chosen.init(params), params)[0])
+        half, tenth, none, tree = found
+        oracle.assert_close(tree, (half[0], fnn.DenseParams(tenth[1].w, none[1].b), none[2]), 0)
+        assert np.all(half[0].w < tenth[0].w)
+        assert np.all(tenth[0].w < none[0].w)
+
+    def test_leaves_alone_what_is_frozen(self, optimizer, backend):
+        net = fnn.Serial((fnn.Frozen(fnn.Dense(2)), fnn.Dense(2)))
+        state = fnn.init_state(net, optimizer, fnn.random.key(0, backend=backend), (2,))
+        grads = trees.map(lambda w: 0 * w, state.params)
+        updates, _ = state.optimizer.update(grads, state.opt_state, state.params)
+        assert not any(np.any(leaf) for leaf in trees.leaves(updates[0])), "in an Optax chain too, nothing is added"
+        assert np.all(updates[1].w), "no gradient, and it decays"
+
+    def test_refuses_a_tree_of_another_form(self, optimizer, backend):
+        for decay, error in (
+            ((0.1, 0.2), errors.ShapeError),
+            ((0.1, 0.2, 0.3, 0.4), errors.ShapeError),
+            ((None, 0.1, 0.2), errors.KindError),
+            ((0.1, (), -0.2), errors.ArgumentError),
+            (-0.1, errors.ArgumentError),
+            (np.ones(3), errors.KindError),
+            (Halving(0.1), errors.ShapeError),
+        ):
+            with pytest.raises(error, match=rf"{type(optimizer).__name__}\.weight_decay"):
+                fnn.init_state(
+                    fnn.mlp((3, 1)), optimizer._replace(weight_decay=decay), fnn.random.key(0, backend=backend), (2,)
+                )
+
+
+# ---- beside Optax ----------------------------------------------------------------------------------------------------
 
 
 def test_an_optax_optimizer_trains_as_itself(needs_jax):
@@ -157,16 +428,40 @@ def test_an_optax_optimizer_trains_as_itself(needs_jax):
     oracle.assert_close(states[2].params, states[1].params, 0)
 
 
-def test_our_optimizers_drop_into_an_optax_chain(needs_jax):
+IN_CHAINS = {  # ours, and Optax's
+    "plain": (fnn.Adam(0.1), lambda optax: optax.adam(0.1)),
+    "with a schedule": (fnn.Momentum(Halving(0.1), 0.0), lambda optax: optax.sgd(lambda t: 0.1 * 0.5**t)),
+    "with decay": (fnn.AdamW(0.1, weight_decay=0.5), lambda optax: optax.adamw(0.1, weight_decay=0.5)),
+    "muon": (fnn.Muon(0.1, weight_decay=0.5), functools.partial(optax_muon, weight_decay=0.5, adam_weight_decay=0.5)),
+    "a combinator": (fnn.ClipByValue(fnn.Sgd(0.1), 0.2), lambda optax: optax.chain(optax.clip(0.2), optax.sgd(0.1))),
+    "per layer": (
+        fnn.PerLayer((fnn.Sgd(0.1), None, fnn.Adam(0.1), None)),
+        lambda optax: optax.partition(
+            {"sgd": optax.sgd(0.1), "adam": optax.adam(0.1), "none": optax.set_to_zero()},
+            ("sgd", "none", "adam", "none"),
+        ),
+    ),
+    "three deep": (
+        fnn.SkipNonFinite(fnn.Accumulate(fnn.ClipByGlobalNorm(fnn.Adam(0.1), 0.5), 2)),
+        lambda optax: optax.MultiSteps(optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)), 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_CHAINS)
+def test_our_optimizers_drop_into_an_optax_chain(name, needs_jax):
     optax = pytest.importorskip("optax")
-    import jax.numpy as jnp
+    ours, make = IN_CHAINS[name]
+    params, gradients = trees.map(fnn.backend.jnp.asarray, problem(np.float32))
+    gradients = tuple(g[:10] for g in gradients)
+    found, wanted = (
+        oracle.quick_jit(functools.partial(run, optax.chain(optax.clip(0.5), tx)))(params, gradients)[0]
+        for tx in (ours, make(optax))
+    )
+    oracle.assert_close(found, wanted, 1e-5)
 
-    chain = optax.chain(optax.clip(0.5), fnn.Adam(0.1))
-    params = jnp.array([1.0, 2.0])
-    updates, _ = chain.update(jnp.array([3.0, -3.0]), chain.init(params), params)
-    wanted, _ = optax.adam(0.1).update(jnp.array([0.5, -0.5]), optax.adam(0.1).init(params))
-    oracle.assert_close(updates, wanted, 1e-5)
 
+# ---- what is refused -------------------------------------------------------------------------------------------------
 
 BAD = {
     "a negative rate": (fnn.Sgd(-0.1), errors.ArgumentError, r"Sgd\.learning_rate.*>= 0.*-0\.1"),
@@ -178,12 +473,28 @@ BAD = {
     "several rates": (fnn.Sgd(np.array([0.1, 0.2])), errors.KindError, "expected a number, got array"),
     "text": (fnn.Sgd("0.1"), errors.KindError, "'0.1'"),
     "a function as schedule": (fnn.Sgd(lambda t: 0.1), errors.KindError, r"Sgd\.learning_rate.*schedule.*NamedTuple"),
-    "a limit of 0": (fnn.MaxNorm(fnn.Sgd(0.1), 0.0), errors.ArgumentError, "max_norm > 0"),
-    "a negative rate within": (fnn.MaxNorm(fnn.Sgd(-0.1), 1.0), errors.ArgumentError, r"Sgd\.learning_rate"),
-    "nothing within": (fnn.MaxNorm(None, 1.0), errors.KindError, "got None"),
+    "a tuple as schedule": (fnn.Sgd((0.1, 0.2)), errors.KindError, r"Sgd\.learning_rate.*schedule.*\(0\.1, 0\.2\)"),
+    "a schedule as momentum": (fnn.Momentum(0.1, Halving(0.9)), errors.KindError, "momentum: expected a number"),
+    "a negative rate of the others": (fnn.Muon(adam_learning_rate=-1), errors.ArgumentError, "adam_learning_rate"),
+    "beta of 1": (fnn.Muon(beta=1.0), errors.ArgumentError, r"Muon\.beta < 1"),
+    "rho of 1": (fnn.Adadelta(rho=1.0), errors.ArgumentError, r"Adadelta\.rho < 1"),
+    "decay of 1": (fnn.RMSProp(0.1, decay=1.0), errors.ArgumentError, r"RMSProp\.decay < 1"),
+    "a negative eps": (fnn.Adamax(eps=-1e-8), errors.ArgumentError, r"Adamax\.eps >= 0"),
+    "a negative start": (fnn.Adagrad(0.1, -0.1), errors.ArgumentError, "initial_accumulator_value >= 0"),
     "the class": (fnn.Adam, errors.KindError, r"write Adam\("),
     "a number": (0.1, errors.KindError, "got 0.1"),
     "a name": ("adam", errors.KindError, "got 'adam'"),
+    "a layer's parameters": (fnn.DenseParams(0.1, 0.2), errors.KindError, r"got DenseParams\("),
+    "a limit of 0": (fnn.MaxNorm(fnn.Sgd(0.1), 0.0), errors.ArgumentError, "max_norm > 0"),
+    "a negative rate within": (fnn.MaxNorm(fnn.Sgd(-0.1), 1.0), errors.ArgumentError, r"Sgd\.learning_rate"),
+    "nothing within": (fnn.MaxNorm(None, 1.0), errors.KindError, "got None"),
+    "clipping to 0": (fnn.ClipByValue(fnn.Sgd(0.1), 0.0), errors.ArgumentError, r"ClipByValue\.max_value > 0"),
+    "a norm of 0": (fnn.ClipByGlobalNorm(fnn.Sgd(0.1), 0.0), errors.ArgumentError, r"ClipByGlobalNorm\.max_norm > 0"),
+    "a limit for each": (fnn.ClipByNorm(fnn.Sgd(0.1), np.ones(2)), errors.KindError, r"ClipByNorm\.max_norm.*number"),
+    "no steps": (fnn.Accumulate(fnn.Sgd(0.1), 0), errors.ArgumentError, r"Accumulate\.steps.*at least 1, got 0"),
+    "half a step": (fnn.Accumulate(fnn.Sgd(0.1), 2.5), errors.KindError, r"Accumulate\.steps.*integer, got 2\.5"),
+    "an average's decay above 1": (fnn.Average(fnn.Sgd(0.1), 1.5), errors.ArgumentError, r"Average\.decay <= 1.*1\.5"),
+    "the class within": (fnn.SkipNonFinite(fnn.Sgd), errors.KindError, r"write Sgd\("),
 }
 
 
@@ -194,40 +505,7 @@ def test_an_optimizer_that_makes_no_sense_is_refused_before_any_work(name, backe
         fnn.init_state(fnn.Dense(1), optimizer, fnn.random.key(0, backend=backend), (1,))
 
 
-def lengths(w):
-    return np.linalg.norm(np.asarray(w, np.float64), axis=1)
-
-
-@pytest.mark.parametrize("within", [fnn.Sgd(1.0), fnn.Momentum(0.3), fnn.Adam(0.5)])
-def test_max_norm_keeps_each_units_weights_within_its_length_and_lets_biases_be(within, backend):
-    net, rng = fnn.mlp((6, 3)), np.random.default_rng(0)
-    data = rng.normal(size=(64, 4)), 30 * rng.normal(size=(64, 3))
-    state = fnn.init_state(net, fnn.MaxNorm(within, 0.7), fnn.random.key(0, backend=backend), (4,))
-    state, _ = fnn.train(net, fnn.Huber(), state, data, epochs=5, batch_size=16)
-    found = [lengths(state.params[0].w), lengths(state.params[2].w)]
-    assert all((length <= 0.7 * (1 + 1e-5)).all() for length in found)
-    assert max(length.max() for length in found) > 0.69, "some rows are at the limit"
-    assert np.abs(np.asarray(state.params[2].b)).max() > 0.7
-
-
-def test_max_norm_shortens_a_row_and_does_not_turn_it(backend):
-    xp = np if backend == "numpy" else fnn.backend.jnp
-    params = xp.asarray([[3.0, 4.0], [0.3, 0.4]])
-    optimizer = prepare(fnn.MaxNorm(fnn.Sgd(1.0), 1.0), params)
-    updates, _ = optimizer.update(xp.asarray([[0.0, 0.0], [0.1, 0.0]]), optimizer.init(params), params)
-    np.testing.assert_allclose(fnn.apply_updates(params, updates), [[0.6, 0.8], [0.2, 0.4]], rtol=1e-6)
-
-
-def test_max_norm_holds_an_optax_optimizer_and_its_limit_is_a_leaf(needs_jax):
-    import jax
-
-    optax = pytest.importorskip("optax")
-    net = fnn.Dense(3, bias=False)
-    data = np.ones((4, 2), np.float32), 100 * np.ones((4, 3), np.float32)
-
-    def longest(limit):
-        state = fnn.init_state(net, fnn.MaxNorm(optax.sgd(0.1), limit), fnn.random.key(0), (2,))
-        state, _ = fnn.train(net, fnn.Quadratic(), state, data, epochs=3, batch_size=4)
-        return jax.numpy.sqrt((state.params.w**2).sum(axis=1)).max()
-
-    np.testing.assert_allclose(jax.vmap(longest)(jax.numpy.array([0.5, 2.0])), [0.5, 2.0], rtol=1e-5)
+def test_a_number_in_a_schedule_is_refused_with_its_place(backend):
+    optimizer = fnn.Sgd(fnn.schedules.StepDecay(0.1, factor=-0.5, every=10))
+    with pytest.raises(errors.ArgumentError, match=r"Sgd\.learning_rate\.factor > 0.*-0\.5"):
+        fnn.init_state(fnn.Dense(1), optimizer, fnn.random.key(0, backend=backend), (1,))
