@@ -212,8 +212,9 @@ def mean_cost(loss, losses, weights):
     F is `loss.outer`, of almost all costs the identity. The derivative is (N,), a number where all weights are one.
     """
     if weights is None:
-        value, slope = loss.outer(losses.mean())
-        return value, slope * (1 / len(losses))
+        share = 1 / len(losses)
+        value, slope = loss.outer(losses.sum() * share)
+        return value, slope * share
     xp, total = namespace(losses), weights.sum()
     shares = weights / xp.where(total > 0, total, 1)
     used = xp.where(weights > 0, losses, 0)  # an example of weight 0 counts nothing, even if its cost is infinite

@@ -1,15 +1,28 @@
 """The host's loop: `fit` runs `train` epoch by epoch, validates after each and shows how it goes; and `evaluate`."""
 
+import math
 import sys
 from typing import Any
 
 import numpy as np
 
-from . import backend, random, trees
-from .backprop import check_problem, mean_cost
+from . import backend, random
+from .backprop import check_problem
 from .batching import steps_per_epoch
-from .errors import ArgumentError, KindError, MissingExtraError, integer, require, shorten
-from .training import TrainState, check_data, init_state, run_epochs, unpack
+from .errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
+from .schedules import ExponentialDecay
+from .training import (
+    TrainState,
+    check_data,
+    check_metrics,
+    check_validation,
+    init_state,
+    measure,
+    predict,
+    run_epochs,
+    train,
+    unpack,
+)
 
 
 def fit(
@@ -25,6 +38,8 @@ def fit(
     metrics=None,
     penalty=None,
     shuffle=True,
+    patience=None,
+    stop_below=None,
     progress=None,
 ):
     """Train a network: `(state, history)`.
@@ -34,6 +49,11 @@ def fit(
     functions by name, such as `{"accuracy": fnn.accuracy}`, each of (prediction, target) or, where there are
     weights, (prediction, target, weights), evaluated on the validation data; `penalty` such as `fnn.L2(1e-4)`;
     `progress` shows a bar (the extra `progress`): by default on a terminal only. The rest is as for `train`.
+
+    It stops before `epochs` are done after an epoch whose `loss` is less than `stop_below`, or when for `patience`
+    epochs the loss (on the validation data, if there are any) has not been less than ever before; with `patience` the
+    state is then that after the best epoch, from which a run can go on. L. Prechelt, "Early stopping, but when?"
+    (1998).
 
     history holds an array for each name, with a number for each epoch: `loss` (the mean over the epoch as the
     parameters were then, penalty included), and `validation_loss`, `validation_accuracy` and the like after each epoch.
@@ -47,7 +67,9 @@ def fit(
     """
     check_problem(net, loss, penalty)
     epochs = integer("epochs", epochs, least=1)
-    metrics = _checked_metrics(metrics)
+    metrics = check_metrics(metrics)
+    patience = None if patience is None else integer("patience", patience, least=1)
+    stop_below = -math.inf if stop_below is None else real("stop_below", stop_below)
     x: Any = unpack(data)[0]
     x = x if backend.is_jax(x) else backend.as_array("x", x, np)
     steps_per_epoch(len(x) if x.ndim else 0, batch_size)
@@ -61,9 +83,9 @@ def fit(
         state = init_state(net, optimizer, random.check_key(key), x.shape[1:])
     data = check_data(net, loss, state.params, (x, *tuple(data)[1:]))
     if validation is not None:
-        validation = check_data(net, loss, state.params, validation, "validation")
+        validation = check_validation(net, loss, state.params, validation, data)
 
-    history = {}
+    history, best, least, waited = {}, state, math.inf, 0
     bar = _progress_bar(progress, epochs)
     for _ in range(epochs):
         state, steps = run_epochs(
@@ -72,19 +94,52 @@ def fit(
         losses, weights = np.asarray(steps["loss"], np.float64), np.asarray(steps["weight"], np.float64)
         record = {"loss": float((losses * weights).sum() / max(weights.sum(), np.finfo(np.float64).tiny))}
         if validation is not None:
-            found = _evaluate(net, loss, state.params, validation, None, metrics)
+            found = _evaluate(net, loss, state.params, validation, metrics)
             record |= {f"validation_{name}": value for name, value in found.items()}
         for name, value in record.items():
             history.setdefault(name, []).append(value)
         if bar is not None:
             bar.set_postfix({name.replace("validation_", "val_"): f"{value:.4f}" for name, value in record.items()})
             bar.update()
+        watched = record["loss" if validation is None else "validation_loss"]
+        best, least, waited = (state, watched, 0) if watched < least else (best, least, waited + 1)
+        if record["loss"] < stop_below or waited == patience:
+            break
     if bar is not None:
         bar.close()
+    state = state if patience is None else best
     return state, {name: np.array(values) for name, values in history.items()}
 
 
-def evaluate(net, loss, params, data, *, batch_size=None, metrics=None):
+def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5, high=10.0):
+    """A learning-rate range test, one run whose rate grows: `(rates, losses)`, NumPy arrays with a number a step.
+
+        η(t) = low · (high / low)ᵗᐟˢ        s steps, of `epochs` epochs
+
+    Arguments: `optimizer`, any that has a learning rate, whatever it is; the first and last rate, `low` 10⁻⁵ and
+    `high` 10; the rest is as for `fit`. `losses` are those of the batches. Where they fall most steeply is a good rate,
+    the one where they begin to grow is too large; a few hundred steps show it. L. Smith, "Cyclical learning rates for
+    training neural networks" (2017), §3.3, who lets it grow in a straight line.
+
+    >>> from fnn import Quadratic, Sgd, mlp
+    >>> data, key = (np.eye(2), np.ones((2, 1))), random.key(0, backend="numpy")
+    >>> rates, losses = range_test(mlp((1,)), Quadratic(), Sgd(1), data, epochs=50, batch_size=2, key=key, high=100.0)
+    >>> len(losses), bool(losses[-1] > losses[0])
+    (50, True)
+    """
+    if "learning_rate" not in getattr(optimizer, "_fields", ()):
+        raise KindError(f"optimizer: expected one with a learning_rate, such as fnn.Adam(), got {shorten(optimizer)}")
+    low, high = real("low", low, above=0), real("high", high, above=0)
+    x: Any = unpack(data)[0]
+    x = x if backend.is_jax(x) else backend.as_array("x", x, np)
+    steps = integer("epochs", epochs, least=1) * steps_per_epoch(len(x) if x.ndim else 0, batch_size)
+    rising = ExponentialDecay(low, high / low, steps)
+    state = init_state(net, optimizer._replace(learning_rate=rising), random.check_key(key), x.shape[1:])
+    _, history = train(net, loss, state, data, epochs=epochs, batch_size=batch_size)
+    return rising(np.arange(steps)), np.asarray(history["loss"])
+
+
+def evaluate(net, loss, params, data, *, batch_size=1024, metrics=None):
     """The mean cost and the metrics on data, as a dict of floats: `{"loss": ..., "accuracy": ...}`.
 
     Nothing is dropped out, and no penalty counts. `batch_size` bounds the memory, 1,024 examples by default; the
@@ -98,41 +153,14 @@ def evaluate(net, loss, params, data, *, batch_size=None, metrics=None):
     {'loss': 0.5}
     """
     check_problem(net, loss)
-    return _evaluate(net, loss, params, check_data(net, loss, params, data), batch_size, _checked_metrics(metrics))
+    batch_size = integer("batch_size", batch_size, least=1)
+    return _evaluate(net, loss, params, check_data(net, loss, params, data), check_metrics(metrics), batch_size)
 
 
-def _evaluate(net, loss, params, data, batch_size, metrics):
-    x, y, weights = data
-    batch_size = min(len(x), 1024 if batch_size is None else integer("batch_size", batch_size, least=1))
-    prediction, value = _predict(params, x, y, weights, net=net, loss=loss, batch_size=batch_size)
-    on_host = [np.asarray(array) for array in (prediction, y, weights) if array is not None and metrics]
-    return {"loss": float(value)} | {name: float(metric(*on_host)) for name, metric in metrics.items()}
-
-
-@backend.jit(static=("net", "loss", "batch_size"))
-def _predict(params, x, y, weights, *, net, loss, batch_size):
-    """What the network predicts for all examples, batch by batch, and the mean cost."""
-    n = len(x)
-    xp = backend.namespace(*trees.leaves(params), x)
-    starts = xp.arange(-(-n // batch_size), dtype=np.int32) * batch_size
-
-    def batch(_, start):
-        index = xp.minimum(start + xp.arange(batch_size, dtype=np.int32), n - 1)
-        return (), net.forward(params, xp.take(x, index, axis=0, mode="clip"))[0]
-
-    _, output = backend.scan(batch, (), starts)
-    output = output.reshape(-1, *output.shape[2:])[:n]
-    output = backend.cast(output, backend.at_least_float32(output.dtype))
-    return loss.predict(output), mean_cost(loss, loss.value(output, y), weights)[0]
-
-
-def _checked_metrics(metrics):
-    metrics = {} if metrics is None else metrics
-    if not isinstance(metrics, dict) or not all(callable(metric) for metric in metrics.values()):
-        raise KindError(
-            f'metrics: expected functions by name, such as {{"accuracy": fnn.accuracy}}, got {shorten(metrics)}'
-        )
-    return metrics
+def _evaluate(net, loss, params, data, metrics, batch_size=1024):
+    prediction, value = predict(params, *data, net=net, loss=loss, batch_size=batch_size)
+    on_host = [None if a is None or not metrics else np.asarray(a) for a in (prediction, *data[1:])]
+    return {"loss": float(value)} | {name: float(v) for name, v in measure(metrics.items(), *on_host).items()}
 
 
 def _progress_bar(progress, epochs):

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import backend, random, trees
-from .backend import cast, contract, floating, namespace
-from .errors import KindError, ShapeError, integer, real, same_shape, shape, shorten
+from .backend import cast, contract, floating, namespace, product
+from .errors import ArgumentError, KindError, ShapeError, integer, real, same_shape, shape, shorten
 from .initializers import Constant, Initializer, LecunNormal
 from .static import Static
 
@@ -159,7 +159,9 @@ class Dense(Layer):
         dx = δ W             dW = δᵀ x        db = Σₙ δ          δ = ∂L/∂z (N, O)
 
     Of example n alone dW = δₙ xₙᵀ and db = δₙ. Arguments: `units` is O; `bias=False` leaves b out; `initializer` gives
-    W, and b begins at 0. M. Nielsen, "Neural networks and deep learning" (2015), ch. 2, eqs. BP2 to BP4.
+    W, and b begins at 0. With `precision="bfloat16"` (JAX only) the factors of the three products are rounded to
+    bfloat16 and summed in float32: quicker on large layers, with two to three digits. M. Nielsen, "Neural networks and
+    deep learning" (2015), ch. 2, eqs. BP2 to BP4.
 
     >>> net = Dense(2)
     >>> params = net.init(random.key(0, backend="numpy"), (3,))
@@ -170,11 +172,14 @@ class Dense(Layer):
     units: int
     bias: bool = True
     initializer: Initializer = field(default=LecunNormal(), kw_only=True)
+    precision: str | None = field(default=None, kw_only=True)
     draws: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()
         integer("units", self.units, least=1)
+        if self.precision not in (None, "bfloat16"):
+            raise ArgumentError(f'precision: expected None or "bfloat16", got {shorten(self.precision)}')
         if not callable(self.initializer):
             raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}")
 
@@ -192,17 +197,25 @@ class Dense(Layer):
     def forward(self, params, x, key=None):
         w, b = self._checked(params, x)
         x = floating(x, w.dtype)
-        z = x @ w.T
-        return (z + b if self.bias else z), x
+        z = product(x, w.T, self.precision)
+        return (z + b if self.bias else z), self._rounded(x)
 
     def backward(self, params, x, dy):
-        return dy @ params.w
+        return product(dy, params.w, self.precision)
 
     def gradient(self, params, x, dy):
-        return DenseParams(contract(dy, x), dy.sum(axis=0) if self.bias else ())
+        return DenseParams(contract(dy, x, self.precision), dy.sum(axis=0) if self.bias else ())
 
     def per_example_gradient(self, params, x, dy):
-        return DenseParams(dy[:, :, None] * x[:, None, :], dy if self.bias else ())
+        outer = cast(self._rounded(dy)[:, :, None], dy.dtype) * x[:, None, :]
+        return DenseParams(outer, dy if self.bias else ())
+
+    def _rounded(self, a):
+        if self.precision is None:
+            return a
+        if not backend.is_jax(a):
+            raise KindError(f"{self}: expected parameters on JAX, as NumPy has no {self.precision}")
+        return a.astype(self.precision)
 
     def _checked(self, params, x):
         if not isinstance(params, DenseParams) or params.w.ndim != 2 or len(params.w) != self.units:

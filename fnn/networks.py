@@ -337,11 +337,18 @@ def located(place, method, *args):
         raise error.at(place)  # noqa: B904 - the same error, its place added
 
 
-def mlp(units, activation: Layer | None = None, initializer: Initializer | None = None):
+def mlp(
+    units,
+    activation: Layer | None = None,
+    initializer: Initializer | None = None,
+    *,
+    precision: str | None = None,
+):
     """A multilayer perceptron: dense layers of the given sizes with an activation between them, none after the last.
 
     `mlp((128, 10))` is `Serial((Dense(128), Relu(), Dense(10)))`. `units` are the sizes of the layers, the last of
-    which is the output; `activation` is a layer, ReLU by default; `initializer` is that of every Dense layer.
+    which is the output; `activation` is a layer, ReLU by default; `initializer` and `precision` are those of every
+    Dense layer.
 
     >>> mlp((3, 1)) == Serial((Dense(3), Relu(), Dense(1)))
     True
@@ -350,7 +357,7 @@ def mlp(units, activation: Layer | None = None, initializer: Initializer | None 
     if not units:
         raise ArgumentError("units: expected the size of at least one layer, got ()")
     activation = Relu() if activation is None else activation
-    options: dict[str, Any] = {} if initializer is None else {"initializer": initializer}
+    options: dict[str, Any] = {"precision": precision} | ({} if initializer is None else {"initializer": initializer})
     layers = [layer for size in units for layer in (Dense(size, **options), activation)]
     return Serial(tuple(layers[:-1]))
 

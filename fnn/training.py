@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, random, trees
-from .backend import namespace
-from .backprop import check_problem, differentiate, enter_batch
+from .backend import cast, namespace
+from .backprop import check_problem, differentiate, enter_batch, mean_cost
 from .batching import batches, steps_per_epoch
-from .errors import DataError, FnnError, KindError, finite, integer, shorten
+from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, finite, integer, shorten
 from .layers import Array
 from .networks import parameter_shapes
 from .optimizers import apply_updates, prepare
@@ -79,7 +79,15 @@ def make_step(net, loss, *, penalty=None):
     return step
 
 
-def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=None):
+class Best(NamedTuple):
+    """Of a run with validation, the epoch whose validation loss was the least: its parameters, that loss, its index."""
+
+    params: Any
+    loss: Array
+    epoch: Array
+
+
+def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=None, validation=None, metrics=None):
     """A whole run as one compiled call: `(state, history)` after so many epochs from `state` on.
 
     Data is `(x, y)` or `(x, y, weights)` with the examples along the first axis; x as uint8 stays uint8. Every
@@ -88,6 +96,11 @@ def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=N
     the end of an epoch noisy. `batch_size=1` is stochastic and `batch_size=len(x)` batch gradient descent. history
     holds the metrics of each step: `loss` and `weight`, (steps,). Composes with `jax.vmap`, over states, penalties
     and data.
+
+    With `validation`, data of the same form, the network is evaluated after every epoch, within the same call:
+    history also holds `validation_loss`, (epochs,), for each of the `metrics` (functions by name, that JAX can
+    compile, such as `{"accuracy": fnn.accuracy}`) one more, and `best`, the `Best` epoch: `.params`, `.loss`, `.epoch`
+    (−1, with the parameters from before the run, if no loss was a number).
 
     Raises before any work where data, sizes or epochs make no sense; see `fnn.errors`.
 
@@ -101,36 +114,103 @@ def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=N
     """
     check_problem(net, loss, penalty)
     epochs = integer("epochs", epochs, least=1)
+    metrics = check_metrics(metrics)
     data = check_data(net, loss, _checked(state).params, data)
     steps_per_epoch(len(data[0]), batch_size)
+    if validation is not None:
+        validation = check_validation(net, loss, state.params, validation, data)
+    elif metrics:
+        raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
     return run_epochs(
-        state, penalty, *data, net=net, loss=loss, epochs=epochs, batch_size=batch_size, shuffle=bool(shuffle)
+        state,
+        penalty,
+        *data,
+        validation,
+        net=net,
+        loss=loss,
+        epochs=epochs,
+        batch_size=batch_size,
+        shuffle=bool(shuffle),
+        metrics=tuple(metrics.items()),
     )
 
 
-@backend.jit(static=("net", "loss", "epochs", "batch_size", "shuffle"))
-def run_epochs(state, penalty, x, y, weights, *, net, loss, epochs, batch_size, shuffle):
+@backend.jit(static=("net", "loss", "epochs", "batch_size", "shuffle", "metrics"))
+def run_epochs(state, penalty, x, y, weights, validation=None, *, net, loss, epochs, batch_size, shuffle, metrics=()):
     """`train` on data that has been checked and entered already."""
     n = len(x)
     steps = steps_per_epoch(n, batch_size)
     xp = namespace(*trees.leaves(state.params), x)
     padded = weights is not None or n % batch_size != 0
+    size = batch_size * x[:1].size * x.dtype.itemsize
 
-    def epoch(state, _):
-        indices, mask = batches(state.key, n, batch_size, state.step, steps, shuffle)
+    def step(state, batch):
+        x, y, of_batch = unpack(batch)
+        return update(state, penalty, x, y, of_batch, net=net, loss=loss)
 
-        def step(state, chosen):
-            index, used = chosen
-            of_batch = None
-            if padded:
-                wide = np.float32 if weights is None else weights.dtype
-                of_batch = used.astype(wide) if weights is None else xp.where(used, _take(xp, weights, index), 0)
-            return update(state, penalty, _take(xp, x, index), _take(xp, y, index), of_batch, net=net, loss=loss)
+    def block(state, chosen):
+        index, used = chosen
+        batches = [_take(xp, x, index), _take(xp, y, index)]
+        if padded:
+            wide = np.float32 if weights is None else weights.dtype
+            batches.append(used.astype(wide) if weights is None else xp.where(used, _take(xp, weights, index), 0))
+        return backend.scan(step, state, tuple(batches))
 
-        return backend.scan(step, state, (indices, mask))
+    def epoch(carry, index):
+        state, best = carry
+        chosen = batches(state.key, n, batch_size, state.step, steps, shuffle and batch_size < n)
+        in_blocks = (-1, batches_at_once(steps, size), batch_size)
+        state, history = backend.scan(block, state, tuple(a.reshape(in_blocks) for a in chosen))
+        if validation is None:
+            return (state, best), (history, {})
+        prediction, value = predict(state.params, *validation, net=net, loss=loss)
+        value = cast(value, best.loss.dtype)
+        found = {"loss": value} | measure(metrics, prediction, *validation[1:])
+        better = value < best.loss
+        best = trees.map(lambda new, old: xp.where(better, new, old), Best(state.params, value, index), best)
+        return (state, best), (history, {f"validation_{name}": value for name, value in found.items()})
 
-    state, history = backend.scan(epoch, state, None, epochs)
-    return state, {name: values.reshape(-1) for name, values in history.items()}
+    best = None
+    if validation is not None:
+        wide = backend.at_least_float32(next((p.dtype for p in trees.leaves(state.params)), np.float32))
+        best = Best(state.params, xp.asarray(np.inf, dtype=wide)[()], xp.asarray(-1, dtype=np.int32)[()])
+    (state, best), (history, found) = backend.scan(epoch, (state, best), xp.arange(epochs, dtype=np.int32))
+    history = {name: values.reshape(-1) for name, values in history.items()}
+    return state, history | found | ({} if best is None else {"best": best})
+
+
+def batches_at_once(steps, size):
+    """How many batches of `size` bytes are gathered at once: the most that divide the steps and make 1.6 MB, or 1.
+
+    Small ones are cheaper together (XLA then uses all cores), large ones should go from memory into the product.
+    """
+    if size > 200_000:
+        return 1
+    return max(c for c in range(1, min(steps, 1_600_000 // size) + 1) if steps % c == 0)
+
+
+@backend.jit(static=("net", "loss", "batch_size"))
+def predict(params, x, y, weights, *, net, loss, batch_size=1024):
+    """What the network predicts for all examples, batch by batch, and the mean cost."""
+    n = len(x)
+    batch_size = min(n, batch_size)
+    xp = namespace(*trees.leaves(params), x)
+    starts = xp.arange(-(-n // batch_size), dtype=np.int32) * batch_size
+
+    def batch(_, start):
+        index = xp.minimum(start + xp.arange(batch_size, dtype=np.int32), n - 1)
+        return (), net.forward(params, _take(xp, x, index))[0]
+
+    _, output = backend.scan(batch, (), starts)
+    output = output.reshape(-1, *output.shape[2:])[:n]
+    output = cast(output, backend.at_least_float32(output.dtype))
+    return loss.predict(output), mean_cost(loss, loss.value(output, y), weights)[0]
+
+
+def measure(metrics, prediction, y, weights):
+    """The metrics, pairs of a name and a function, by name."""
+    arrays = [array for array in (prediction, y, weights) if array is not None]
+    return {name: metric(*arrays) for name, metric in metrics}
 
 
 def update(state, penalty, x, y, weights, *, net, loss):
@@ -157,6 +237,26 @@ def unpack(data, name="data"):
         raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{_length(data)}")
     x, y, weights = (*data, None)[:3]
     return x, y, weights
+
+
+def check_validation(net, loss, params, validation, data):
+    """`check_data` of validation data, whose examples have the shape of those to be trained on."""
+    validation = check_data(net, loss, params, validation, "validation")
+    found, wanted = validation[0].shape, data[0].shape[1:]
+    if found[1:] != wanted:
+        expected = ", ".join(str(size) for size in ("N", *wanted))
+        raise ShapeError(f"validation: expected x of shape ({expected}), as the data have, got {found}")
+    return validation
+
+
+def check_metrics(metrics):
+    """Functions by name, or none."""
+    metrics = {} if metrics is None else metrics
+    if not isinstance(metrics, dict) or not all(callable(metric) for metric in metrics.values()):
+        raise KindError(
+            f'metrics: expected functions by name, such as {{"accuracy": fnn.accuracy}}, got {shorten(metrics)}'
+        )
+    return metrics
 
 
 def _length(data):

@@ -27,7 +27,7 @@ def is_fixed(tree):
 
 def learnt(tree):
     """The leaves that are learnt: all but those within `Fixed`."""
-    return leaves(map(lambda node: None if is_fixed(node) else node, tree, is_leaf=is_fixed))
+    return [leaf for leaf in leaves(tree, is_leaf=is_fixed) if not is_fixed(leaf)]
 
 
 def map_learnt(f, tree, *rest, fixed=lambda node: node):

@@ -38,12 +38,56 @@ def test_validation_and_metrics_are_those_of_the_parameters_after_each_epoch(bac
     state, history = fnn.fit(net, loss, state, data, epochs=3, batch_size=8, validation=validation, metrics=metrics)
     assert set(history) == {"loss", "validation_loss", "validation_accuracy"}
     assert all(values.shape == (3,) for values in history.values())
+    with pytest.raises(errors.ShapeError, match=r"validation: expected x of shape \(N, 6\)"):
+        fnn.fit(net, loss, state, data, epochs=1, batch_size=8, validation=(np.ones((4, 2)), np.zeros(4, int)))
     now = fnn.evaluate(net, loss, state.params, validation, metrics=metrics)
     assert history["validation_loss"][-1] == pytest.approx(now["loss"])
     assert history["validation_accuracy"][-1] == now["accuracy"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 50, 1000, None])
+def test_a_fit_stops_below_a_loss(backend):
+    net, loss, state, data = problem(backend)
+    _, whole = fnn.fit(net, loss, state, data, epochs=8, batch_size=8)
+    threshold = float(whole["loss"][3] + whole["loss"][4]) / 2
+    stopped, history = fnn.fit(net, loss, state, data, epochs=8, batch_size=8, stop_below=threshold)
+    assert len(history["loss"]) == 5, "the first epoch below it is the last"
+    assert int(stopped.step) == 5 * 7
+
+
+def test_a_fit_without_gain_stops_and_gives_the_state_of_the_best_epoch(backend):
+    net, loss, state, data = problem(backend, fnn.Momentum(1.0))
+    held = blobs(30, seed=5)
+    options = {"batch_size": 8, "validation": held}
+    _, whole = fnn.fit(net, loss, state, data, epochs=30, **options)
+    stopped, history = fnn.fit(net, loss, state, data, epochs=30, patience=3, **options)
+    values = whole["validation_loss"]
+    least = np.minimum.accumulate(values)
+    waited = [epoch - int(np.argmin(values[: epoch + 1])) for epoch in range(30)]
+    last = waited.index(3)
+    assert 3 < last + 1 < 30
+    np.testing.assert_array_equal(history["validation_loss"], values[: last + 1])
+    best = int(np.argmin(values[: last + 1]))
+    assert int(stopped.step) == (best + 1) * 7
+    assert fnn.evaluate(net, loss, stopped.params, held)["loss"] == pytest.approx(least[last])
+    on, _ = fnn.fit(net, loss, stopped, data, epochs=1, batch_size=8)
+    again, _ = fnn.fit(net, loss, state, data, epochs=best + 2, batch_size=8)
+    oracle.assert_close(on.params, again.params, 1e-6)
+
+
+def test_patience_without_validation_watches_the_loss_of_training(backend):
+    net, loss, state, data = problem(backend, fnn.Sgd(0.0))  # nothing is ever gained but rounding
+    _, history = fnn.fit(net, loss, state, data, epochs=20, batch_size=50, patience=2)
+    assert len(history["loss"]) < 20
+
+
+@pytest.mark.parametrize("wrong", [{"patience": 0}, {"patience": 1.5}, {"stop_below": np.nan}, {"stop_below": "0.1"}])
+def test_a_rule_to_stop_that_makes_no_sense_is_refused(wrong, backend):
+    net, loss, state, data = problem(backend)
+    with pytest.raises((errors.ArgumentError, errors.KindError), match=next(iter(wrong))):
+        fnn.fit(net, loss, state, data, epochs=1, batch_size=8, **wrong)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 1000])
 def test_the_figures_of_evaluate_do_not_depend_on_the_batch(batch_size, backend):
     net, loss, state, (x, y) = problem(backend)
     prediction = net.apply(state.params, x)
@@ -109,23 +153,17 @@ def test_a_fit_says_what_is_missing_or_too_much():
         fnn.fit(net, loss, state, data, penalty=0.1, epochs=1, batch_size=10)
 
 
-ACCURACIES = {
-    "labels": ([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], [1, 1, 1], None, 2 / 3),
-    "rows": ([[0.1, 0.9], [0.8, 0.2]], [[0.0, 1.0], [0.0, 1.0]], None, 0.5),
-    "one output": ([[0.9], [0.2], [0.4]], [[1], [0], [1]], None, 2 / 3),
-    "one output as a row": ([0.9, 0.2], [1, 0], None, 1.0),
-    "weights": ([[0.1, 0.9], [0.8, 0.2]], [1, 1], [3.0, 1.0], 0.75),
-}
-
-
-@pytest.mark.parametrize("name", ACCURACIES)
-def test_accuracy_is_the_fraction_classified_correctly(name, backend):
-    prediction, target, weights, wanted = ACCURACIES[name]
-    xp = fnn.backend.jnp if backend == "jax" else np
-    weights = None if weights is None else xp.asarray(weights)
-    assert float(fnn.accuracy(xp.asarray(prediction), xp.asarray(target), weights)) == pytest.approx(wanted)
-
-
-def test_accuracy_refuses_labels_that_would_broadcast():
-    with pytest.raises(errors.ShapeError, match=r"got \(3, 1\) for \(3, 2\)"):
-        fnn.accuracy(np.ones((3, 2)), np.ones((3, 1)))
+def test_a_range_test_is_a_run_whose_rate_grows_in_equal_proportions(backend):
+    net, loss, _, data = problem(backend)
+    key = fnn.random.key(0, backend=backend)
+    options = {"epochs": 30, "batch_size": 25, "key": key}
+    rates, losses = fnn.range_test(net, loss, fnn.Momentum(7.0), data, low=1e-3, high=100.0, **options)
+    assert rates.shape == losses.shape == (60,)
+    np.testing.assert_allclose(rates[1:] / rates[:-1], 1e5 ** (1 / 60), rtol=1e-4)
+    assert rates[0] == pytest.approx(1e-3)
+    assert losses.min() < 0.5 * losses[0], "between too small and too large it learns"
+    assert losses[-10:].max() > 2 * losses.min(), "in the end it diverges"
+    with pytest.raises(errors.KindError, match="optimizer: expected one with a learning_rate"):
+        fnn.range_test(net, loss, fnn.MaxNorm(fnn.Sgd(0.1), 1.0), data, **options)
+    with pytest.raises(errors.ArgumentError, match="low"):
+        fnn.range_test(net, loss, fnn.Sgd(0.1), data, low=0.0, **options)

@@ -115,6 +115,55 @@ def test_without_shuffling_the_examples_come_in_their_order(backend):
     oracle.assert_close(ordered.params, state.params, 1e-5)
 
 
+def test_a_validated_run_is_the_plain_run_and_keeps_the_best_parameters(backend):
+    net, loss, state, data = problem(backend, fnn.Sgd(3.0))  # so large that the best epoch is not the last
+    held = (*blobs(30, seed=5), np.arange(30) % 3)
+    options = {"batch_size": 8, "validation": held, "metrics": {"accuracy": fnn.accuracy}}
+    trained, history = fnn.train(net, loss, state, data, epochs=6, **options)
+    assert history["validation_loss"].shape == history["validation_accuracy"].shape == (6,)
+    least = int(np.argmin(history["validation_loss"]))
+    assert least < 5
+    wanted = state
+    for epoch in range(6):
+        wanted, _ = fnn.train(net, loss, wanted, data, epochs=1, batch_size=8)
+        found = fnn.evaluate(net, loss, wanted.params, held, metrics={"accuracy": fnn.accuracy})
+        assert history["validation_loss"][epoch] == pytest.approx(found["loss"], 1e-3)
+        assert history["validation_accuracy"][epoch] == pytest.approx(found["accuracy"], abs=0.05)
+        if epoch == least:
+            oracle.assert_close(history["best"].params, wanted.params, 1e-4)
+    oracle.assert_close(trained.params, wanted.params, 1e-4)
+    assert int(history["best"].epoch) == least
+    assert history["best"].loss == history["validation_loss"][least]
+
+
+def test_without_a_loss_that_is_a_number_the_best_parameters_are_the_first(backend):
+    net, _, state, (x, y) = problem(backend, net=fnn.mlp((1,)))
+    data = x, y[:, None]
+    with np.errstate(all="ignore"):
+        state = state._replace(params=fnn.trees.map(lambda p: p * np.float32(np.nan), state.params))
+        _, history = fnn.train(net, fnn.Quadratic(), state, data, epochs=2, batch_size=10, validation=data)
+    assert int(history["best"].epoch) == -1
+    assert np.isinf(history["best"].loss)
+
+
+def test_metrics_of_a_run_need_validation_data(backend):
+    net, loss, state, data = problem(backend)
+    with pytest.raises(errors.ArgumentError, match="metrics: expected validation data too"):
+        fnn.train(net, loss, state, data, epochs=1, batch_size=8, metrics={"accuracy": fnn.accuracy})
+    with pytest.raises(errors.ShapeError, match="validation"):
+        fnn.train(net, loss, state, data, epochs=1, batch_size=8, validation=(data[0][:, :2], data[1]))
+
+
+@pytest.mark.parametrize("steps", [1, 7, 12, 1875])
+def test_batches_that_are_gathered_at_once_are_a_part_of_the_epoch(steps):
+    for size in (1, 100, 100_352, 200_000):
+        many = training.batches_at_once(steps, size)
+        assert steps % many == 0
+        assert many * size <= 1_600_000
+    assert training.batches_at_once(steps, 200_001) == 1
+    assert training.batches_at_once(1875, 100_352) == 15, "as many as fit"
+
+
 def test_weights_count_examples_as_often(backend):
     net, loss, state, (x, y) = problem(backend)
     weights = np.array([0, 1, 2] * 16 + [1, 1])
@@ -383,8 +432,8 @@ BAD_DATA = {
 BAD_CALLS = [
     (name, entry)
     for name, (_, options, *_) in BAD_DATA.items()
-    for entry in ("train", "fit", "fit on a state", "evaluate", "validation")
-    if not (options and entry in ("evaluate", "validation"))  # these take no sizes
+    for entry in ("train", "fit", "fit on a state", "evaluate", "validation", "validation in train")
+    if not (options and entry in ("evaluate", "validation", "validation in train"))  # these take no sizes
     and not (entry == "fit" and name == "another number of inputs")  # a new network takes the inputs that it finds
 ]
 
@@ -402,6 +451,7 @@ def test_bad_data_is_refused_before_any_work_with_what_was_expected_and_found(na
             "fit on a state": lambda: fnn.fit(net, loss, state, data, **options),
             "evaluate": lambda: fnn.evaluate(net, loss, state.params, data),
             "validation": lambda: fnn.fit(net, loss, state, good, validation=data, **options),
+            "validation in train": lambda: fnn.train(net, loss, state, good, validation=data, **options),
         }[entry]()
 
 
