@@ -103,6 +103,7 @@ from .optimizers import (
     apply_updates,
     from_optax,
 )
+from .sweeps import ensemble, folds, sweep
 from .training import Best, TrainState, init_state, make_step, train
 
 __all__ = [
@@ -217,9 +218,11 @@ __all__ = [
     "confusion_matrix",
     "custom_vjp",
     "datasets",
+    "ensemble",
     "errors",
     "evaluate",
     "fit",
+    "folds",
     "from_optax",
     "grad",
     "init_state",
@@ -232,6 +235,7 @@ __all__ = [
     "range_test",
     "schedules",
     "summary",
+    "sweep",
     "testing",
     "top_k_accuracy",
     "train",

@@ -197,8 +197,8 @@ class Dense(Layer):
     def forward(self, params, x, key=None):
         w, b = self._checked(params, x)
         x = floating(x, w.dtype)
-        z = product(x, w.T, self.precision)
-        return (z + b if self.bias else z), self._rounded(x)
+        kept, z = self._rounded(x), product(x, w.T, self.precision)
+        return (z + b if self.bias else z), kept
 
     def backward(self, params, x, dy):
         return product(dy, params.w, self.precision)

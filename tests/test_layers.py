@@ -458,3 +458,45 @@ def test_a_place_is_named_through_nested_networks():
     wrong = (params[0], (params[1][0], fnn.DenseParams(np.ones((3, 5), np.float32), params[1][1].b)))
     with pytest.raises(errors.ShapeError, match=r"layers\[1\] Serial: layers\[1\] Dense: .*\(N, 5\), got \(1, 4\)"):
         net.apply(wrong, np.ones((1, 2)))
+
+
+def test_products_in_bfloat16_are_close_and_their_sums_are_float32(needs_jax):
+    rng = np.random.default_rng(0)
+    x = fnn.backend.jnp.asarray(rng.normal(size=(64, 300)), np.float32)
+    dy = fnn.backend.jnp.asarray(rng.normal(size=(64, 40)), np.float32)
+    exact, rounded = fnn.Dense(40), fnn.Dense(40, precision="bfloat16")
+    params = exact.init(fnn.random.key(0), (300,))
+    y, residuals = rounded.forward(params, x)
+    assert y.dtype == np.float32
+    oracle.assert_close(y, exact.apply(params, x), 1e-2)
+    assert np.any(np.abs(y - exact.apply(params, x)) > 1e-5), "something is rounded"
+    bf = lambda a: a.astype("bfloat16").astype(np.float32)
+    oracle.assert_close(y, bf(x) @ bf(params.w).T + params.b, 1e-6)  # rounded once, then summed in float32
+    oracle.assert_close(rounded.backward(params, residuals, dy), bf(dy) @ bf(params.w), 1e-6)
+    grads = rounded.gradient(params, residuals, dy)
+    oracle.assert_close(grads, fnn.DenseParams(bf(dy).T @ bf(x), dy.sum(axis=0)), 1e-5)
+    each = rounded.per_example_gradient(params, residuals, dy)
+    oracle.assert_close(fnn.trees.map(lambda g: g.sum(axis=0), each), grads, 1e-5)
+    assert {leaf.dtype for leaf in fnn.trees.leaves((grads, each))} == {np.dtype(np.float32)}
+    narrow = fnn.trees.map(lambda p: p.astype("bfloat16"), params)
+    assert rounded.apply(narrow, x).dtype == "bfloat16", "the dtype is that of the parameters"
+
+
+def test_a_network_of_products_in_bfloat16_learns(needs_jax):
+    net, loss = fnn.mlp((16, 3), precision="bfloat16"), fnn.SoftmaxCrossEntropy()
+    assert repr(net) == "Serial((Dense(16, precision='bfloat16'), Relu(), Dense(3, precision='bfloat16')))"
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 96)
+    x = np.eye(3)[y] + 0.1 * rng.normal(size=(96, 3))
+    state = fnn.init_state(net, fnn.Sgd(0.5), fnn.random.key(0), (3,))
+    state, _ = fnn.train(net, loss, state, (x, y), epochs=10, batch_size=8)
+    assert fnn.evaluate(net, loss, state.params, (x, y), metrics={"accuracy": fnn.accuracy})["accuracy"] == 1
+
+
+def test_products_in_bfloat16_need_jax_and_no_other_precision_is_known():
+    net = fnn.Dense(2, precision="bfloat16")
+    params = net.init(fnn.random.key(0, backend="numpy"), (3,))
+    with pytest.raises(errors.KindError, match="expected parameters on JAX, as NumPy has no bfloat16"):
+        net.apply(params, np.ones((1, 3)))
+    with pytest.raises(errors.ArgumentError, match='precision: expected None or "bfloat16", got'):
+        fnn.Dense(2, precision="float8")

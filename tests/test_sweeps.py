@@ -1,0 +1,127 @@
+"""Many runs in one call are each run alone; folds hold every example out once; an ensemble is its mean and spread."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import oracle
+import pytest
+from test_training import blobs
+
+import fnn
+from fnn import errors, sweeps
+
+NET, LOSS, DATA = fnn.mlp((4, 3)), fnn.SoftmaxCrossEntropy(), blobs(20)
+
+
+def run(key, learning_rate):
+    state = fnn.init_state(NET, fnn.Momentum(learning_rate), key, (6,))
+    return fnn.train(NET, LOSS, state, DATA, epochs=2, batch_size=8)
+
+
+def runs(backend, n=5):
+    keys = fnn.random.split(fnn.random.key(3, backend=backend), n)
+    rates = np.linspace(0.01, 0.1, n, dtype=np.float32)
+    return keys, rates if backend == "numpy" else fnn.backend.jnp.asarray(rates)
+
+
+@pytest.mark.parametrize("chunk", [None, 2, 5, 100])
+def test_a_sweep_is_each_run_alone(chunk, backend):
+    keys, rates = runs(backend)
+    states, histories = fnn.sweep(run, keys, rates, chunk=chunk)
+    assert histories["loss"].shape == (5, 6)
+    for i in range(5):
+        state, history = run(keys[i], rates[i])
+        oracle.assert_close(fnn.trees.map(lambda leaf, i=i: leaf[i], states.params), state.params, 1e-5)
+        np.testing.assert_allclose(histories["loss"][i], history["loss"], rtol=1e-4)
+    assert len({float(last) for last in histories["loss"][:, -1]}) == 5, "they are different runs"
+
+
+def test_the_same_sweep_of_other_numbers_compiles_nothing(needs_jax):
+    keys, rates = runs("jax")
+    fnn.sweep(run, keys, rates)
+    before = sweeps._compiled.compiled._cache_size()
+    fnn.sweep(run, keys, 2 * rates)
+    assert sweeps._compiled.compiled._cache_size() == before
+
+
+TWO_DEVICES = """
+import sys
+sys.path.insert(0, "tests")
+import jax, numpy as np, oracle, fnn
+from test_sweeps import run, runs
+keys, rates = runs("jax")
+assert jax.local_device_count() == 2
+states, histories = fnn.sweep(run, keys, rates, chunk=2)  # five runs, three on each device, the last one twice
+assert len(histories["loss"]) == 5
+alone = jax.vmap(run)(keys, rates)
+oracle.assert_close(states.params, alone[0].params, 1e-5)
+np.testing.assert_allclose(histories["loss"], alone[1]["loss"], rtol=1e-4)
+"""
+
+
+def test_a_sweep_over_two_devices_is_the_sweep_on_one(needs_jax):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", TWO_DEVICES], env=environment, check=True)
+
+
+@pytest.mark.parametrize(
+    ("args", "chunk", "message"),
+    [
+        ((), None, "got shapes none"),
+        ((np.ones(3), np.ones(2)), None, r"one leading axis of runs, got shapes \(3,\), \(2,\)"),
+        ((np.float32(1),), None, r"got shapes \(\)"),
+        ((np.ones((0, 2)),), None, r"got shapes \(0, 2\)"),
+        ((np.ones(3),), 0, "chunk"),
+    ],
+)
+def test_a_sweep_over_nothing_common_is_refused(args, chunk, message):
+    with pytest.raises((errors.ShapeError, errors.ArgumentError), match=message):
+        fnn.sweep(lambda *a: a, *args, chunk=chunk)
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 2), (10, 10), (200, 7)])
+def test_folds_hold_every_example_out_once_in_parts_of_one_size(n, k, backend):
+    held = np.asarray(fnn.folds(fnn.random.key(1, backend=backend), n, k))
+    assert held.shape == (k, n)
+    assert held.dtype == bool
+    assert (held.sum(axis=0) == 1).all()
+    assert set(held.sum(axis=1)) <= {n // k, -(-n // k)}
+    if n > k:
+        assert not np.array_equal(held, np.arange(n) % k == np.arange(k)[:, None]), "in an order of the key's"
+    np.testing.assert_array_equal(held, fnn.folds(fnn.random.key(1, backend="numpy"), n, k))
+
+
+def test_more_folds_than_examples_are_refused():
+    with pytest.raises(errors.ArgumentError, match="as many folds as examples, 3, got 4"):
+        fnn.folds(fnn.random.key(0), 3, 4)
+
+
+def test_a_cross_validation_is_one_call_and_never_learns_from_what_it_holds_out(backend):
+    key = fnn.random.key(0, backend=backend)
+    x, y = DATA
+    held = fnn.folds(key, len(x), 4)
+
+    def of_labels(y):
+        def fold(held):
+            state = fnn.init_state(NET, fnn.Sgd(0.1), key, (6,))
+            return fnn.train(NET, LOSS, state, (x, y, ~held), epochs=2, batch_size=8, validation=(x, y, held))
+
+        return fnn.sweep(fold, held)
+
+    states, histories = of_labels(y)
+    assert histories["validation_loss"].shape == (4, 2)
+    wrong, _ = of_labels(np.where(np.asarray(held[2]), (y + 1) % 3, y))  # other labels for what fold 2 holds out
+    third = lambda states: fnn.trees.map(lambda leaf: leaf[2], states.params)
+    oracle.assert_close(third(wrong), third(states), 1e-7)
+    assert any(np.any(a[1] != b[1]) for a, b in zip(*map(fnn.trees.leaves, (wrong.params, states.params)), strict=True))
+
+
+def test_an_ensemble_is_the_mean_of_its_members_and_their_spread(backend):
+    states, _ = fnn.sweep(run, *runs(backend))
+    mean, spread = fnn.ensemble(NET, LOSS)(states.params, DATA[0])
+    each = [LOSS.predict(NET.apply(fnn.trees.map(lambda leaf, i=i: leaf[i], states.params), DATA[0])) for i in range(5)]
+    np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(spread, np.std(each, axis=0), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(mean.sum(axis=1), 1, rtol=1e-5)  # of probabilities
