@@ -12,7 +12,6 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -38,22 +37,13 @@ except (fnn.errors.FnnError, FileNotFoundError) as error:
 x_test, y_test = test
 
 
-# 2. A learning rate that falls to 0 in a straight line. A schedule is a NamedTuple that is called on the step count,
-#    and every optimizer takes one in the place of a number. It is worth half a per cent of accuracy here.
-class ToZero(NamedTuple):
-    first: float
-    steps: int
-
-    def __call__(self, count):
-        return self.first * (1 - count / self.steps)
-
-
-# 3. The network and its training. Images stay uint8 in memory: the first layer scales each batch to [0, 1]. The
-#    rate, the sizes and the batch were chosen on 10,000 of the training images, held out from the rest for that.
+# 2. The network and its training. Images stay uint8 in memory: the first layer scales each batch to [0, 1]. The
+#    rate, the sizes and the batch were chosen on 10,000 of the training images, held out from the rest for that. That
+#    the rate falls to 0 in a straight line is worth half a per cent of accuracy here.
 net = fnn.Serial((fnn.Scale(1 / 255), *fnn.mlp((512, 256, 10), initializer=fnn.HeNormal()).layers))
 loss, metrics, batch_size = fnn.SoftmaxCrossEntropy(), {"accuracy": fnn.accuracy}, 256
 steps = args.epochs * math.ceil(len(train[0]) / batch_size)
-optimizer = fnn.Adam(learning_rate=ToZero(3e-3, steps))
+optimizer = fnn.Adam(learning_rate=fnn.schedules.PolynomialDecay(3e-3, 0.0, steps))
 print(fnn.summary(net, (784,)))
 key, start = fnn.random.key(args.seed, args.backend), time.perf_counter()
 state, history = fnn.fit(
@@ -63,7 +53,7 @@ seconds = time.perf_counter() - start
 on = "NumPy" if isinstance(key, np.ndarray) else "JAX"
 print(f"\n{args.epochs} epochs in {seconds:.1f} s on {on}, {seconds / args.epochs:.2f} s each with its validation")
 
-# 4. The result on the test images, and the mistakes, those first of which the network was surest.
+# 3. The result on the test images, and the mistakes, those first of which the network was surest.
 accuracy = fnn.evaluate(net, loss, state.params, test, metrics=metrics)["accuracy"]
 probability = np.asarray(loss.predict(net.apply(state.params, x_test)))  # (10000, 10)
 found, sure = probability.argmax(axis=1), probability.max(axis=1)
@@ -72,7 +62,7 @@ wrong = wrong[np.argsort(-sure[wrong])]
 print(f"test accuracy {accuracy:.2%}, {len(wrong)} mistakes in {len(y_test):,} images")
 
 
-# 5. The picture: learning curves and mistakes.
+# 4. The picture: learning curves and mistakes.
 def curve(axes, values, label, color, style="-"):
     epochs = np.arange(1, len(values) + 1)
     axes.plot(epochs, values, style, color=color)
