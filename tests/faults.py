@@ -76,12 +76,12 @@ PARALLEL = fnn.Parallel((fnn.Dense(2), fnn.Tanh(), fnn.Dense(3)))
 
 FAULTS = [
     # layers
-    Fault("W transposed in the error below", DENSE, "backward", "dy @ params.w", "dy @ params.w.T", layer(DENSE(4))),
-    Fault("W transposed in its gradient", DENSE, "gradient", "contract(dy, x)", "contract(x, dy)", layer(DENSE(4))),
+    Fault("W transposed in the error below", DENSE, "backward", "params.w,", "params.w.T,", layer(DENSE(4))),
+    Fault("W transposed in its gradient", DENSE, "gradient", "contract(dy, x,", "contract(x, dy,", layer(DENSE(4))),
     Fault("bias without gradient", DENSE, "gradient", "dy.sum(axis=0)", "0 * dy.sum(axis=0)", layer(DENSE(3))),
     Fault("mean for the sum in db", DENSE, "gradient", "dy.sum(axis=0)", "dy.mean(axis=0)", layer(DENSE(3))),
-    Fault("sign of the error below", DENSE, "backward", "dy @", "-dy @", layer(DENSE(3))),
-    Fault("an error of 1 in 10⁴", DENSE, "backward", "dy @ params.w", "1.0001 * dy @ params.w", layer(DENSE(3))),
+    Fault("sign of the error below", DENSE, "backward", "(dy,", "(-dy,", layer(DENSE(3))),
+    Fault("an error of 1 in 10⁴", DENSE, "backward", "(dy,", "(1.0001 * dy,", layer(DENSE(3))),
     Fault("bias dropped in each example", DENSE, "per_example_gradient", "dy if", "0 * dy if", layer(DENSE(3))),
     Fault("constant forgotten", fnn.Scale, "backward", "self.factor * dy", "dy", layer(fnn.Scale(1.7))),
     Fault("mean of γ forgotten", fnn.LayerNorm, "backward", "g - g.mean(axis=-1, keepdims=True) -", "g -",
@@ -184,7 +184,7 @@ FAULTS = [
           test_losses.test_a_perceptron_learns_from_zero_weights_and_predicts_the_sign),
     Fault("1 + yz for 1 − yz", fnn.Hinge, "delta", "z * y >= 1", "z * y >= -1", cost("hinge")),
     # backpropagation
-    Fault("1/N lost", BACKPROP, "mean_cost", "slope * (1 / len(losses))", "slope * 1.0", network()),
+    Fault("1/N lost", BACKPROP, "mean_cost", "slope * share\n", "slope * 1.0\n", network()),
     Fault("1/N lost with weights", BACKPROP, "mean_cost", "return value, slope * shares",
           "return value, slope * weights", network(weights=SOME)),
     Fault("weights forgotten", BACKPROP, "differentiate", "delta * shares", "delta / len(losses)",
