@@ -183,7 +183,7 @@ def scan(f, carry, xs, length=None) -> Any:
     for row in rows:
         carry, output = f(carry, row)
         outputs.append(output)
-    return carry, tree_map(lambda *leaves: np.stack(leaves), *outputs) if outputs else None
+    return carry, tree_map(lambda *leaves: np.array(leaves), *outputs) if outputs else None
 
 
 def cond(pred, true_fn, false_fn, *args) -> Any:
