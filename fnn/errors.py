@@ -97,10 +97,16 @@ def same_shape(name, array, expected):
         raise ShapeError(f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}")
 
 
+def on_host(array):
+    """A concrete array as one of NumPy's, where that shares its memory: there a check needs no compilation."""
+    if isinstance(array, np.ndarray) or not array.is_fully_addressable:
+        return array
+    return np.asarray(array) if all(device.platform == "cpu" for device in array.devices()) else array
+
+
 def finite(name, array):
     """Raise if a concrete floating array holds NaN or an infinity, naming the first place that does."""
-    if type(array).__module__ != "numpy" and all(device.platform == "cpu" for device in array.devices()):
-        array = np.asarray(array)  # shares the memory
+    array = on_host(array)
     if isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64):
         flat = array.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):

@@ -13,7 +13,7 @@ from . import backend, random, trees
 from .backend import cast, namespace
 from .backprop import check_problem, differentiate, enter_batch, mean_cost
 from .batching import batches, steps_per_epoch
-from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, finite, integer, shorten
+from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, finite, integer, on_host, shorten
 from .layers import Array
 from .networks import parameter_shapes
 from .optimizers import apply_updates, prepare
@@ -270,14 +270,17 @@ def check_data(net, loss, params, data, name="data"):
     try:
         params, x, y, weights = enter_batch(params, x, y, weights)
         known = not backend.is_traced(x, y, weights, *trees.leaves(params))
-        concrete = backend.as_array("y", labels, np) if known and not backend.is_jax(labels) else y
+        concrete = y
+        if known:
+            concrete = on_host(y) if backend.is_jax(labels) else backend.as_array("y", labels, np)
         if known and backend.is_floating(x.dtype):
             finite("x", x)
         loss.check((len(x), *net.output_shape(x.shape[1:])), concrete, values=known)
         if known and weights is not None:
             finite("weights", weights)
-            if bool((weights < 0).any()):
-                row = int((weights < 0).argmax())
+            negative = on_host(weights) < 0
+            if bool(negative.any()):
+                row = int(negative.argmax())
                 raise DataError(f"weights: expected numbers of at least 0, got {weights[row]} at weights[{row}]")
     except FnnError as error:
         raise error.at(name) if name != "data" else error  # noqa: B904 - the same error, its place added
