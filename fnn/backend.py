@@ -253,8 +253,8 @@ def contract(delta, a, precision=None):
     if namespace(delta, a) is np:
         return delta.T @ a
     d, s = jax.typeof(delta).sharding, jax.typeof(a).sharding
-    if not d.mesh.empty and d.mesh.are_all_axes_explicit:
-        layout = jax.sharding.PartitionSpec(d.spec[1], s.spec[1])
+    if jax.sharding.AxisType.Explicit in d.mesh.axis_types:
+        layout = jax.sharding.NamedSharding(d.mesh, jax.sharding.PartitionSpec(d.spec[1], s.spec[1]))
         rounded = [v if precision is None else v.astype(precision) for v in (delta, a)]
         wide = None if precision is None else np.float32
         return cast(jnp.einsum("no,ni->oi", *rounded, preferred_element_type=wide, out_sharding=layout), delta.dtype)

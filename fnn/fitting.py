@@ -51,9 +51,9 @@ def fit(
     `progress` shows a bar (the extra `progress`): by default on a terminal only. The rest is as for `train`.
 
     It stops before `epochs` are done after an epoch whose `loss` is less than `stop_below`, or when for `patience`
-    epochs the loss (on the validation data, if there are any) has not been less than ever before; with `patience` the
-    state is then that after the best epoch, from which a run can go on. L. Prechelt, "Early stopping, but when?"
-    (1998).
+    epochs the loss (on the validation data, if there are any) has not been less than ever before. With `patience` the
+    state is that after the best epoch, however the run ended, and a run can go on from it. L. Prechelt, "Early
+    stopping, but when?" (1998).
 
     history holds an array for each name, with a number for each epoch: `loss` (the mean over the epoch as the
     parameters were then, penalty included), and `validation_loss`, `validation_accuracy` and the like after each epoch.
@@ -82,6 +82,8 @@ def fit(
             raise KindError("key: expected a key such as fnn.random.key(0), got None")
         state = init_state(net, optimizer, random.check_key(key), x.shape[1:])
     data = check_data(net, loss, state.params, (x, *tuple(data)[1:]))
+    if validation is None and metrics:
+        raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
     if validation is not None:
         validation = check_validation(net, loss, state.params, validation, data)
 
@@ -99,7 +101,8 @@ def fit(
         for name, value in record.items():
             history.setdefault(name, []).append(value)
         if bar is not None:
-            bar.set_postfix({name.replace("validation_", "val_"): f"{value:.4f}" for name, value in record.items()})
+            numbers = {name.replace("validation_", "val_"): v for name, v in record.items() if np.ndim(v) == 0}
+            bar.set_postfix({name: f"{value:.4f}" for name, value in numbers.items()})
             bar.update()
         watched = record["loss" if validation is None else "validation_loss"]
         best, least, waited = (state, watched, 0) if watched < least else (best, least, waited + 1)
@@ -127,9 +130,10 @@ def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5,
     >>> len(losses), bool(losses[-1] > losses[0])
     (50, True)
     """
-    if "learning_rate" not in getattr(optimizer, "_fields", ()):
+    if isinstance(optimizer, type) or "learning_rate" not in getattr(optimizer, "_fields", ()):
         raise KindError(f"optimizer: expected one with a learning_rate, such as fnn.Adam(), got {shorten(optimizer)}")
-    low, high = real("low", low, above=0), real("high", high, above=0)
+    low = real("low", low, above=0)
+    high = real("high", high, above=low)
     x: Any = unpack(data)[0]
     x = x if backend.is_jax(x) else backend.as_array("x", x, np)
     steps = integer("epochs", epochs, least=1) * steps_per_epoch(len(x) if x.ndim else 0, batch_size)
@@ -140,7 +144,7 @@ def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5,
 
 
 def evaluate(net, loss, params, data, *, batch_size=1024, metrics=None):
-    """The mean cost and the metrics on data, as a dict of floats: `{"loss": ..., "accuracy": ...}`.
+    """The mean cost and the metrics on data, as a dict of floats (or arrays, where a metric gives one) by name.
 
     Nothing is dropped out, and no penalty counts. `batch_size` bounds the memory, 1,024 examples by default; the
     figures do not depend on it. `metrics` are as for `fit`, on NumPy arrays: they see `loss.predict` of the
@@ -160,7 +164,8 @@ def evaluate(net, loss, params, data, *, batch_size=1024, metrics=None):
 def _evaluate(net, loss, params, data, metrics, batch_size=1024):
     prediction, value = predict(params, *data, net=net, loss=loss, batch_size=batch_size)
     on_host = [None if a is None or not metrics else np.asarray(a) for a in (prediction, *data[1:])]
-    return {"loss": float(value)} | {name: float(v) for name, v in measure(metrics.items(), *on_host).items()}
+    found = {name: np.asarray(v) for name, v in measure(metrics.items(), *on_host).items()}
+    return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in found.items()}
 
 
 def _progress_bar(progress, epochs):

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import backend, trees
 from .backend import namespace
-from .backprop import check_problem
+from .backprop import check_cost, check_problem
 from .batching import order
 from .errors import ArgumentError, ShapeError, integer
 from .layers import enter
@@ -20,7 +20,8 @@ def sweep(run, *args, chunk=None):
     runs are spread over them. `chunk` runs at a time, on each device, are in memory; by default all. A `run` that is
     the same function, with arguments of the same shapes, is not compiled again.
 
-    On NumPy, which is where no argument is a JAX array, they run one after the other.
+    On NumPy they run one after the other. The program is kept as long as `run` is: define it once, for each new
+    function is a new compilation.
 
     >>> from fnn import Quadratic, Sgd, init_state, mlp, random, train
     >>> net, data = mlp((1,)), (np.eye(2), np.ones((2, 1)))
@@ -40,9 +41,23 @@ def sweep(run, *args, chunk=None):
     runs = lengths.pop()[0]
     chunk = None if chunk is None else min(integer("chunk", chunk, least=1), runs)
     if not any(backend.is_jax(leaf) for leaf in leaves):
-        return backend.vmap(run)(*args)
-    devices = 1 if backend.is_traced(*leaves) else min(runs, backend.jax.local_device_count())
+        first = run(*trees.map(lambda leaf: leaf[0], args))
+        if not any(backend.is_jax(leaf) for leaf in trees.leaves(first)):
+            rest = [run(*trees.map(lambda leaf: leaf[i], args)) for i in range(1, runs)]  # noqa: B023 - called at once
+            return trees.map(lambda *of_runs: np.stack(of_runs), first, *rest)
+        args = trees.map(backend.jnp.asarray, args)  # the rest of the run, a key or parameters, is on JAX
+    jax = backend.jax
+    if backend.is_traced(*leaves) or not jax.sharding.get_abstract_mesh().empty:  # somebody else shares out the work
+        return _compiled(args, run=run, chunk=chunk, devices=())
+    devices = tuple(jax.local_devices()[:runs])
+    if len(devices) > 1:
+        args = jax.device_put(args, jax.sharding.NamedSharding(_mesh(devices), jax.sharding.PartitionSpec()))
     return _compiled(args, run=run, chunk=chunk, devices=devices)
+
+
+def _mesh(devices):
+    axis = backend.jax.sharding.AxisType.Auto
+    return backend.jax.make_mesh((len(devices),), ("runs",), axis_types=(axis,), devices=devices)
 
 
 @backend.jit(static=("run", "chunk", "devices"))
@@ -52,14 +67,13 @@ def _compiled(args, *, run, chunk, devices):
     def some(args):
         return jax.vmap(run)(*args) if chunk is None else jax.lax.map(lambda a: run(*a), args, batch_size=chunk)
 
-    if devices == 1:
+    if len(devices) < 2:
         return some(args)
     runs = len(trees.leaves(args)[0])
-    each = -(-runs // devices)
-    filled = np.minimum(np.arange(devices * each), runs - 1)  # the last run again, where they cannot be shared out
-    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(jax.sharding.AxisType.Auto,))
+    each = -(-runs // len(devices))
+    filled = np.minimum(np.arange(len(devices) * each), runs - 1)  # the last run again, where they cannot be shared out
     spread = jax.sharding.PartitionSpec("runs")
-    spread_over = jax.shard_map(some, mesh=mesh, in_specs=(spread,), out_specs=spread, check_vma=False)
+    spread_over = jax.shard_map(some, mesh=_mesh(devices), in_specs=(spread,), out_specs=spread, check_vma=False)
     return trees.map(lambda leaf: leaf[:runs], spread_over(trees.map(lambda leaf: leaf[filled], args)))
 
 
@@ -96,9 +110,15 @@ def ensemble(net, loss):
     >>> ensemble(Dense(1, bias=False), Quadratic())(params, np.array([[1.0]]))
     (array([[2.]]), array([[1.]]))
     """
-    check_problem(net, loss)
+    check_problem(net)
+    check_cost(loss)
 
     def predict(params, x):
+        members = {np.shape(leaf)[:1] for leaf in trees.leaves(params)}
+        if len(members) != 1 or () in members:
+            raise ShapeError(
+                f"params: expected those of K networks, stacked along a leading axis, got {trees.outline(params)}"
+            )
         x = enter(params, x)[1]
         each = backend.vmap(lambda params: loss.predict(net.apply(params, x)))(params)
         return each.mean(axis=0), each.std(axis=0)

@@ -175,8 +175,10 @@ def run_epochs(state, penalty, x, y, weights, validation=None, *, net, loss, epo
         wide = backend.at_least_float32(next((p.dtype for p in trees.leaves(state.params)), np.float32))
         best = Best(state.params, xp.asarray(np.inf, dtype=wide)[()], xp.asarray(-1, dtype=np.int32)[()])
     (state, best), (history, found) = backend.scan(epoch, (state, best), xp.arange(epochs, dtype=np.int32))
-    history = {name: values.reshape(-1) for name, values in history.items()}
-    return state, history | found | ({} if best is None else {"best": best})
+    history = {name: values.reshape(-1) for name, values in history.items()} | found
+    if best is not None:
+        history["best"] = Best(trees.lock(best.params), best.loss[()], best.epoch[()])
+    return state, history
 
 
 def batches_at_once(steps, size):
@@ -256,6 +258,8 @@ def check_metrics(metrics):
         raise KindError(
             f'metrics: expected functions by name, such as {{"accuracy": fnn.accuracy}}, got {shorten(metrics)}'
         )
+    if "loss" in metrics:
+        raise ArgumentError("metrics: expected names other than 'loss', which is the cost itself")
     return metrics
 
 

@@ -74,6 +74,43 @@ def test_a_fit_without_gain_stops_and_gives_the_state_of_the_best_epoch(backend)
     oracle.assert_close(on.params, again.params, 1e-6)
 
 
+def test_patience_watches_the_validation_data_and_a_threshold_the_loss_of_training(backend):
+    rng = np.random.default_rng(0)
+    net, loss, state, (x, _) = problem(backend, fnn.Adam(0.05), fnn.mlp((32, 3)))
+    noise = x, rng.integers(0, 3, 50)  # labels that mean nothing: they can be learnt by heart only
+    held = rng.normal(size=(50, 6)), rng.integers(0, 3, 50)
+    options = {"epochs": 25, "batch_size": 10, "validation": held}
+    _, whole = fnn.fit(net, loss, state, noise, **options)
+    best = int(np.argmin(whole["validation_loss"]))
+    assert 0 < best < 10 < int(np.argmin(whole["loss"])), "it overfits"
+    late, history = fnn.fit(net, loss, state, noise, patience=24, **options)
+    assert int(late.step) == 5 * (best + 1), "the best state, though nothing stopped the run"
+    assert len(history["loss"]) == 25
+    _, history = fnn.fit(net, loss, state, noise, patience=3, **options)
+    assert len(history["loss"]) == best + 4
+    between = float(whole["loss"][15])
+    assert whole["validation_loss"].min() > between
+    _, history = fnn.fit(net, loss, state, noise, stop_below=between, **options)
+    assert 10 < len(history["loss"]) < 25
+
+
+def test_metrics_that_are_arrays_are_kept_as_such(backend):
+    net, loss, state, data = problem(backend)
+    metrics = {"confusion": fnn.confusion_matrix}
+    _, history = fnn.fit(net, loss, state, data, epochs=2, batch_size=10, validation=data, metrics=metrics)
+    assert history["validation_confusion"].shape == (2, 3, 3)
+    _, compiled = fnn.train(net, loss, state, data, epochs=2, batch_size=10, validation=data, metrics=metrics)
+    np.testing.assert_allclose(history["validation_confusion"], compiled["validation_confusion"])
+
+
+def test_metrics_named_loss_or_without_data_are_refused(backend):
+    net, loss, state, data = problem(backend)
+    with pytest.raises(errors.ArgumentError, match="names other than 'loss'"):
+        fnn.evaluate(net, loss, state.params, data, metrics={"loss": fnn.accuracy})
+    with pytest.raises(errors.ArgumentError, match="metrics: expected validation data too"):
+        fnn.fit(net, loss, state, data, epochs=1, batch_size=10, metrics={"accuracy": fnn.accuracy})
+
+
 def test_patience_without_validation_watches_the_loss_of_training(backend):
     net, loss, state, data = problem(backend, fnn.Sgd(0.0))  # nothing is ever gained but rounding
     _, history = fnn.fit(net, loss, state, data, epochs=20, batch_size=50, patience=2)
@@ -165,5 +202,9 @@ def test_a_range_test_is_a_run_whose_rate_grows_in_equal_proportions(backend):
     assert losses[-10:].max() > 2 * losses.min(), "in the end it diverges"
     with pytest.raises(errors.KindError, match="optimizer: expected one with a learning_rate"):
         fnn.range_test(net, loss, fnn.MaxNorm(fnn.Sgd(0.1), 1.0), data, **options)
+    with pytest.raises(errors.KindError, match="expected one with a learning_rate"):
+        fnn.range_test(net, loss, fnn.Sgd, data, **options)
+    with pytest.raises(errors.ArgumentError, match="high > 2"):
+        fnn.range_test(net, loss, fnn.Sgd(0.1), data, low=2.0, high=1.0, **options)
     with pytest.raises(errors.ArgumentError, match="low"):
         fnn.range_test(net, loss, fnn.Sgd(0.1), data, low=0.0, **options)

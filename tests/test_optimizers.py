@@ -509,3 +509,9 @@ def test_a_number_in_a_schedule_is_refused_with_its_place(backend):
     optimizer = fnn.Sgd(fnn.schedules.StepDecay(0.1, factor=-0.5, every=10))
     with pytest.raises(errors.ArgumentError, match=r"Sgd\.learning_rate\.factor > 0.*-0\.5"):
         fnn.init_state(fnn.Dense(1), optimizer, fnn.random.key(0, backend=backend), (1,))
+
+
+def test_a_schedule_without_one_of_its_numbers_is_refused():
+    schedule = fnn.schedules.CosineAnnealing(0.1, None)
+    with pytest.raises(errors.KindError, match=r"Sgd.learning_rate.steps: expected a number, got None"):
+        prepare(fnn.Sgd(schedule), np.ones(1, np.float32))

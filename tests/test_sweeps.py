@@ -37,6 +37,14 @@ def test_a_sweep_is_each_run_alone(backend):
     assert len({float(last) for last in histories["loss"][:, -1]}) == 5, "they are different runs"
 
 
+def test_a_run_that_is_on_jax_is_swept_there_whatever_the_arguments(needs_jax):
+    key, scales = fnn.random.key(0), np.float32([1, 2, 3])
+    found, keys = fnn.sweep(lambda scale: (scale * fnn.random.normal(key, (2,)), key), scales)
+    assert isinstance(found, needs_jax.Array)
+    np.testing.assert_allclose(found, scales[:, None] * fnn.random.normal(key, (2,)), rtol=1e-6)
+    assert keys.shape == (3,)
+
+
 @pytest.mark.parametrize("chunk", [None, 5, 100])
 def test_a_sweep_does_not_depend_on_its_chunks_and_compiles_once(chunk, needs_jax):
     draw = lambda key, scale: scale * fnn.random.normal(key, (3,))
@@ -57,7 +65,15 @@ keys, rates = runs("jax")
 assert jax.local_device_count() == 2
 states, histories = fnn.sweep(run, keys, rates, chunk=2)  # five runs, three on each device, the last one twice
 assert len(histories["loss"]) == 5
-for i in (0, 2, 3, 4):
+draw = lambda key, rate: rate * fnn.random.normal(key, (3,))
+alone = jax.vmap(draw)(keys, rates)
+committed = jax.device_put((keys, rates), jax.devices()[0])
+mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+np.testing.assert_allclose(fnn.sweep(draw, *committed), alone, rtol=1e-6)
+assert len(fnn.sweep(draw, keys[:4], rates[:4]).sharding.device_set) == 2, "both devices work"
+with jax.set_mesh(mesh):
+    np.testing.assert_allclose(fnn.sweep(draw, keys, rates), alone, rtol=1e-6)
+for i in (0, 2, 4):
     state, history = run(keys[i], rates[i])
     oracle.assert_close(jax.tree.map(lambda leaf: leaf[i], states.params), state.params, 1e-5)
 """
@@ -125,3 +141,11 @@ def test_an_ensemble_is_the_mean_of_its_members_and_their_spread(backend):
     np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-5)
     np.testing.assert_allclose(spread, np.std(each, axis=0), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(mean.sum(axis=1), 1, rtol=1e-5)  # of probabilities
+
+
+def test_an_ensemble_wants_a_cost_and_stacked_parameters(backend):
+    params = NET.init(fnn.random.key(0, backend=backend), (6,))
+    with pytest.raises(errors.ShapeError, match="params: expected those of K networks, stacked"):
+        fnn.ensemble(NET, LOSS)(params, DATA[0])
+    with pytest.raises(errors.KindError, match="loss: expected a loss"):
+        fnn.ensemble(NET, None)

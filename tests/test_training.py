@@ -142,8 +142,13 @@ def test_without_a_loss_that_is_a_number_the_best_parameters_are_the_first(backe
     with np.errstate(all="ignore"):
         state = state._replace(params=fnn.trees.map(lambda p: p * np.float32(np.nan), state.params))
         _, history = fnn.train(net, fnn.Quadratic(), state, data, epochs=2, batch_size=10, validation=data)
-    assert int(history["best"].epoch) == -1
-    assert np.isinf(history["best"].loss)
+    best = history["best"]
+    assert int(best.epoch) == -1
+    assert np.isinf(best.loss)
+    assert all(np.isnan(leaf).all() for leaf in fnn.trees.leaves(best.params)), "those from before the run"
+    if backend == "numpy":
+        assert not any(leaf.flags.writeable for leaf in fnn.trees.leaves(best.params))
+        assert isinstance(best.epoch, np.int32)
 
 
 def test_metrics_of_a_run_need_validation_data(backend):

@@ -96,6 +96,8 @@ def _check(kind, field, value, params, defaults):
             raise KindError(f"{place}: expected a number, got {shorten(value)}")
     elif value is None or np.ndim(value):
         raise KindError(f"{place}: expected a number, got {shorten(value)}")
+    if is_schedule and (empty := _none(value, place)):
+        raise KindError(f"{empty}: expected a number, got None")
     for at, leaf in trees.paths(value, place):
         if callable(leaf):
             raise KindError(f"{at}: {_SCHEDULE}, got {shorten(leaf)}")
@@ -113,3 +115,9 @@ def _check(kind, field, value, params, defaults):
             most = bounds.pop("most", math.inf)
             if real(at, number, **bounds) > most:
                 raise ArgumentError(f"expected a finite number with {at} <= {most:g}, got {at} = {number:g}")
+
+
+def _none(schedule, place):
+    """The place of the first None in a schedule, or ""."""
+    marked = trees.map(lambda leaf: leaf is None, schedule, is_leaf=lambda leaf: leaf is None)
+    return next((at for at, missing in trees.paths(marked, place) if missing is True), "")
