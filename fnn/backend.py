@@ -261,12 +261,15 @@ def contract(delta, a, precision=None):
     return jax.lax.platform_dependent(
         delta,
         a,
-        cpu=lambda delta, a: product(_transposed(delta), a, precision),
+        cpu=lambda delta, a: product(_transposed(delta, precision), a, precision),
         default=lambda delta, a: product(delta.T, a, precision),
     )
 
 
-def _transposed(delta):
-    """δᵀ, made in halves: XLA on the CPU would fold a plain transposition into the product, and run a slower kernel."""
+def _transposed(delta, precision):
+    """δᵀ, made in halves where that pays (measured): XLA on the CPU folds a plain transposition into the product,
+    for which it then has a slower kernel, twice as slow in bfloat16."""
     n, outputs = delta.shape
-    return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n) if n % 2 == 0 else delta.T
+    if n % 2 or not (precision or outputs <= 32 or n >= 256):
+        return delta.T
+    return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n)
