@@ -1,8 +1,9 @@
 """How every benchmark is run and written down.
 
-All sides take turns, in an order that rotates and with a pause between; the first turn of each is not counted, for it
-compiles and fills caches. What is told of the others is the lower quartile: whatever else the machine does can only add
-time. `--write` puts the table and all figures into results/, and keeps what was written by hand under its table.
+All sides take turns, with a pause between, in an order drawn anew for each round, so that none always follows the same.
+The first turn of each is not counted, for it compiles and fills caches. What is told of the others is the lower
+quartile: whatever else the machine does can only add time. `--write` puts the table and all figures into results/, and
+keeps what was written by hand under its table.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -59,10 +61,9 @@ def available(makers):
 
 def turns(sides, options):
     """What each side, a function without arguments, gave in each of its turns: `{name: [figure, ...]}`."""
-    names, figures = list(sides), {name: [] for name in sides}
+    names, figures, rng = list(sides), {name: [] for name in sides}, random.Random(0)
     for turn in range(1 + options.repeats):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for name in rng.sample(names, len(names)):
             time.sleep(options.pause)
             figure = sides[name]()
             if turn:
