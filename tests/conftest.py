@@ -9,6 +9,9 @@ import os
 import pytest
 from hypothesis import settings
 
+# Most of the time of the tests is LLVM's, in programs that run once. It must be said before JAX starts.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 from fnn.backend import jax
 
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
