@@ -70,9 +70,7 @@ def fit(
     metrics = check_metrics(metrics)
     patience = None if patience is None else integer("patience", patience, least=1)
     stop_below = -math.inf if stop_below is None else real("stop_below", stop_below)
-    x: Any = unpack(data)[0]
-    x = x if backend.is_jax(x) else backend.as_array("x", x, np)
-    steps_per_epoch(len(x) if x.ndim else 0, batch_size)
+    x, _ = _examples(data, batch_size)
     if isinstance(optimizer, TrainState):
         if key is not None:
             raise ArgumentError("key: expected None with the state of an earlier run, which has its own key")
@@ -134,13 +132,19 @@ def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5,
         raise KindError(f"optimizer: expected one with a learning_rate, such as fnn.Adam(), got {shorten(optimizer)}")
     low = real("low", low, above=0)
     high = real("high", high, above=low)
-    x: Any = unpack(data)[0]
-    x = x if backend.is_jax(x) else backend.as_array("x", x, np)
-    steps = integer("epochs", epochs, least=1) * steps_per_epoch(len(x) if x.ndim else 0, batch_size)
+    x, steps = _examples(data, batch_size)
+    steps *= integer("epochs", epochs, least=1)
     rising = ExponentialDecay(low, high / low, steps)
     state = init_state(net, optimizer._replace(learning_rate=rising), random.check_key(key), x.shape[1:])
     _, history = train(net, loss, state, data, epochs=epochs, batch_size=batch_size)
     return rising(np.arange(steps)), np.asarray(history["loss"])
+
+
+def _examples(data, batch_size):
+    """x as an array, from which a new network takes the shape of its inputs, and the steps of an epoch."""
+    x: Any = unpack(data)[0]
+    x = x if backend.is_jax(x) else backend.as_array("x", x, np)
+    return x, steps_per_epoch(len(x) if x.ndim else 0, batch_size)
 
 
 def evaluate(net, loss, params, data, *, batch_size=1024, metrics=None):

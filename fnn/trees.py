@@ -11,8 +11,8 @@ from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
 
-__all__ = ["Fixed", "learnt", "leaves", "lock", "locked", "map", "map_learnt", "outline", "paths", "prefix"]
-__all__ += ["same_structure"]
+__all__ = ["Fixed", "learnt", "leaves", "lock", "locked", "map", "map_learnt", "outline", "over_prefix", "paths"]
+__all__ += ["prefix", "same_structure"]
 
 
 class Fixed(NamedTuple):
@@ -66,18 +66,33 @@ def locked(leaf):
 
 def prefix(name, number, tree):
     """A number, or a tree of numbers over the upper part of `tree`, spread to a number for each leaf of it."""
-    if not isinstance(number, tuple | list | dict):
-        return map(lambda _: number, tree)
-    same = type(number) is type(tree) and len(number) == len(tree)
-    if not same or (isinstance(number, dict) and set(number) != set(tree)):
+
+    def spread(_, number, branch):
+        return map(lambda _: number, branch)
+
+    return over_prefix(spread, lambda node: not isinstance(node, tuple | list | dict), "a number", name, number, tree)
+
+
+def over_prefix(f, is_end, expected, place, upper, tree, *rest) -> Any:
+    """`f(place, end, its part of tree, ...)` for each end of `upper`, a tree that begins as `tree` does, nested so."""
+    if is_end(upper):
+        return f(place, upper, tree, *rest)
+    same = type(upper) is type(tree) and len(upper) == len(tree)
+    if not same or (isinstance(tree, dict) and set(upper) != set(tree)):
         raise ShapeError(
-            f"{name}: expected a number or a tree that begins as the parameters do, {outline(tree)}, "
-            f"got {outline(number)}"
+            f"{place}: expected {expected} or a tree that begins as the parameters do, {outline(tree)}, "
+            f"got {outline(upper)}"
         )
-    if isinstance(number, dict):
-        return {key: prefix(name, number[key], tree[key]) for key in number}
-    branches = [prefix(name, n, branch) for n, branch in zip(number, tree, strict=True)]
-    return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
+    fields = getattr(tree, "_fields", None)
+    keys = sorted(tree) if isinstance(tree, dict) else range(len(tree))
+    places = [f"{place}.{fields[key]}" if fields else f"{place}[{key!r}]" for key in keys]
+    mapped = [
+        over_prefix(f, is_end, expected, at, *(branch[key] for branch in (upper, tree, *rest)))
+        for at, key in zip(places, keys, strict=True)
+    ]
+    if isinstance(tree, dict):
+        return dict(zip(keys, mapped, strict=True))
+    return type(tree)(*mapped) if fields is not None else type(tree)(mapped)
 
 
 def same_structure(name, tree, expected, path=""):

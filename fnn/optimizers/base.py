@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import trees
 from ..backend import at_least_float32, cast, namespace
-from ..errors import KindError, ShapeError, shorten
+from ..errors import KindError, shorten
 
 
 class Count(NamedTuple):
@@ -111,19 +111,13 @@ def require_optimizer(place, thing):
 
 def each(f, place, optimizers, params, *rest) -> Any:
     """The tree of `f(place, optimizer, its part of params, ...)`, for each end of a tree that begins as `params`."""
-    if optimizers is None or is_optimizer(optimizers):
-        return f(place, optimizers, params, *rest)
-    if not isinstance(optimizers, tuple | list | dict):
-        require_optimizer(place, optimizers)
-    same = type(optimizers) is type(params) and len(optimizers) == len(params)
-    if not same or (isinstance(params, dict) and set(optimizers) != set(params)):
-        raise ShapeError(
-            f"{place}: expected an optimizer, None, or a tree that begins as the parameters do, "
-            f"{trees.outline(params)}, got {shorten(optimizers)}"
-        )
-    if isinstance(params, dict):
-        return {k: each(f, f"{place}[{k!r}]", optimizers[k], params[k], *(r[k] for r in rest)) for k in optimizers}
-    fields = getattr(params, "_fields", None)
-    places = [f"{place}.{field}" if fields else f"{place}[{field}]" for field in fields or range(len(params))]
-    branches = [each(f, *branch) for branch in zip(places, optimizers, params, *rest, strict=True)]
-    return type(params)(*branches) if fields is not None else type(params)(branches)
+
+    def checked(place, optimizer, *parts):
+        if optimizer is not None:
+            require_optimizer(place, optimizer)
+        return f(place, optimizer, *parts)
+
+    def is_end(node):
+        return not isinstance(node, tuple | list | dict) or is_optimizer(node)
+
+    return trees.over_prefix(checked, is_end, "an optimizer, None,", place, optimizers, params, *rest)
