@@ -126,7 +126,7 @@ NO_PREFIXES = [
 
 @pytest.mark.parametrize("number", NO_PREFIXES, ids=repr)
 def test_a_tree_that_does_not_begin_as_the_parameters_do_is_refused(number):
-    message = r"weight_decay: expected a number or a tree that begins as the parameters do, .*, got "
+    message = r"weight_decay\S*: expected a number or a tree that begins as the parameters do, .*, got "
     with pytest.raises(ShapeError, match=message):
         trees.prefix("weight_decay", number, PARAMS)
 
