@@ -74,12 +74,12 @@ class Serial(Layer):
         return self.propagate(params, residuals, dy)[0]
 
     def propagate(self, params, residuals, dy, need_dx=True):
-        deltas = [None] * len(self.layers)
-        for i in reversed(range(len(self.layers))):
-            if dy is None:  # nothing below learns, and nobody asks for dx
-                break
-            below = need_dx or any(trees.learnt(p) for p in params[:i])
-            dy, deltas[i] = self.layers[i].propagate(params[i], residuals[i], dy, below)
+        deltas: list = [None] * len(self.layers)
+        lowest = 0  # below it nothing learns, and nobody asks for dx
+        if not need_dx:
+            lowest = next((i for i, p in enumerate(params) if trees.learnt(p)), len(params))
+        for i in reversed(range(lowest, len(self.layers))):
+            dy, deltas[i] = self.layers[i].propagate(params[i], residuals[i], dy, need_dx or i > lowest)
         return (dy if need_dx else None), tuple(deltas)
 
     def gradient(self, params, residuals, deltas):
@@ -108,7 +108,7 @@ class Serial(Layer):
         return params
 
     def _at(self, i, method, *args):
-        return located(f"layers[{i}] {type(self.layers[i]).__name__}", method, *args)
+        return located("layers", self.layers, i, method, *args)
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class Parallel(Layer):
         return [self._at(i, branch.output_shape, input_shape) for i, branch in enumerate(self.branches)]
 
     def _at(self, i, method, *args):
-        return located(f"branches[{i}] {type(self.branches[i]).__name__}", method, *args)
+        return located("branches", self.branches, i, method, *args)
 
 
 @dataclass(frozen=True)
@@ -329,12 +329,12 @@ def check_layers(name, layers):
         check_layer_of(f"{name}[{i}]", layer)
 
 
-def located(place, method, *args):
-    """Call a method of a layer within; an error of ours gets the place in front."""
+def located(field, layers, i, method, *args):
+    """Call a method of one of several layers; an error of ours gets its place in front, and its name."""
     try:
         return method(*args)
     except FnnError as error:
-        raise error.at(place)  # noqa: B904 - the same error, its place added
+        raise error.at(f"{field}[{i}] {type(layers[i]).__name__}")  # noqa: B904 - the same error, its place added
 
 
 def mlp(

@@ -146,6 +146,8 @@ def run_epochs(state, penalty, x, y, weights, validation=None, *, net, loss, epo
 
     def step(state, batch):
         x, y, of_batch = unpack(batch)
+        if weights is None and xp is np and padded and of_batch.all():
+            of_batch = None  # only the ragged last batch needs weights; a compiled step has them always, or never
         return update(state, penalty, x, y, of_batch, net=net, loss=loss)
 
     def block(state, chosen):

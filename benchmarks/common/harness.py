@@ -86,7 +86,8 @@ def seconds(f, *args):
 
 def fresh(*arguments, **environment):
     """A side that starts Python anew with these arguments, and gives what that prints last, read as JSON."""
-    settings = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"} | environment
+    compiling = {"JAX_ENABLE_COMPILATION_CACHE": "false", "PYTHONDONTWRITEBYTECODE": ""}  # installed, all is bytecode
+    settings = os.environ | compiling | environment
     command = [sys.executable, *arguments]
 
     def side():
