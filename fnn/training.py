@@ -13,7 +13,7 @@ from . import backend, random, trees
 from .backend import cast, namespace
 from .backprop import check_problem, differentiate, enter_batch, mean_cost
 from .batching import batches, steps_per_epoch
-from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, finite, integer, on_host, shorten
+from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, finite, integer, on_host, shape, shorten
 from .layers import Array
 from .networks import parameter_shapes
 from .optimizers import apply_updates, prepare
@@ -39,9 +39,11 @@ def init_state(net, optimizer, key, input_shape, dtype=np.float32, params=None):
     np.int32(0)
     """
     check_problem(net)
-    init_key, run_key = random.split(random.check_key(key))
+    key, input_shape = random.check_key(key), shape("input_shape", input_shape)
+    dtype = backend.check_dtype(namespace(key), dtype)
+    fresh, run_key = _begin(key, net=net, input_shape=input_shape, dtype=dtype, make=params is None)
     if params is None:
-        params = net.init(init_key, input_shape, dtype)
+        params = fresh
     else:
         trees.same_structure("params", params, parameter_shapes(net, input_shape))
         for place, leaf in trees.paths(params):
@@ -52,7 +54,19 @@ def init_state(net, optimizer, key, input_shape, dtype=np.float32, params=None):
     params = trees.lock(params)
     optimizer = prepare(optimizer, params)
     step = namespace(run_key).zeros((), np.int32)[()]
-    return TrainState(params, optimizer, optimizer.init(params), trees.lock(run_key), step)
+    return TrainState(params, optimizer, _begin_optimizer(optimizer, params), trees.lock(run_key), step)
+
+
+@backend.jit(static=("net", "input_shape", "dtype", "make"))
+def _begin(key, *, net, input_shape, dtype, make):
+    """New parameters, if they are to be made, and the key of the run; one program, compiled sooner than many small."""
+    init_key, run_key = random.split(key)
+    return (net.init(init_key, input_shape, dtype) if make else None), run_key
+
+
+@backend.jit
+def _begin_optimizer(optimizer, params):
+    return optimizer.init(params)
 
 
 def make_step(net, loss, *, penalty=None):
@@ -146,7 +160,7 @@ def run_epochs(state, penalty, x, y, weights, validation=None, *, net, loss, epo
 
     def step(state, batch):
         x, y, of_batch = unpack(batch)
-        if weights is None and xp is np and padded and of_batch.all():
+        if xp is np and weights is None and of_batch is not None and of_batch.all():
             of_batch = None  # only the ragged last batch needs weights; a compiled step has them always, or never
         return update(state, penalty, x, y, of_batch, net=net, loss=loss)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 # Most of the time of the tests is LLVM's, in programs that run once. It must be said before JAX starts.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 from fnn.backend import jax
 

@@ -264,7 +264,7 @@ def test_cosines_keep_their_digits_to_the_end(backend):
     assert found == pytest.approx(0.4 * (math.pi / 200_000) ** 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", CASES.keys() - {"exponential growth"})
+@pytest.mark.parametrize("name", [name for name in CASES if name != "exponential growth"])
 def test_a_rate_is_a_number_after_the_longest_run(name):
     assert 0 <= CASES[name].schedule(np.int32(2**31 - 1)) <= 0.4
 
