@@ -79,6 +79,24 @@ class Layer(Static):
 
         return backend.vmap(of_one)(residuals, deltas) if trees.leaves(params) else ()
 
+    def per_example_norm2(self, params, residuals, deltas) -> Array:
+        """‖gₙ‖² (N,), of the gradient of each example."""
+        grads = _rows(self.per_example_gradient(params, residuals, deltas))
+        return (grads * grads).sum(axis=1)
+
+    def per_example_products(self, params, ours, theirs) -> Array:
+        """gᵢ · gⱼ (N, M), of N examples and M others, each given by its `(residuals, deltas)`."""
+        of_ours, of_theirs = (_rows(self.per_example_gradient(params, *of)) for of in (ours, theirs))
+        return of_ours @ of_theirs.T
+
+    def per_example_squares(self, params, residuals, deltas) -> Params:
+        """Σₙ gₙ², the squares taken entry by entry, with the structure of `params`."""
+        return trees.map(lambda g: (g * g).sum(axis=0), self.per_example_gradient(params, residuals, deltas))
+
+    def each(self, rule, params, residuals, deltas) -> Any:
+        """`rule(layer, params, residuals, deltas)` of this layer; of a composition, of every layer within."""
+        return rule(self, params, residuals, deltas)
+
     def record(self, params, x, key=None) -> tuple[Array, Any, Any]:
         """`(y, residuals, outputs)`: forward, and the outputs of all layers within, nested as the parameters are."""
         y, residuals = self.forward(params, x, key)
@@ -98,6 +116,12 @@ class Layer(Static):
         """
         params, x = enter(params, x)
         return self.forward(params, x, enter_key(key, x))[0]
+
+
+def _rows(grads):
+    """The gradient of each example as a row: (N, P), in float32 or wider."""
+    rows = [cast(g, backend.at_least_float32(g.dtype)).reshape(len(g), -1) for g in trees.leaves(grads)]
+    return namespace(*rows).concatenate(rows, axis=1)
 
 
 def enter(params, x, y=None, weights=None):
@@ -209,6 +233,29 @@ class Dense(Layer):
     def per_example_gradient(self, params, x, dy):
         outer = cast(self._rounded(dy)[:, :, None], dy.dtype) * x[:, None, :]
         return DenseParams(outer, dy if self.bias else ())
+
+    def per_example_norm2(self, params, x, dy):
+        """‖δ‖² ‖x‖² + ‖δ‖² for each example: the gradient of one is the outer product δ xᵀ, and δ."""
+        x, factor, dy = self._factors(x, dy)
+        of_w = (factor * factor).sum(axis=1) * (x * x).sum(axis=1)
+        return of_w + (dy * dy).sum(axis=1) if self.bias else of_w
+
+    def per_example_products(self, params, ours, theirs):
+        """(δᵢ · δⱼ)(xᵢ · xⱼ) + δᵢ · δⱼ."""
+        (x, factor, dy), (x2, factor2, dy2) = (self._factors(*of) for of in (ours, theirs))
+        of_w = (factor @ factor2.T) * (x @ x2.T)
+        return of_w + dy @ dy2.T if self.bias else of_w
+
+    def per_example_squares(self, params, x, dy):
+        """(δ²)ᵀ x² and Σ δ²."""
+        x, factor, dy = self._factors(x, dy)
+        of_w = cast(contract(factor * factor, x * x), params.w.dtype)
+        return DenseParams(of_w, cast((dy * dy).sum(axis=0), params.b.dtype) if self.bias else ())
+
+    def _factors(self, x, dy):
+        """x, the δ that it is multiplied with, and the δ of the biases, in float32 or wider."""
+        wide = backend.at_least_float32(dy.dtype)
+        return cast(x, wide), cast(self._rounded(dy), wide), cast(dy, wide)
 
     def _rounded(self, a):
         if self.precision is None:

@@ -18,8 +18,54 @@ from .layers import Dense, Layer
 from .static import check_static
 
 
+class Composition(Layer):
+    """A layer made of layers. It defines `record` and `propagate`, which nest what is within as the parameters are
+    nested, and `each`, which calls a rule for every layer within: its gradients follow from that."""
+
+    def each(self, rule, params, residuals, deltas):
+        """`rule(layer, params, residuals, deltas)` of every layer within, nested as the parameters are.
+
+        Of what does not learn (a `Frozen` layer, or one below all that learns) the rule is given no deltas, but None.
+        """
+        raise NotImplementedError
+
+    def forward(self, params, x, key=None):
+        y, residuals, _ = self.record(params, x, key)
+        return y, residuals
+
+    def backward(self, params, residuals, dy):
+        return self.propagate(params, residuals, dy)[0]
+
+    def gradient(self, params, residuals, deltas):
+        def rule(layer, params, residuals, deltas):
+            if deltas is None:
+                return trees.map(lambda p: namespace(p).zeros_like(p), params)
+            return layer.gradient(params, residuals, deltas)
+
+        return self.each(rule, params, residuals, deltas)
+
+    def per_example_gradient(self, params, residuals, deltas):
+        batched = trees.leaves((deltas, residuals))
+        n = len(batched[0]) if batched else 0
+
+        def rule(layer, params, residuals, deltas):
+            if deltas is None:
+                return trees.map(lambda p: namespace(p).zeros((n, *p.shape), p.dtype), params)
+            return layer.per_example_gradient(params, residuals, deltas)
+
+        return self.each(rule, params, residuals, deltas)
+
+
+def each_of(layers, rule, *trees_of_layers):
+    """`Layer.each` of several layers beside one another."""
+    return tuple(
+        rule(layer, params, residuals, None) if deltas is None else layer.each(rule, params, residuals, deltas)
+        for layer, params, residuals, deltas in zip(layers, *trees_of_layers, strict=True)
+    )
+
+
 @dataclass(frozen=True)
-class Serial(Layer):
+class Serial(Composition):
     """Layers one after the other.
 
         a⁰ = x,  aˡ⁺¹ = fₗ(aˡ; θₗ),  y = aᴸ        δᴸ = ∂L/∂y,  δˡ = δˡ⁺¹ ∂fₗ/∂aˡ,  dx = δ⁰        dθₗ = Σₙ δˡ⁺¹ ∂fₗ/∂θₗ
@@ -57,10 +103,6 @@ class Serial(Layer):
             self._at(i, layer.init, random.fold_in(key, i), inputs[i], dtype) for i, layer in enumerate(self.layers)
         )
 
-    def forward(self, params, x, key=None):
-        y, residuals, _ = self.record(params, x, key)
-        return y, residuals
-
     def record(self, params, x, key=None):
         params, residuals, outputs = self._checked(params), [], []
         for i, layer in enumerate(self.layers):
@@ -69,9 +111,6 @@ class Serial(Layer):
             residuals.append(residual)
             outputs.append(output)
         return x, tuple(residuals), tuple(outputs)
-
-    def backward(self, params, residuals, dy):
-        return self.propagate(params, residuals, dy)[0]
 
     def propagate(self, params, residuals, dy, need_dx=True):
         deltas: list = [None] * len(self.layers)
@@ -82,20 +121,8 @@ class Serial(Layer):
             dy, deltas[i] = self.layers[i].propagate(params[i], residuals[i], dy, need_dx or i > lowest)
         return (dy if need_dx else None), tuple(deltas)
 
-    def gradient(self, params, residuals, deltas):
-        of_layers = zip(self.layers, params, residuals, deltas, strict=True)
-        return tuple(
-            layer.gradient(p, r, d) if d is not None else trees.map(lambda p: namespace(p).zeros_like(p), p)
-            for layer, p, r, d in of_layers  # without δ a layer lies below all that learns
-        )
-
-    def per_example_gradient(self, params, residuals, deltas):
-        n = len(trees.leaves(deltas)[0]) if trees.leaves(deltas) else 0
-        of_layers = zip(self.layers, params, residuals, deltas, strict=True)
-        return tuple(
-            layer.per_example_gradient(p, r, d) if d is not None else zeros_of_examples(n, p)
-            for layer, p, r, d in of_layers
-        )
+    def each(self, rule, params, residuals, deltas):
+        return each_of(self.layers, rule, params, residuals, deltas)
 
     def parts(self, params, input_shape):
         return list(zip(self.layers, params, self.shapes(input_shape)[:-1], strict=True))
@@ -112,7 +139,7 @@ class Serial(Layer):
 
 
 @dataclass(frozen=True)
-class Around(Layer):
+class Around(Composition):
     """A layer around another one."""
 
     layer: Layer
@@ -148,34 +175,24 @@ class Residual(Around):
         self.output_shape(input_shape)
         return self.layer.init(key, input_shape, dtype)
 
-    def forward(self, params, x, key=None):
-        y, residuals, _ = self.record(params, x, key)
-        return y, residuals
-
     def record(self, params, x, key=None):
         y, residuals, outputs = self.layer.record(params, x, key)
         same_shape("Residual: output of its layer", y, x.shape)
         return floating(x, y.dtype) + y, residuals, outputs
 
-    def backward(self, params, residuals, dy):
-        return self.propagate(params, residuals, dy)[0]
-
     def propagate(self, params, residuals, dy, need_dx=True):
         dx, deltas = self.layer.propagate(params, residuals, dy, need_dx)
         return (dy + dx if need_dx else None), deltas
 
-    def gradient(self, params, residuals, deltas):
-        return self.layer.gradient(params, residuals, deltas)
-
-    def per_example_gradient(self, params, residuals, deltas):
-        return self.layer.per_example_gradient(params, residuals, deltas)
+    def each(self, rule, params, residuals, deltas):
+        return self.layer.each(rule, params, residuals, deltas)
 
     def parts(self, params, input_shape):
         return [(self.layer, params, input_shape)]
 
 
 @dataclass(frozen=True)
-class Parallel(Layer):
+class Parallel(Composition):
     """Branches side by side on the same input, their outputs concatenated along the last axis.
 
     y = [f₁(x; θ₁), f₂(x; θ₂), …]        dx = Σᵢ δᵢ ∂fᵢ/∂x,  δ = [δ₁, δ₂, …]        dθᵢ = Σₙ δᵢ ∂fᵢ/∂θᵢ
@@ -212,10 +229,6 @@ class Parallel(Layer):
             self._at(i, b.init, random.fold_in(key, i), input_shape, dtype) for i, b in enumerate(self.branches)
         )
 
-    def forward(self, params, x, key=None):
-        y, residuals, _ = self.record(params, x, key)
-        return y, residuals
-
     def record(self, params, x, key=None):
         if not isinstance(params, tuple) or len(params) != len(self.branches):
             raise ShapeError(
@@ -230,9 +243,6 @@ class Parallel(Layer):
         dtype = next((a.dtype for a in y if is_floating(a.dtype)), np.float32)
         return namespace(*y).concatenate([floating(a, dtype) for a in y], axis=-1), (x, residuals), outputs
 
-    def backward(self, params, residuals, dy):
-        return self.propagate(params, residuals, dy)[0]
-
     def propagate(self, params, residuals, dy, need_dx=True):
         (x, residuals), dx, deltas, end = residuals, None, [], 0
         for branch, p, r, output_shape in zip(self.branches, params, residuals, self._shapes(x.shape[1:]), strict=True):
@@ -242,13 +252,8 @@ class Parallel(Layer):
             deltas.append(inner)
         return dx, tuple(deltas)
 
-    def gradient(self, params, residuals, deltas):
-        of_branches = zip(self.branches, params, residuals[1], deltas, strict=True)
-        return tuple(branch.gradient(*of_branch) for branch, *of_branch in of_branches)
-
-    def per_example_gradient(self, params, residuals, deltas):
-        of_branches = zip(self.branches, params, residuals[1], deltas, strict=True)
-        return tuple(branch.per_example_gradient(*of_branch) for branch, *of_branch in of_branches)
+    def each(self, rule, params, residuals, deltas):
+        return each_of(self.branches, rule, params, residuals[1], deltas)
 
     def parts(self, params, input_shape):
         return [(branch, p, input_shape) for branch, p in zip(self.branches, params, strict=True)]
@@ -281,23 +286,14 @@ class Frozen(Around):
     def init(self, key, input_shape, dtype=np.float32):
         return trees.Fixed(self.layer.init(key, input_shape, dtype))
 
-    def forward(self, params, x, key=None):
-        return self.layer.forward(self._checked(params), x, key)
-
     def record(self, params, x, key=None):
         return self.layer.record(self._checked(params), x, key)
-
-    def backward(self, params, residuals, dy):
-        return self.layer.backward(params.params, residuals, dy)
 
     def propagate(self, params, residuals, dy, need_dx=True):
         return self.layer.propagate(params.params, residuals, dy, need_dx)
 
-    def gradient(self, params, residuals, deltas):
-        return trees.map(lambda p: namespace(p).zeros_like(p), params)
-
-    def per_example_gradient(self, params, residuals, deltas):
-        return zeros_of_examples(len(trees.leaves((residuals, deltas))[0]) if trees.leaves(params) else 0, params)
+    def each(self, rule, params, residuals, deltas):
+        return rule(self, params, residuals, None)
 
     def parts(self, params, input_shape):
         return [(self.layer, params.params, input_shape)]
@@ -306,11 +302,6 @@ class Frozen(Around):
         if not isinstance(params, trees.Fixed):
             raise ShapeError(f"expected parameters marked by fnn.trees.Fixed(...), got {trees.outline(params)}")
         return params.params
-
-
-def zeros_of_examples(n, params):
-    """The gradient of each of N examples where nothing is learnt."""
-    return trees.map(lambda p: namespace(p).zeros((n, *p.shape), p.dtype), params)
 
 
 def check_layer_of(name, layer):
