@@ -1,6 +1,6 @@
 """Feed-forward neural networks as pure functions, with the backward pass in plain sight."""
 
-from . import autodiff, batching, datasets, errors, initializers, random, schedules, testing, trees
+from . import autodiff, batching, datasets, errors, initializers, per_example, random, schedules, testing, trees
 from .activations import (
     ArcTan,
     BinaryStep,
@@ -230,6 +230,7 @@ __all__ = [
     "make_step",
     "mean_absolute_error",
     "mlp",
+    "per_example",
     "r2_score",
     "random",
     "range_test",

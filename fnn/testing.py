@@ -23,7 +23,7 @@ from . import backend, random, trees
 from .backend import is_floating
 from .backprop import check_cost, check_problem, mean_cost, value_and_grad
 from .errors import ArgumentError, KindError, ShapeError, real, shape, shorten
-from .layers import enter_key
+from .layers import Layer, enter_key
 
 METHODS = ("jax", "complex", "difference", "taylor")
 TOLERANCES = {"jax": 1e-12, "complex": 1e-12, "difference": 1e-7, "taylor": 1e-7}  # in float64; in float32 1e-5
@@ -112,6 +112,12 @@ def _check_layer(check, layer, x, params, key):
         one = by_hand(dy * check.array("mask", mask.reshape(-1, *[1] * (dy.ndim - 1))))["params"]
         found = trees.map(lambda g, n=n: g[n], each)
         check.same(f"per_example_gradient of example {n} differs in", found, one, trees.map(abs, total))
+    if trees.leaves(params):
+        of, pair = (params, residuals, deltas), (residuals, deltas)
+        for name, arguments in (("norm2", of), ("products", (params, pair, pair)), ("squares", of)):
+            rule = f"per_example_{name}"
+            found, wanted = getattr(layer, rule)(*arguments), getattr(Layer, rule)(layer, *arguments)
+            check.same(f"{rule} differs from per_example_gradient in", found, wanted)
 
 
 def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float64, tolerance=None, seed=0):
