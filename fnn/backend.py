@@ -268,8 +268,9 @@ def contract(delta, a, precision=None):
 
 def _transposed(delta, precision):
     """δᵀ, made in halves where that pays (measured): XLA on the CPU folds a plain transposition into the product,
-    for which it then has a slower kernel, twice as slow in bfloat16."""
+    for which it then has a slower kernel, in bfloat16 half as fast. Beyond 16 MiB the copy itself costs more."""
     n, outputs = delta.shape
-    if n % 2 or not (precision or outputs <= 32 or n >= 256):
+    pays = precision or outputs <= 32 or (n >= 256 and delta.size <= 2**22)
+    if n % 2 or not pays:
         return delta.T
     return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n)
