@@ -51,7 +51,7 @@ class Layer(Static):
         return shape("input_shape", input_shape)
 
     def init(self, key, input_shape, dtype=np.float32) -> Params:
-        """New parameters: a tree of arrays, `()` if the layer has none.
+        """New parameters: a tree of arrays, `()` if the layer has none. On JAX `init_state` compiles this.
 
         `jax.eval_shape(lambda key: net.init(key, input_shape), key)` gives their shapes and dtypes, and computes none.
         """

@@ -19,7 +19,7 @@ import numpy as np
 from . import backend, trees
 from .backend import cast, namespace
 from .backprop import backprop, check_problem, enter_batch
-from .errors import ArgumentError, KindError, shorten
+from .errors import ArgumentError, KindError, ShapeError, shorten
 from .layers import Array, DenseParams, Layer  # noqa: F401 - for the examples
 from .losses import Loss
 from .training import unpack
@@ -199,7 +199,7 @@ def noise_scale(net: Layer, loss: Loss):
     """The gradient noise scale of these examples, a `NoiseScale`: with batches much smaller than it steps are noise,
     with much larger ones work is wasted.
 
-    N is Σ w, so weights are best 0 or 1; at least two examples. S. McCandlish, J. Kaplan, D. Amodei et al., "An
+    N is Σ w, so weights are best 0 or 1, at least two of them 1. S. McCandlish, J. Kaplan, D. Amodei et al., "An
     empirical model of large-batch training" (2018), eq. 2.9 and appendix A.1 with batches of 1 and N.
 
     >>> from fnn import Dense, Quadratic
@@ -212,11 +212,13 @@ def noise_scale(net: Layer, loss: Loss):
 
     def run(params, x, y, weights=None, key=None):
         of = errors(params, x, y, weights, key)
+        if len(of.zeros) < 2:
+            raise ShapeError("x: expected at least two examples, got 1")
         n, shares = _count(of), _shares(of)
         mean = net.gradient(of.params, of.residuals, _scaled(of.deltas, shares))
         norm2 = sum(((cast(g, shares.dtype) ** 2).sum() for g in trees.learnt(mean)), of.zeros.sum())
         spread = _weighted(_norm2(net, of), shares).sum() - norm2
-        trace = spread * n / (n - 1)
+        trace = _ratio(spread * n, n - 1)
         unbiased = norm2 - trace / n
         return NoiseScale(_ratio(spread, norm2), _ratio(trace, unbiased), trace, unbiased)
 
@@ -282,9 +284,9 @@ def _scaled(deltas, factors):
 
 
 def _ratio(a, b):
-    """a / b for a ≥ 0; where b is 0, ∞, or 0 where a is 0 too."""
+    """a / b for a ≥ 0, in the dtype of a; where b is 0, ∞, or 0 where a is 0 too."""
     xp = namespace(a, b)
-    return xp.where(b == 0, xp.where(a > 0, np.inf, 0), a / xp.where(b == 0, 1, b))
+    return cast(xp.where(b == 0, xp.where(a > 0, np.inf, 0), a / xp.where(b == 0, 1, b)), a.dtype)[()]
 
 
 def _count(of):

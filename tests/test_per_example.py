@@ -216,6 +216,18 @@ def test_a_bound_may_be_an_axis_of_a_sweep(needs_jax):
         oracle.assert_close(jax.tree.map(lambda g, i=i: g[i], swept), one, 1e-5)
 
 
+def test_results_are_float32_and_never_nan_where_nothing_counts_or_all_agree(backend):
+    net, params, (x, y, _), _ = problem("mlp", np.float32)
+    if backend == "jax":
+        params = jax.tree.map(jax.numpy.asarray, params)
+    for make in (per_example.signal_to_noise, per_example.noise_scale, per_example.variance, per_example.norms):
+        for data in ((x, y), (x, y, np.zeros(N)), (x, y, np.eye(N)[1]), (x[[2, 2]], y[[2, 2]])):
+            leaves = trees.leaves(make(net, LOSS)(params, *data))
+            assert all(leaf.dtype == np.float32 and not np.isnan(leaf).any() for leaf in leaves), (make, len(data))
+    with pytest.raises(fnn.errors.ShapeError, match="at least two examples"):
+        per_example.noise_scale(net, LOSS)(params, x[:1], y[:1])
+
+
 def test_what_has_no_gradient_of_one_example_is_refused():
     net = fnn.Dense(1)
     with pytest.raises(fnn.errors.KindError, match="no example has a gradient of its own"):
