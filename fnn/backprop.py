@@ -185,6 +185,18 @@ def check_cost(loss):
     check_static(loss)
 
 
+def unpack(data, name="data"):
+    """x, y and weights (or None) of `(x, y)` or `(x, y, weights)`."""
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{_length(data)}")
+    x, y, weights = (*data, None)[:3]
+    return x, y, weights
+
+
+def _length(data):
+    return f" of length {len(data)}" if hasattr(data, "__len__") else ""
+
+
 def enter_batch(params, x, y, weights):
     """`layers.enter` of a batch: at least one example, and a target for each."""
     if y is None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import backend, random
-from .backprop import check_problem
+from .backprop import check_problem, unpack
 from .batching import steps_per_epoch
 from .errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
 from .schedules import ExponentialDecay
@@ -21,7 +21,6 @@ from .training import (
     predict,
     run_epochs,
     train,
-    unpack,
 )
 
 

@@ -18,11 +18,10 @@ import numpy as np
 
 from . import backend, trees
 from .backend import cast, namespace
-from .backprop import backprop, check_problem, enter_batch
+from .backprop import backprop, check_problem, enter_batch, unpack
 from .errors import ArgumentError, KindError, ShapeError, shorten
 from .layers import Array, DenseParams, Layer  # noqa: F401 - for the examples
 from .losses import Loss
-from .training import unpack
 
 
 def gradients(net: Layer, loss: Loss):
@@ -214,8 +213,7 @@ def noise_scale(net: Layer, loss: Loss):
         of = errors(params, x, y, weights, key)
         if len(of.zeros) < 2:
             raise ShapeError("x: expected at least two examples, got 1")
-        n, shares = _count(of), _shares(of)
-        mean = net.gradient(of.params, of.residuals, _scaled(of.deltas, shares))
+        n, shares, mean = _count(of), _shares(of), _mean(net, of)
         norm2 = sum(((cast(g, shares.dtype) ** 2).sum() for g in trees.learnt(mean)), of.zeros.sum())
         spread = _weighted(_norm2(net, of), shares).sum() - norm2
         trace = _ratio(spread * n, n - 1)
@@ -302,6 +300,11 @@ def _shares(of):
     return (of.zeros + 1 if of.weights is None else of.weights) / _count(of)
 
 
+def _mean(net, of):
+    """ḡ = Σ w ∂ℓ/∂θ / Σ w."""
+    return net.gradient(of.params, of.residuals, _scaled(of.deltas, _shares(of)))
+
+
 def _moments(net, loss, f):
     """`f(mean, mean of the squares)` of the gradients of the examples, for each parameter."""
     errors = _errors(net, loss)
@@ -315,9 +318,8 @@ def _moments(net, loss, f):
                 return trees.map(lambda p: namespace(p).zeros_like(p), params)
             return layer.per_example_squares(params, residuals, deltas)
 
-        mean = net.gradient(of.params, of.residuals, _scaled(of.deltas, shares))
         square = net.each(rule, of.params, of.residuals, _scaled(of.deltas, namespace(shares).sqrt(shares)))
-        return trees.map(f, mean, square)
+        return trees.map(f, _mean(net, of), square)
 
     return run
 

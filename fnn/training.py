@@ -11,7 +11,7 @@ import numpy as np
 
 from . import backend, random, trees
 from .backend import cast, namespace
-from .backprop import check_problem, differentiate, enter_batch, mean_cost
+from .backprop import check_problem, differentiate, enter_batch, mean_cost, unpack
 from .batching import batches, steps_per_epoch
 from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, finite, integer, on_host, shape, shorten
 from .layers import Array
@@ -249,14 +249,6 @@ def _take(xp, array, index):
     return xp.take(array, index, axis=0, mode="clip")  # the indices are in range; JAX's other modes would check them
 
 
-def unpack(data, name="data"):
-    """x, y and weights (or None) of `(x, y)` or `(x, y, weights)`."""
-    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-        raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{_length(data)}")
-    x, y, weights = (*data, None)[:3]
-    return x, y, weights
-
-
 def check_validation(net, loss, params, validation, data):
     """`check_data` of validation data, whose examples have the shape of those to be trained on."""
     validation = check_data(net, loss, params, validation, "validation")
@@ -277,10 +269,6 @@ def check_metrics(metrics):
     if "loss" in metrics:
         raise ArgumentError("metrics: expected names other than 'loss', which is the cost itself")
     return metrics
-
-
-def _length(data):
-    return f" of length {len(data)}" if hasattr(data, "__len__") else ""
 
 
 def check_data(net, loss, params, data, name="data"):

@@ -59,11 +59,13 @@ LOSS = fnn.SoftmaxCrossEntropy()
 N, M = 7, 4
 
 
-def problem(name, dtype=np.float64):
-    """A network with parameters, weighted data with one weight of 0, and data of M examples more, all on NumPy."""
+def problem(name, dtype=np.float64, backend="numpy"):
+    """A network with parameters, weighted data with one weight of 0, and data of M examples more; the data on NumPy."""
     rng, net = np.random.default_rng(0), NETS[name]
     params = net.init(fnn.random.key(1, backend="numpy"), (5,), dtype)
     params = trees.map(lambda p: (p + 0.1 * rng.normal(size=p.shape)).astype(dtype), params)
+    if backend == "jax":
+        params = jax.tree.map(jax.numpy.asarray, params)
     outputs = net.output_shape((5,))[0]
 
     def data(n):
@@ -163,16 +165,14 @@ def test_all_is_what_jax_makes_of_gradients_one_by_one(name, needs_jax):
 
 @pytest.mark.parametrize("name", NETS)
 def test_without_a_bound_the_clipped_gradient_is_the_gradient(name, backend):
-    net, params, (x, y, weights), _ = problem(name, np.float32)
-    if backend == "jax":
-        params = jax.tree.map(jax.numpy.asarray, params)
+    net, params, (x, y, weights), _ = problem(name, np.float32, backend)
     for w in (None, weights):
         clipped = per_example.clipped_gradient(net, LOSS, np.inf)(params, x, y, w)
         oracle.assert_close(clipped, fnn.grad(net, LOSS)(params, x, y, w), 1e-6)
 
 
 def test_no_clipped_gradient_is_longer_than_the_bound(backend):
-    net, params, (x, y, _), _ = problem("mlp", np.float32)
+    net, params, (x, y, _), _ = problem("mlp", np.float32, backend)
     for bound in (1e-3, 0.1, 0.5):
         for n in range(N):
             one = per_example.clipped_gradient(net, LOSS, bound)(params, x[n : n + 1], y[n : n + 1])
@@ -207,8 +207,7 @@ def test_an_example_of_weight_0_counts_nothing_even_if_its_error_is_infinite(bac
 
 
 def test_a_bound_may_be_an_axis_of_a_sweep(needs_jax):
-    net, params, (x, y, _), _ = problem("mlp", np.float32)
-    params = jax.tree.map(jax.numpy.asarray, params)
+    net, params, (x, y, _), _ = problem("mlp", np.float32, "jax")
     bounds = np.float32([0.1, 0.7, np.inf])
     swept = jax.vmap(lambda c: per_example.clipped_gradient(net, LOSS, c)(params, x, y))(bounds)
     for i, bound in enumerate(bounds):
@@ -217,9 +216,7 @@ def test_a_bound_may_be_an_axis_of_a_sweep(needs_jax):
 
 
 def test_results_are_float32_and_never_nan_where_nothing_counts_or_all_agree(backend):
-    net, params, (x, y, _), _ = problem("mlp", np.float32)
-    if backend == "jax":
-        params = jax.tree.map(jax.numpy.asarray, params)
+    net, params, (x, y, _), _ = problem("mlp", np.float32, backend)
     for make in (per_example.signal_to_noise, per_example.noise_scale, per_example.variance, per_example.norms):
         for data in ((x, y), (x, y, np.zeros(N)), (x, y, np.eye(N)[1]), (x[[2, 2]], y[[2, 2]])):
             leaves = trees.leaves(make(net, LOSS)(params, *data))
