@@ -29,6 +29,13 @@ class Composition(Layer):
         """
         raise NotImplementedError
 
+    def parts(self, params, input_shape, *nested):
+        """`(layer, params, input_shape, *nested)` of each layer right within, from trees nested as the parameters are.
+
+        Where a tree is None, all of its parts are; so are those of a gradient within a `Frozen` layer.
+        """
+        raise NotImplementedError
+
     def forward(self, params, x, key=None):
         y, residuals, _ = self.record(params, x, key)
         return y, residuals
@@ -124,8 +131,9 @@ class Serial(Composition):
     def each(self, rule, params, residuals, deltas):
         return each_of(self.layers, rule, params, residuals, deltas)
 
-    def parts(self, params, input_shape):
-        return list(zip(self.layers, params, self.shapes(input_shape)[:-1], strict=True))
+    def parts(self, params, input_shape, *nested):
+        nested = [tree or (None,) * len(self.layers) for tree in nested]
+        return list(zip(self.layers, params, self.shapes(input_shape)[:-1], *nested, strict=True))
 
     def _checked(self, params):
         if not isinstance(params, tuple) or len(params) != len(self.layers):
@@ -187,8 +195,8 @@ class Residual(Around):
     def each(self, rule, params, residuals, deltas):
         return self.layer.each(rule, params, residuals, deltas)
 
-    def parts(self, params, input_shape):
-        return [(self.layer, params, input_shape)]
+    def parts(self, params, input_shape, *nested):
+        return [(self.layer, params, input_shape, *nested)]
 
 
 @dataclass(frozen=True)
@@ -255,8 +263,9 @@ class Parallel(Composition):
     def each(self, rule, params, residuals, deltas):
         return each_of(self.branches, rule, params, residuals[1], deltas)
 
-    def parts(self, params, input_shape):
-        return [(branch, p, input_shape) for branch, p in zip(self.branches, params, strict=True)]
+    def parts(self, params, input_shape, *nested):
+        nested = [tree or (None,) * len(self.branches) for tree in nested]
+        return list(zip(self.branches, params, [input_shape] * len(self.branches), *nested, strict=True))
 
     def _shapes(self, input_shape):
         return [self._at(i, branch.output_shape, input_shape) for i, branch in enumerate(self.branches)]
@@ -295,8 +304,8 @@ class Frozen(Around):
     def each(self, rule, params, residuals, deltas):
         return rule(self, params, residuals, None)
 
-    def parts(self, params, input_shape):
-        return [(self.layer, params.params, input_shape)]
+    def parts(self, params, input_shape, *nested):
+        return [(self.layer, params.params, input_shape, *(None if isinstance(t, trees.Fixed) else t for t in nested))]
 
     def _checked(self, params):
         if not isinstance(params, trees.Fixed):
@@ -362,6 +371,17 @@ def parameter_shapes(net, input_shape, dtype=np.float32):
     return make() if backend.jax is None else backend.jax.eval_shape(make)
 
 
+def walk(layer, params, input_shape, *nested, place=""):
+    """`(place, layer, params, input_shape, *nested)` of this layer and all within it, in the order of the parameters.
+
+    `place` says which: "0.2" is the third layer of the first. Trees nested as the parameters are come along.
+    """
+    yield place, layer, params, input_shape, *nested
+    if isinstance(layer, Composition):
+        for i, part in enumerate(layer.parts(params, input_shape, *nested)):
+            yield from walk(*part, place=f"{place}.{i}" if place else str(i))
+
+
 def summary(net, input_shape, dtype=np.float32):
     """A network as a table: each layer with the shape of its output, the number of its parameters and their bytes.
 
@@ -376,22 +396,18 @@ def summary(net, input_shape, dtype=np.float32):
     """
     rows = [("layer", "output", "parameters", "bytes")]
 
-    def visit(layer, params, input_shape, place):
-        if hasattr(layer, "parts"):  # a composition: a heading, unless it is a Serial, and then what is within
-            if not isinstance(layer, Serial):
-                rows.append((f"{place} {type(layer).__name__}", str(layer.output_shape(input_shape)), "", ""))
-            for i, part in enumerate(layer.parts(params, input_shape)):
-                visit(*part, f"{place}.{i}" if place else str(i))
-        else:
-            rows.append(row(f"{place} {type(layer).__name__}", layer, params, input_shape))
-
     def row(label, layer, params, input_shape):
         count = sum(leaf.size for leaf in trees.leaves(params))
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in trees.leaves(params))
         return label, str(layer.output_shape(input_shape)), f"{count:,}", f"{size:,}"
 
     params = parameter_shapes(net, input_shape, dtype)
-    visit(net, params, input_shape, "")
+    for place, layer, *of_layer in walk(net, params, input_shape):
+        found = row(f"{place} {type(layer).__name__}", layer, *of_layer)
+        if not isinstance(layer, Composition):
+            rows.append(found)
+        elif not isinstance(layer, Serial):  # a heading, and then what is within
+            rows.append((*found[:2], "", ""))
     rows.append(row("total", net, params, input_shape))
     widths = [max(len(r[column]) for r in rows) for column in range(4)]
     return "\n".join(
