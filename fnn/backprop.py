@@ -232,3 +232,15 @@ def mean_cost(loss, losses, weights):
     used = xp.where(weights > 0, losses, 0)  # an example of weight 0 counts nothing, even if its cost is infinite
     value, slope = loss.outer((used * shares).sum())
     return value, slope * shares
+
+
+def weighted(values, weights):
+    """Values times weights; a weight of 0 leaves nothing even of what is infinite."""
+    return namespace(values).where(weights == 0, 0, values) * weights
+
+
+def scaled(deltas, factors):
+    """The errors of each example times its factor."""
+    if factors is None:
+        return deltas
+    return trees.map(lambda d: cast(weighted(d, factors.reshape(len(d), *(1,) * (d.ndim - 1))), d.dtype), deltas)

@@ -18,7 +18,7 @@ import numpy as np
 
 from . import backend, trees
 from .backend import cast, namespace
-from .backprop import backprop, check_problem, enter_batch, unpack
+from .backprop import backprop, check_problem, enter_batch, scaled, unpack, weighted
 from .errors import ArgumentError, KindError, ShapeError, shorten
 from .layers import Array, DenseParams, Layer  # noqa: F401 - for the examples
 from .losses import Loss
@@ -39,7 +39,7 @@ def gradients(net: Layer, loss: Loss):
 
     def run(params, x, y, weights=None, key=None):
         of = errors(params, x, y, weights, key)
-        return net.per_example_gradient(of.params, of.residuals, _scaled(of.deltas, of.weights))
+        return net.per_example_gradient(of.params, of.residuals, scaled(of.deltas, of.weights))
 
     return run
 
@@ -100,7 +100,7 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm, *, denominator=None):
         if of.weights is not None:
             factors = factors * of.weights
         factors = factors / (_count(of) if denominator is None else denominator)
-        return net.gradient(of.params, of.residuals, _scaled(of.deltas, cast(factors, length.dtype)))
+        return net.gradient(of.params, of.residuals, scaled(of.deltas, cast(factors, length.dtype)))
 
     return run
 
@@ -129,8 +129,8 @@ def gram(net: Layer, loss: Loss):
         for (layer, p, *mine), (_, _, *others) in both:
             total = total + layer.per_example_products(p, tuple(mine), tuple(others))
         if ours.weights is not None:
-            total = _weighted(total, ours.weights[:, None])
-        return total if theirs.weights is None else _weighted(total, theirs.weights)
+            total = weighted(total, ours.weights[:, None])
+        return total if theirs.weights is None else weighted(total, theirs.weights)
 
     return run
 
@@ -215,7 +215,7 @@ def noise_scale(net: Layer, loss: Loss):
             raise ShapeError("x: expected at least two examples, got 1")
         n, shares, mean = _count(of), _shares(of), _mean(net, of)
         norm2 = sum(((cast(g, shares.dtype) ** 2).sum() for g in trees.learnt(mean)), of.zeros.sum())
-        spread = _weighted(_norm2(net, of), shares).sum() - norm2
+        spread = weighted(_norm2(net, of), shares).sum() - norm2
         trace = _ratio(spread * n, n - 1)
         unbiased = norm2 - trace / n
         return NoiseScale(_ratio(spread, norm2), _ratio(trace, unbiased), trace, unbiased)
@@ -266,19 +266,7 @@ def _norm2(net, of):
 def _length(norm2, weights):
     """‖gₙ‖ of ‖∂ℓₙ/∂θ‖²."""
     norm = namespace(norm2).sqrt(norm2)
-    return norm if weights is None else _weighted(norm, abs(weights))
-
-
-def _weighted(values, weights):
-    """Values times weights; a weight of 0 leaves nothing even of what is infinite."""
-    return namespace(values).where(weights == 0, 0, values) * weights
-
-
-def _scaled(deltas, factors):
-    """The errors of each example times its factor."""
-    if factors is None:
-        return deltas
-    return trees.map(lambda d: cast(_weighted(d, factors.reshape(len(d), *(1,) * (d.ndim - 1))), d.dtype), deltas)
+    return norm if weights is None else weighted(norm, abs(weights))
 
 
 def _ratio(a, b):
@@ -302,7 +290,7 @@ def _shares(of):
 
 def _mean(net, of):
     """ḡ = Σ w ∂ℓ/∂θ / Σ w."""
-    return net.gradient(of.params, of.residuals, _scaled(of.deltas, _shares(of)))
+    return net.gradient(of.params, of.residuals, scaled(of.deltas, _shares(of)))
 
 
 def _moments(net, loss, f):
@@ -318,7 +306,7 @@ def _moments(net, loss, f):
                 return trees.map(lambda p: namespace(p).zeros_like(p), params)
             return layer.per_example_squares(params, residuals, deltas)
 
-        square = net.each(rule, of.params, of.residuals, _scaled(of.deltas, namespace(shares).sqrt(shares)))
+        square = net.each(rule, of.params, of.residuals, scaled(of.deltas, namespace(shares).sqrt(shares)))
         return trees.map(f, _mean(net, of), square)
 
     return run

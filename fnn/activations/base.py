@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .. import trees
 from ..errors import ShapeError, same_shape
@@ -15,6 +15,13 @@ class Activation(Layer):
     """A layer without parameters that keeps the shape and never draws: `forward` and `backward` are all of it."""
 
     draws: ClassVar[bool] = False
+
+    def limits(self, params) -> tuple[Any, Any]:
+        """The values at which it levels off and passes no error on, for z → −∞ and z → ∞; infinite where it does not.
+
+        What `fnn.diagnostics` calls saturated is near one of them.
+        """
+        return -math.inf, math.inf
 
 
 @dataclass(frozen=True)

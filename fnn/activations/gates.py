@@ -44,6 +44,9 @@ class Swish(Learnt):
     def init(self, key, input_shape, dtype=np.float32):
         return SwishParams(self.start(key, input_shape, dtype, self.beta)) if self.learnt else ()
 
+    def limits(self, params):
+        return (0 if self.beta > 0 and not self.learnt else -math.inf), math.inf
+
     def forward(self, params, z, key=None):
         z = floating(z, self._beta(params, z).dtype) if self.learnt else floating(z)
         s = logistic(self._beta(params, z) * z)
@@ -72,6 +75,9 @@ class HardSwish(Activation):
     >>> HardSwish().apply((), [[-1.0, 0.0, 2.0]])
     array([[-0.33333333,  0.        ,  1.66666667]])
     """
+
+    def limits(self, params):
+        return 0, math.inf
 
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
@@ -103,6 +109,9 @@ class Gelu(Activation):
 
     approximate: bool = False
 
+    def limits(self, params):
+        return 0, math.inf
+
     def forward(self, params, z, key=None):
         z = floating(z)
         gate = logistic(_TWICE * z * (1 + _CUBIC * z * z)) if self.approximate else 0.5 * erfc(-math.sqrt(0.5) * z)
@@ -128,6 +137,9 @@ class Mish(Activation):
     >>> Mish().apply((), [[-1.0, 0.0, 2.0]])
     array([[-0.30340146,  0.        ,  1.94395896]])
     """
+
+    def limits(self, params):
+        return 0, math.inf
 
     def forward(self, params, z, key=None):
         z = floating(z)

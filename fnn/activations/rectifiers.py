@@ -42,6 +42,9 @@ class Relu(Activation):
     array([[0., 3.]])
     """
 
+    def limits(self, params):
+        return 0, math.inf
+
     def forward(self, params, z, key=None):
         z = floating(z)
         a = namespace(z).where(z <= 0, 0, z)  # maximum(z, 0) would have the derivative ½ at 0
@@ -62,6 +65,9 @@ class Relu6(Activation):
     >>> Relu6().apply((), [[-1.0, 0.0, 2.0]])
     array([[0., 0., 2.]])
     """
+
+    def limits(self, params):
+        return 0, 6
 
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
@@ -199,6 +205,9 @@ class Elu(Activation):
         super().__post_init__()
         real("alpha", self.alpha, least=0)
 
+    def limits(self, params):
+        return -self.alpha, math.inf
+
     def forward(self, params, z, key=None):
         z = floating(z)
         a = namespace(z).where(z > 0, z, self.alpha * expm1_below(z))
@@ -232,6 +241,9 @@ class Celu(Activation):
         super().__post_init__()
         real("alpha", self.alpha, above=0)
 
+    def limits(self, params):
+        return -self.alpha, math.inf
+
     def forward(self, params, z, key=None):
         z = floating(z)
         a = namespace(z).where(z > 0, z, self.alpha * expm1_below(z / self.alpha))
@@ -256,6 +268,9 @@ class Selu(Activation):
 
     scale: ClassVar[float] = 1.0507009873554804934193349852946
     alpha: ClassVar[float] = 1.6732632423543772848170429916717
+
+    def limits(self, params):
+        return -self.scale * self.alpha, math.inf
 
     def forward(self, params, z, key=None):
         z = floating(z)
@@ -292,6 +307,9 @@ class PElu(Learnt):
 
     def init(self, key, input_shape, dtype=np.float32):
         return PEluParams(*(self.start(key, input_shape, dtype, 1.0) for _ in range(2)))
+
+    def limits(self, params):
+        return -params.alpha, math.inf
 
     def forward(self, params, z, key=None):
         alpha, beta = self.placed(params, PEluParams, z)
@@ -333,6 +351,9 @@ class Isrlu(Activation):
         super().__post_init__()
         real("alpha", self.alpha, above=0)
 
+    def limits(self, params):
+        return -1 / math.sqrt(self.alpha), math.inf
+
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
         below = xp.where(z >= 0, 0, z)
@@ -354,6 +375,9 @@ class Softplus(Activation):
     >>> Softplus().apply((), [[-1.0, 0.0, 2.0]])
     array([[0.31326169, 0.69314718, 2.12692801]])
     """
+
+    def limits(self, params):
+        return 0, math.inf
 
     def forward(self, params, z, key=None):
         z = floating(z)
@@ -382,6 +406,9 @@ class Squareplus(Activation):
         super().__post_init__()
         real("b", self.b, above=0)
 
+    def limits(self, params):
+        return 0, math.inf
+
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
         root = xp.sqrt(z * z + self.b)
@@ -405,6 +432,9 @@ class LogSigmoid(Activation):
     >>> LogSigmoid().apply((), [[-1.0, 0.0, 2.0]])
     array([[-1.31326169, -0.69314718, -0.12692801]])
     """
+
+    def limits(self, params):
+        return -math.inf, 0
 
     def forward(self, params, z, key=None):
         z = floating(z)

@@ -1,5 +1,6 @@
 """Activations of the outputs of an example together: a distribution over the last axis, and its logarithm."""
 
+import math
 from dataclasses import dataclass
 
 from ..backend import floating, namespace
@@ -26,6 +27,9 @@ class Softmax(Activation):
     def __post_init__(self):
         super().__post_init__()
         real("temperature", self.temperature, above=0)
+
+    def limits(self, params):
+        return 0, 1
 
     def forward(self, params, z, key=None):
         _, e, total = exponentials(rows_of(z), self.temperature)
@@ -54,6 +58,9 @@ class LogSoftmax(Activation):
     def __post_init__(self):
         super().__post_init__()
         real("temperature", self.temperature, above=0)
+
+    def limits(self, params):
+        return -math.inf, 0
 
     def forward(self, params, z, key=None):
         shifted, e, total = exponentials(rows_of(z), self.temperature)

@@ -1,5 +1,6 @@
 """Steps, and the curves that smooth them: bounded on both sides."""
 
+import math
 from dataclasses import dataclass
 
 from ..backend import floating, namespace
@@ -28,6 +29,9 @@ class BinaryStep(Activation):
         super().__post_init__()
         real("threshold", self.threshold)
 
+    def limits(self, params):
+        return (-math.inf, math.inf) if self.straight_through else (0, 1)
+
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
         return xp.where(z > self.threshold, 1, xp.where(z <= self.threshold, 0, z)), ()  # NaN stays NaN
@@ -50,6 +54,9 @@ class Sign(Activation):
 
     straight_through: bool = False
 
+    def limits(self, params):
+        return (-math.inf, math.inf) if self.straight_through else (-1, 1)
+
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
         return xp.where(z >= 0, 1, xp.where(z < 0, -1, z)), ()  # NaN stays NaN
@@ -69,6 +76,9 @@ class Sigmoid(Activation):
     >>> Sigmoid().apply((), [[-1.0, 0.0, 2.0]])
     array([[0.26894142, 0.5       , 0.88079708]])
     """
+
+    def limits(self, params):
+        return 0, 1
 
     def forward(self, params, z, key=None):
         a = logistic(floating(z))
@@ -90,6 +100,9 @@ class BipolarSigmoid(Activation):
     array([[-0.46211716,  0.        ,  0.76159416]])
     """
 
+    def limits(self, params):
+        return -1, 1
+
     def forward(self, params, z, key=None):
         a = namespace(z).tanh(0.5 * floating(z))
         return a, a
@@ -109,6 +122,9 @@ class Tanh(Activation):
     >>> Tanh().apply((), [[-1.0, 0.0, 2.0]])
     array([[-0.76159416,  0.        ,  0.96402758]])
     """
+
+    def limits(self, params):
+        return -1, 1
 
     def forward(self, params, z, key=None):
         a = namespace(z).tanh(floating(z))
@@ -130,6 +146,9 @@ class HardTanh(Activation):
     array([[-1.,  0.,  1.]])
     """
 
+    def limits(self, params):
+        return -1, 1
+
     def forward(self, params, z, key=None):
         xp, z = namespace(z), floating(z)
         return xp.where(z > 1, 1, xp.where(z < -1, -1, z)), z
@@ -150,6 +169,9 @@ class HardSigmoid(Activation):
     array([[0.33333333, 0.5       , 0.83333333]])
     """
 
+    def limits(self, params):
+        return 0, 1
+
     def forward(self, params, z, key=None):
         xp, t = namespace(z), floating(z) + 3
         return xp.where(t <= 0, 0, xp.where(t >= 6, 6, t)) * (1 / 6), t
@@ -168,6 +190,9 @@ class ArcTan(Activation):
     array([[-0.78539816,  0.        ,  1.10714872]])
     """
 
+    def limits(self, params):
+        return -math.pi / 2, math.pi / 2
+
     def forward(self, params, z, key=None):
         z = floating(z)
         return namespace(z).arctan(z), z
@@ -185,6 +210,9 @@ class Softsign(Activation):
     >>> Softsign().apply((), [[-1.0, 0.0, 2.0]])
     array([[-0.5       ,  0.        ,  0.66666667]])
     """
+
+    def limits(self, params):
+        return -1, 1
 
     def forward(self, params, z, key=None):
         z = floating(z)

@@ -1,0 +1,339 @@
+"""What ails a network: figures of every layer from one forward and one backward pass, and in words what they mean.
+
+With a layer f, its outputs a for N examples, and their errors δ = ∂ℓ/∂a:
+
+    dead         the share of its units whose a is the same for every example
+    saturated    the share of a that is within 5 % of the way from f(0) to where f levels off (`Activation.limits`)
+    zero         the share of a that is exactly 0: how sparse the layer is
+    delta        RMS δ, before the mean over the examples is taken
+
+An error passes from layer to layer as δ ← δ ∂f/∂a, so it may vanish, or explode, exponentially in the depth.
+X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010); L. Lu et al.,
+"Dying ReLU and initialization" (2020).
+"""
+
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+
+from . import backend, trees
+from .activations import Activation
+from .backend import cast, floating, namespace
+from .backprop import backprop, check_problem, enter_batch, scaled
+from .layers import Array, Layer
+from .losses import Loss
+from .networks import Composition, walk
+from .training import check_data
+
+NEAR = 0.05  # of the way from f(0) to a limit: what is nearer to it is saturated
+# Thresholds of `diagnose`. Healthy networks, before and after training, stay far from them.
+DEAD, SATURATED, STUCK = 0.5, 0.7, 0.25  # shares of the units, of the outputs, of the examples
+VANISHED, EXPLODED = 1 / 200, 100  # ‖δ‖ at a layer that learns over that at the last one
+
+
+class Statistics(NamedTuple):
+    """Figures of L layers, each (L,), NaN where a layer has none, ∞ where something is not finite.
+
+    dead, saturated, zero   shares from 0 to 1, as at the head of this module
+    stuck                   the share of the examples most of whose ‖δ‖² lies in outputs that are saturated at the
+                            wrong end, and is lost there
+    mean, spread            mean and standard deviation of the outputs, over units and examples
+    delta                   RMS δ
+    gradient                ‖∂C/∂θ‖, C being the mean cost, and θ all parameters of the layer
+    weight, update          ‖θ‖ and ‖Δθ‖, Δθ being the step that the optimizer would make
+    """
+
+    dead: Array
+    saturated: Array
+    zero: Array
+    stuck: Array
+    mean: Array
+    spread: Array
+    delta: Array
+    gradient: Array
+    weight: Array
+    update: Array
+
+
+def statistics(net: Layer, loss: Loss):
+    """`(params, x, y, state=None) -> Statistics`: the figures of every layer, in the order of `layer_names`.
+
+    Pure, for `jax.jit`. `update` is known with the `TrainState` of a run, whose optimizer is asked for its next step.
+
+    >>> from fnn import SoftmaxCrossEntropy, mlp, random
+    >>> net, loss = mlp((8, 3)), SoftmaxCrossEntropy()
+    >>> params = net.init(random.key(0, backend="numpy"), (2,))
+    >>> statistics(net, loss)(params, [[1.0, 0.0], [0.0, 1.0]], [0, 2]).zero.tolist()
+    [0.0, 0.5, 0.0]
+    """
+    check_problem(net, loss)
+    tape_of = backprop(net, loss, need_dx=False)
+
+    def run(params, x, y, state=None):
+        params, x, y, _ = enter_batch(params, x, y, None)
+        tape = tape_of(params, x, y)
+        grads = net.gradient(params, tape.residuals, scaled(tape.deltas, tape.shares))
+        updates = None if state is None else state.optimizer.update(grads, state.opt_state, params)[0]
+        rows, below = [], None
+        for _, layer, p, _, a, delta, g, u in walk(net, params, x.shape[1:], tape.outputs, tape.deltas, grads, updates):
+            if not isinstance(layer, Composition):
+                rows.append(_of_layer(layer, p, _wide(a), _wide(delta), _wide(below), g, u))
+                below = delta
+        xp, wide = namespace(tape.losses), tape.losses.dtype
+        return Statistics(*(xp.stack([xp.asarray(v, dtype=wide) for v in of]) for of in zip(*rows, strict=True)))
+
+    return run
+
+
+def layer_names(net: Layer, params, input_shape):
+    """The layers that `statistics` has figures of: `["0 Dense", "1 Relu", ...]`, named as in `fnn.summary`.
+
+    >>> from fnn import mlp, random
+    >>> net = mlp((8, 3))
+    >>> layer_names(net, net.init(random.key(0, backend="numpy"), (2,)), (2,))
+    ['0 Dense', '1 Relu', '2 Dense']
+    """
+    return [f"{place} {type(layer).__name__}".lstrip() for place, layer, *_ in _simple(net, params, input_shape)]
+
+
+class Finding(NamedTuple):
+    """One illness: its name, the layers that have it, what shows it, and what usually helps."""
+
+    illness: str
+    layers: tuple[str, ...]
+    evidence: str
+    help: str
+
+
+class Diagnosis(NamedTuple):
+    """What `diagnose` found: the layers' names and numbers of units, their `Statistics` (NumPy), and each `Finding`.
+
+    As a string it is a table, and the findings in words.
+    """
+
+    layers: tuple[str, ...]
+    units: tuple[int, ...]
+    statistics: Statistics
+    findings: tuple[Finding, ...]
+
+    def __repr__(self):
+        return f"Diagnosis({', '.join(finding.illness for finding in self.findings) or 'nothing wrong'})"
+
+    def __str__(self):
+        s, with_update = self.statistics, not np.isnan(self.statistics.update).all()
+        length = s.delta * np.sqrt(self.units)
+        passed = np.append(_over(length[:-1], length[1:]), np.nan)
+        columns = {
+            "layer": self.layers,
+            "units": [f"{count:,}" for count in self.units],
+            "dead": _shares(s.dead),
+            "saturated": _shares(s.saturated),
+            "zero": _shares(s.zero),
+            "mean": _numbers(s.mean),
+            "spread": _numbers(s.spread),
+            "RMS δ": _numbers(s.delta),
+            "passed": _numbers(passed),
+            "‖gradient‖": _numbers(s.gradient),
+            "‖weight‖": _numbers(s.weight),
+        }
+        if with_update:
+            columns["update/weight"] = _numbers(_over(s.update, s.weight))
+        texts = []
+        for finding in self.findings:
+            texts += ["", f"{finding.illness.upper()} in {', '.join(finding.layers)}"]
+            texts += textwrap.wrap(f"{finding.evidence} What helps: {finding.help}", 100)
+        return "\n".join([*_table(columns), *(texts or ["", "Nothing wrong was found."])])
+
+
+def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
+    """Print a table of the layers, what is wrong with the network in words, and what usually helps; returns all of it.
+
+    x and y are examples, some hundred at least, since it is over these that a unit is called dead; nothing is dropped
+    out. `state`, a `TrainState`, adds the size of the optimizer's next step. Columns of the table, besides those at the
+    head of this module: mean and spread (standard deviation) of the outputs; passed, the share of ‖δ‖ that comes to
+    this layer from the one in the next row; the norms of the gradient of the mean cost and of the parameters.
+
+    It names
+
+        not finite            an output, an error or a gradient is infinite or not a number
+        dead units            at least half the units of an activation say the same of every example
+        saturated units       at least 70 % of the outputs of a hidden activation are where it levels off
+        saturated output      at least a quarter of the examples are wrong at outputs that let no error pass
+        vanishing gradient    ‖δ‖ at a layer that learns is less than 1/200 of that at the last one
+        exploding gradient    it is more than 100 times that
+
+    and not what follows from another of these. An output layer without activation is never saturated.
+
+    >>> from fnn import SoftmaxCrossEntropy, mlp, random
+    >>> net, loss = mlp((8, 3)), SoftmaxCrossEntropy()
+    >>> key = random.key(0, backend="numpy")
+    >>> params, x = net.init(key, (4,)), random.normal(key, (100, 4))
+    >>> found = diagnose(net, loss, params, x, x.argmax(axis=1) % 3)  # doctest: +ELLIPSIS
+    layer    units  dead  saturated  zero ...
+    Nothing wrong was found.
+    >>> found.findings
+    ()
+    """
+    check_problem(net, loss)
+    x, y, _ = check_data(net, loss, params, (x, y))
+    found = _compiled(params, x, y, state, net=net, loss=loss)
+    found = Statistics(*(np.asarray(column, np.float64) for column in found))
+    layers = _simple(net, params, x.shape[1:])
+    units = tuple(int(np.prod(layer.output_shape(shape))) for _, layer, _, shape in layers)
+    names = tuple(layer_names(net, params, x.shape[1:]))
+    diagnosis = Diagnosis(names, units, found, _findings([layer for _, layer, *_ in layers], names, units, found))
+    print(diagnosis)
+    return diagnosis
+
+
+@backend.jit(static=("net", "loss"))
+def _compiled(params, x, y, state, *, net, loss):
+    return statistics(net, loss)(params, x, y, state)
+
+
+def _findings(layers, names, units, s):
+    """Every illness that these figures show; those that follow from another one are not named."""
+    found = []
+
+    def find(illness, where, evidence):
+        found.append(Finding(illness, tuple(names[i] for i in where), evidence, _HELP[illness]))
+
+    broken = np.flatnonzero(np.isinf(s.mean) | np.isinf(s.delta) | np.isinf(s.gradient))
+    if len(broken):
+        find("not finite", broken, "Outputs, errors or gradients are infinite or not a number.")
+        return tuple(found)
+    learns = np.flatnonzero(~np.isnan(s.gradient))
+    if not len(learns):
+        return ()
+    hidden = np.array([isinstance(layer, Activation) for layer in layers]) & (np.arange(len(layers)) > learns[0])
+    if len(dead := np.flatnonzero(hidden & (s.dead >= DEAD))):
+        evidence = f"{_share(s.dead[dead].max())} of the units say the same of every example, and learn nothing."
+        find("dead units", dead, evidence)
+    inner = hidden & (np.arange(len(layers)) < len(layers) - 1)
+    if len(full := np.flatnonzero(inner & (s.saturated >= SATURATED))):
+        evidence = f"{_share(s.saturated[full].max())} of the outputs are where the activation is flat."
+        find("saturated units", full, evidence)
+    if s.stuck[-1] >= STUCK:
+        evidence = f"{_share(s.stuck[-1])} of the examples are wrong at outputs so flat that their error is lost."
+        find("saturated output", [len(layers) - 1], evidence)
+    length, top = s.delta * np.sqrt(units), learns[-1]
+    ratio = _over(length, length[top])
+    for illness, sick in ("vanishing gradient", ratio < VANISHED), ("exploding gradient", ratio > EXPLODED):
+        where = [i for i in learns if sick[i]]
+        if where and not (illness == "vanishing gradient" and found):
+            evidence = f"The error that comes to {names[where[0]]} is {ratio[where[0]]:.1e} times that at {names[top]}."
+            find(illness, where, evidence)
+    return tuple(found)
+
+
+_HELP = {
+    "not finite": "a lower learning rate, fnn.ClipNorm around the optimizer, smaller initial weights (fnn.HeNormal, "
+    "fnn.LecunNormal), inputs of spread 1; look at the network before its first step too.",
+    "dead units": "a lower learning rate or a warm-up, and to begin anew, for what is dead stays dead; fnn.HeNormal; "
+    "fnn.LeakyRelu or fnn.Elu, which pass errors below 0 too.",
+    "saturated units": "smaller initial weights (fnn.GlorotNormal), inputs of mean 0 and spread 1, fnn.LayerNorm "
+    "before the activation, fnn.Relu.",
+    "saturated output": "the cost that fits the output, on logits: fnn.SigmoidBinaryCrossEntropy or "
+    "fnn.SoftmaxCrossEntropy with no activation at the end; smaller initial weights in the last layer.",
+    "vanishing gradient": "fnn.Relu with fnn.HeNormal in place of a sigmoid, fnn.LayerNorm, fnn.Residual, fewer "
+    "layers.",
+    "exploding gradient": "smaller initial weights (fnn.HeNormal, fnn.LecunNormal), inputs and targets of spread 1, "
+    "fnn.LayerNorm; fnn.ClipNorm around the optimizer where it comes and goes.",
+}
+
+
+def _of_layer(layer, params, a, delta, below, grads, updates):
+    """The `Statistics` of one layer, as numbers; `below` is the error at the layer in the row before."""
+    saturated, stuck = _saturation(layer, params, a, delta, below)
+    return Statistics(
+        dead=(a == a[0]).all(axis=0).mean(),
+        saturated=saturated,
+        zero=(a == 0).mean(),
+        stuck=stuck,
+        mean=_figure(lambda v: v.mean(), a),
+        spread=_figure(lambda v: v.std(), a),
+        delta=np.nan if delta is None else _figure(lambda v: namespace(v).sqrt((v * v).mean()), delta),
+        gradient=_norm(grads),
+        weight=_norm(params),
+        update=_norm(updates),
+    )
+
+
+def _saturation(layer, params, a, delta, below):
+    """The shares `saturated` and `stuck`, NaN of what makes no sense here."""
+    xp = namespace(a)
+    if not isinstance(layer, Activation):
+        return np.nan, np.nan
+    middle = layer.forward(params, xp.zeros_like(a[:1]))[0]
+    if middle.shape[1:] != a.shape[1:]:  # a gated unit, which makes one output of two inputs
+        return np.nan, np.nan
+    low, high = (xp.asarray(end, dtype=a.dtype) for end in layer.limits(params))  # numbers, or one for each unit
+    a, middle = a.reshape(len(a), -1), middle.reshape(1, -1)
+    at_low, at_high = ((abs(a - end) < NEAR * abs(middle - end)) & xp.isfinite(end) for end in (low, high))
+    saturated = (at_low | at_high).mean()
+    if delta is None or below is None or below.shape != delta.shape:
+        return saturated, np.nan
+    delta, below = delta.reshape(a.shape), below.reshape(a.shape)
+    # Wrong is an output that should go up, δ < 0, from its lower end, or down, δ > 0, from its upper one.
+    lost = (at_low & (delta < 0) | at_high & (delta > 0)) & (abs(below) < NEAR * (high - low))
+    part = xp.where(lost, delta, 0)
+    return saturated, ((part * part).sum(axis=1) > (delta * delta).sum(axis=1) / 2).mean()
+
+
+def _wide(a):
+    """In float32 or wider; of a layer that keeps several arrays the last, which is its output."""
+    if a is None:
+        return None
+    a = floating(trees.leaves(a)[-1])
+    return cast(a, backend.at_least_float32(a.dtype))
+
+
+def _figure(f, *arrays):
+    """f, homogeneous, without overflow or underflow on the way; ∞ where anything is not finite."""
+    xp = namespace(*arrays)
+    largest = xp.stack([abs(a).max(initial=0) for a in arrays]).max()
+    fine = xp.isfinite(largest)
+    scale = xp.where(fine & (largest > 0), largest, 1)
+    return xp.where(fine, scale * f(*(a / scale for a in arrays)), np.inf)
+
+
+def _norm(tree):
+    """The length of all leaves together, NaN if there is none."""
+    arrays = [cast(leaf, backend.at_least_float32(leaf.dtype)) for leaf in trees.leaves(tree)]
+    if not arrays:
+        return np.nan
+    return _figure(lambda *leaves: namespace(*leaves).sqrt(sum((v * v).sum() for v in leaves)), *arrays)
+
+
+def _simple(net, params, input_shape):
+    """`(place, layer, params, input_shape)` of every layer that is no composition."""
+    return [row for row in walk(net, params, input_shape) if not isinstance(row[1], Composition)]
+
+
+def _over(a, b):
+    """a / b, NaN where b is 0."""
+    return a / np.where(b == 0, np.nan, b)
+
+
+def _share(value):
+    return f"{100 * value:.0f} %"
+
+
+def _shares(values):
+    return ["" if np.isnan(v) else _share(v) for v in values]
+
+
+def _numbers(values):
+    return ["" if np.isnan(v) else f"{v:.2g}" if 1e-3 <= abs(v) < 1e4 or v == 0 else f"{v:.0e}" for v in values]
+
+
+def _table(columns):
+    """Lines of a table, the first column to the left and the others to the right."""
+    widths = [max(map(len, (head, *cells))) for head, cells in columns.items()]
+    lines = [tuple(columns), *zip(*columns.values(), strict=True)]
+    sides = "<" + ">" * (len(columns) - 1)
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)).rstrip()
+        for line in lines
+    ]
