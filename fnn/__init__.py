@@ -1,6 +1,19 @@
 """Feed-forward neural networks as pure functions, with the backward pass in plain sight."""
 
-from . import autodiff, batching, datasets, errors, initializers, per_example, random, schedules, testing, trees
+from . import (
+    autodiff,
+    batching,
+    datasets,
+    diagnostics,
+    errors,
+    initializers,
+    per_example,
+    privacy,
+    random,
+    schedules,
+    testing,
+    trees,
+)
 from .activations import (
     ArcTan,
     BinaryStep,
@@ -35,6 +48,7 @@ from .activations import (
     Tanh,
 )
 from .backprop import Tape, backprop, custom_vjp, grad, value_and_grad
+from .diagnostics import diagnose
 from .fitting import evaluate, fit, range_test
 from .initializers import (
     Constant,
@@ -218,6 +232,8 @@ __all__ = [
     "confusion_matrix",
     "custom_vjp",
     "datasets",
+    "diagnose",
+    "diagnostics",
     "ensemble",
     "errors",
     "evaluate",
@@ -231,6 +247,7 @@ __all__ = [
     "mean_absolute_error",
     "mlp",
     "per_example",
+    "privacy",
     "r2_score",
     "random",
     "range_test",

@@ -186,6 +186,14 @@ def scan(f, carry, xs, length=None) -> Any:
     return carry, tree_map(lambda *leaves: np.array(leaves), *outputs) if outputs else None
 
 
+def first_true(mask, size):
+    """The indices of the first `size` true entries, int32; where there are fewer, the last ones are 0."""
+    if is_jax(mask):
+        return jnp.nonzero(mask, size=size, fill_value=0)[0].astype(np.int32)
+    found = np.flatnonzero(mask)[:size].astype(np.int32)
+    return np.pad(found, (0, size - len(found)))
+
+
 def cond(pred, true_fn, false_fn, *args) -> Any:
     """`lax.cond` where `pred` is traced, else the one of the two functions: a value that is known needs no program."""
     if is_traced(pred):

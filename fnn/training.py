@@ -87,7 +87,7 @@ def make_step(net, loss, *, penalty=None):
 
     def step(state, batch):
         x, y, weights = unpack(batch, "batch")
-        _, x, y, weights = enter_batch(_checked(state).params, x, y, weights)
+        _, x, y, weights = enter_batch(check_state(state).params, x, y, weights)
         return _step(state, penalty, x, y, weights, net=net, loss=loss)
 
     return step
@@ -129,7 +129,7 @@ def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=N
     check_problem(net, loss, penalty)
     epochs = integer("epochs", epochs, least=1)
     metrics = check_metrics(metrics)
-    data = check_data(net, loss, _checked(state).params, data)
+    data = check_data(net, loss, check_state(state).params, data)
     steps_per_epoch(len(data[0]), batch_size)
     if validation is not None:
         validation = check_validation(net, loss, state.params, validation, data)
@@ -295,7 +295,7 @@ def check_data(net, loss, params, data, name="data"):
     return x, y, weights
 
 
-def _checked(state):
+def check_state(state):
     if not isinstance(state, TrainState):
         raise KindError(f"state: expected a TrainState, as fnn.init_state gives, got {shorten(state)}")
     return state
