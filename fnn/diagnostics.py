@@ -177,7 +177,7 @@ def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
     """
     check_problem(net, loss)
     x, y, _ = check_data(net, loss, params, (x, y))
-    found = _compiled(params, x, y, state, net=net, loss=loss)
+    found = statistics_of(params, x, y, state, net=net, loss=loss)
     found = Statistics(*(np.asarray(column, np.float64) for column in found))
     layers = _simple(net, params, x.shape[1:])
     units = tuple(int(np.prod(layer.output_shape(shape))) for _, layer, _, shape in layers)
@@ -188,7 +188,8 @@ def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
 
 
 @backend.jit(static=("net", "loss"))
-def _compiled(params, x, y, state, *, net, loss):
+def statistics_of(params, x, y, state, *, net, loss):
+    """`statistics` of data that have been checked already, compiled on JAX."""
     return statistics(net, loss)(params, x, y, state)
 
 

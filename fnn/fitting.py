@@ -9,6 +9,7 @@ import numpy as np
 from . import backend, random
 from .backprop import check_problem, unpack
 from .batching import steps_per_epoch
+from .diagnostics import Statistics, statistics_of
 from .errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
 from .schedules import ExponentialDecay
 from .training import (
@@ -39,6 +40,7 @@ def fit(
     shuffle=True,
     patience=None,
     stop_below=None,
+    telemetry=None,
     progress=None,
 ):
     """Train a network: `(state, history)`.
@@ -48,6 +50,11 @@ def fit(
     functions by name, such as `{"accuracy": fnn.accuracy}`, each of (prediction, target) or, where there are
     weights, (prediction, target, weights), evaluated on the validation data; `penalty` such as `fnn.L2(1e-4)`;
     `progress` shows a bar (the extra `progress`): by default on a terminal only. The rest is as for `train`.
+
+    `telemetry` is a number of examples, such as 512, on which each epoch ends with the figures of every layer: dead and
+    saturated units, errors, gradients, steps. `history["telemetry"]` is then a `fnn.diagnostics.Statistics` of arrays
+    (epochs, layers). It costs one more forward and backward pass of so many examples an epoch: of 60,000 in batches of
+    128, 1 % of the time.
 
     It stops before `epochs` are done after an epoch whose `loss` is less than `stop_below`, or when for `patience`
     epochs the loss (on the validation data, if there are any) has not been less than ever before. With `patience` the
@@ -79,12 +86,14 @@ def fit(
             raise KindError("key: expected a key such as fnn.random.key(0), got None")
         state = init_state(net, optimizer, random.check_key(key), x.shape[1:])
     data = check_data(net, loss, state.params, (x, *tuple(data)[1:]))
+    if telemetry is not None:
+        probe = _spread(integer("telemetry", telemetry, least=2), *data[:2])
     if validation is None and metrics:
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
     if validation is not None:
         validation = check_validation(net, loss, state.params, validation, data)
 
-    history, best, least, waited = {}, state, math.inf, 0
+    history, figures, best, least, waited = {}, [], state, math.inf, 0
     bar = _progress_bar(progress, epochs)
     for _ in range(epochs):
         state, steps = run_epochs(
@@ -95,6 +104,8 @@ def fit(
         if validation is not None:
             found = _evaluate(net, loss, state.params, validation, metrics)
             record |= {f"validation_{name}": value for name, value in found.items()}
+        if telemetry is not None:
+            figures.append(statistics_of(state.params, *probe, state, net=net, loss=loss))
         for name, value in record.items():
             history.setdefault(name, []).append(value)
         if bar is not None:
@@ -108,7 +119,16 @@ def fit(
     if bar is not None:
         bar.close()
     state = state if patience is None else best
-    return state, {name: np.array(values) for name, values in history.items()}
+    record: dict[str, Any] = {name: np.array(values) for name, values in history.items()}
+    if figures:
+        record["telemetry"] = Statistics(*(np.array(columns) for columns in zip(*figures, strict=True)))
+    return state, record
+
+
+def _spread(count, x, y):
+    """So many examples, or all there are, evenly from the first to the last."""
+    chosen = np.linspace(0, len(x) - 1, min(count, len(x))).astype(np.int32)
+    return x[chosen], y[chosen]
 
 
 def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5, high=10.0):

@@ -267,3 +267,21 @@ def test_an_activation_that_makes_no_sense_is_refused(name):
     make, error, message = BAD[name]
     with pytest.raises(error, match=message):
         make()
+
+
+# ---- limits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("glu", "log_softmax", "scale")])
+def test_an_activation_levels_off_at_its_limits_and_nowhere_else(name):
+    """A unit far below and far above the other: f(∓∞) is the limit where that is finite, and far away where not."""
+    layer = LAYERS[name]
+    params = layer.init(fnn.random.key(0, backend="numpy"), (2,), np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = layer.apply(params, np.array([[-1e12, 0.0], [1e12, 0.0]]))[:, 0]
+    for end, limit in zip(ends, layer.limits(params), strict=True):
+        limit = float(np.asarray(limit).ravel()[0])
+        if math.isfinite(limit):
+            assert abs(end - limit) < 1e-9
+        else:
+            assert abs(end) > 100 or not math.isfinite(end)

@@ -45,7 +45,9 @@ class Swish(Learnt):
         return SwishParams(self.start(key, input_shape, dtype, self.beta)) if self.learnt else ()
 
     def limits(self, params):
-        return (0 if self.beta > 0 and not self.learnt else -math.inf), math.inf
+        beta = np.asarray(self.beta) if not self.learnt else params.beta
+        xp = namespace(beta)
+        return xp.where(beta > 0, 0, -math.inf), xp.where(beta < 0, 0, math.inf)
 
     def forward(self, params, z, key=None):
         z = floating(z, self._beta(params, z).dtype) if self.learnt else floating(z)

@@ -480,6 +480,10 @@ class SoftExponential(Learnt):
     def init(self, key, input_shape, dtype=np.float32):
         return SoftExponentialParams(self.start(key, input_shape, dtype, self.alpha))
 
+    def limits(self, params):
+        xp, alpha = namespace(params.alpha), params.alpha
+        return xp.where(alpha > 0, alpha - 1 / xp.where(alpha > 0, alpha, 1), -math.inf), math.inf
+
     def forward(self, params, z, key=None):
         alpha = self.placed(params, SoftExponentialParams, z).alpha
         z = floating(z, alpha.dtype)

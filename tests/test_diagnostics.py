@@ -1,0 +1,355 @@
+"""The figures of each layer are what they say, every illness is named, and nothing is said of healthy networks."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import oracle
+import pytest
+
+import fnn
+from fnn import diagnostics, errors, trees
+from fnn.activations.rectifiers import PEluParams
+from fnn.backend import jax
+
+BACKENDS = ["numpy"] if jax is None else ["numpy", "jax"]
+backends = pytest.mark.parametrize("backend", BACKENDS)
+CE, D, S = fnn.SoftmaxCrossEntropy(), fnn.Dense, fnn.Serial
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(60, 4)).astype(np.float32), RNG.integers(0, 3, 60)
+
+
+def begin(net, backend="numpy", optimizer=None, input_shape=(4,), seed=0):
+    return fnn.init_state(net, optimizer or fnn.Sgd(0.1), fnn.random.key(seed, backend=backend), input_shape)
+
+
+def figures(net, loss, *args):
+    run = diagnostics.statistics(net, loss)
+    on_jax = any(fnn.backend.is_jax(leaf) for leaf in trees.leaves(args))
+    found = (oracle.quick_jit(run) if on_jax else run)(*args)
+    return diagnostics.Statistics(*(np.asarray(column, np.float64) for column in found))
+
+
+def rms(a):
+    return np.sqrt((np.asarray(a, np.float64) ** 2).mean())
+
+
+def length(tree):
+    return np.sqrt(sum((np.asarray(leaf, np.float64) ** 2).sum() for leaf in trees.leaves(tree)))
+
+
+# ---- the figures -----------------------------------------------------------------------------------------------------
+
+
+@backends
+def test_the_figures_are_those_of_the_tape(backend):
+    net = S((D(6), fnn.Tanh(), S((D(5), fnn.Relu())), D(3)))
+    state = begin(net, backend)
+    tape = fnn.backprop(net, CE)(state.params, X, Y)
+    _, grads = fnn.value_and_grad(net, CE)(state.params, X, Y)
+    found = figures(net, CE, state.params, X, Y)
+    flat = [lambda t, i=i: t[i] for i in (0, 1)] + [lambda t, i=i: t[2][i] for i in (0, 1)] + [lambda t: t[3]]
+    for i, pick in enumerate(flat):
+        a, delta = np.asarray(pick(tape.outputs)), np.asarray(pick(tape.deltas))
+        assert found.mean[i] == pytest.approx(a.mean(), abs=1e-6)
+        assert found.spread[i] == pytest.approx(a.std(), rel=1e-5)
+        assert found.zero[i] == pytest.approx((a == 0).mean())
+        assert found.delta[i] == pytest.approx(rms(delta), rel=1e-5)
+        if trees.leaves(pick(grads)):
+            assert found.gradient[i] == pytest.approx(length(pick(grads)), rel=1e-5)
+            assert found.weight[i] == pytest.approx(length(pick(state.params)), rel=1e-5)
+        else:
+            assert math.isnan(found.gradient[i])
+            assert math.isnan(found.weight[i])
+    assert 0.2 < found.zero[3] < 0.8, "a ReLU is off for about half"
+    assert np.isnan(found.update).all(), "no optimizer is known"
+
+
+def test_both_backends_find_the_same(needs_jax):
+    net = S(
+        (fnn.Scale(0.5), fnn.Residual(S((D(4), fnn.Sigmoid()))), fnn.Parallel((D(3), fnn.Relu())), D(3), fnn.Softmax())
+    )
+    state = begin(net, "jax", fnn.Adam(0.01))
+    on_jax = figures(net, fnn.CrossEntropy(), state.params, X, Y, state)
+    on_numpy = trees.map(np.asarray, state._replace(key=fnn.random.key(0, backend="numpy")))
+    for ours, theirs in zip(on_jax, figures(net, fnn.CrossEntropy(), on_numpy.params, X, Y, on_numpy), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)
+
+
+@backends
+@pytest.mark.parametrize("optimizer", [fnn.Sgd(0.3), fnn.Adam(0.01)])
+def test_the_update_is_that_of_the_next_step(backend, optimizer):
+    net = fnn.mlp((6, 3))
+    state, _ = fnn.train(net, CE, begin(net, backend, optimizer), (X, Y), epochs=2, batch_size=60, shuffle=False)
+    after, _ = fnn.make_step(net, CE)(state, (X, Y))
+    found = figures(net, CE, state.params, X, Y, state)
+    for row, layer in ((0, 0), (2, 2)):
+        moved = trees.map(lambda a, b: np.asarray(a) - np.asarray(b), after.params[layer], state.params[layer])
+        assert found.update[row] == pytest.approx(length(moved), rel=1e-3)
+    assert math.isnan(found.update[1])
+
+
+def test_a_unit_is_dead_when_it_says_the_same_of_every_example():
+    net = S((D(4, bias=False), fnn.Relu(), D(3)))
+    w = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]], np.float32)
+    x = np.abs(X)
+    params = (fnn.DenseParams(w, ()), (), begin(net).params[2])
+    found = figures(net, CE, params, x, Y)
+    assert found.dead.tolist() == [0.25, 0.5, 0]  # the unit without weights, and after ReLU the negative one too
+    assert found.zero[1] == 0.5
+
+
+SATURATED = {fnn.Tanh(): 6, fnn.Sigmoid(): 2, fnn.Elu(): 2, fnn.Relu6(): 1, fnn.HardTanh(): 7, fnn.Relu(): 0}
+
+
+@pytest.mark.parametrize(("layer", "count"), SATURATED.items(), ids=[type(layer).__name__ for layer in SATURATED])
+def test_an_output_is_saturated_near_a_limit_of_its_own_activation(layer, count):
+    """Of tanh beyond ±0.95, of a sigmoid beyond 0.025 and 0.975, of an ELU below −0.95, of a ReLU never."""
+    z = np.array([[-9.0], [-3.5], [-2.0], [0.0], [1.7], [2.0], [3.5], [9.0]], np.float32)
+    params = fnn.DenseParams(np.ones((1, 1), np.float32), ()), ()
+    found = figures(S((D(1, bias=False), layer)), fnn.Quadratic(), params, z, z)
+    assert found.saturated[1] == count / 8
+    assert math.isnan(found.saturated[0])
+
+
+def test_a_learnt_range_and_units_in_two_axes_are_known():
+    """PELU levels off at −α, which it learns: of each unit its own."""
+
+    @dataclass(frozen=True)
+    class Fold(fnn.Flatten):
+        def output_shape(self, input_shape):
+            return (2, 2)
+
+        def forward(self, params, x, key=None):
+            return x.reshape(-1, 2, 2), x.shape
+
+        def backward(self, params, shape, dy):
+            return dy.reshape(shape)
+
+    net = S((D(4, bias=False), Fold(), fnn.PElu(per_unit=True), fnn.Flatten()))
+    alpha = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+    params = (fnn.DenseParams(np.eye(4, dtype=np.float32), ()), (), PEluParams(alpha, np.ones_like(alpha)), ())
+    x = np.array([[-9.0, -9.0, 0.0, 0.0], [-9.0, 5.0, 0.0, 0.0]], np.float32)
+    assert figures(net, fnn.Quadratic(), params, x, x).saturated[2] == 3 / 8
+
+
+def test_figures_of_very_small_and_very_large_errors_neither_vanish_nor_overflow():
+    net = S((D(3), D(3)))
+    params = net.init(fnn.random.key(0, backend="numpy"), (4,))
+    usual = figures(net, fnn.Quadratic(), params, X, np.zeros((60, 3), np.float32))
+    for scale in (1e-25, 1e15):
+        tiny = trees.map(lambda p: p * np.float32(scale), params[1])  # noqa: B023
+        found = figures(net, fnn.Quadratic(), (params[0], tiny), X, np.zeros((60, 3), np.float32))
+        assert found.delta[1] / scale == pytest.approx(usual.delta[1], rel=1e-4)
+        assert found.gradient[1] / scale == pytest.approx(usual.gradient[1], rel=1e-4)
+        assert found.spread[1] / scale == pytest.approx(usual.spread[1], rel=1e-4)
+
+
+def test_what_is_frozen_has_weights_and_errors_and_no_gradient():
+    net = S((D(4), fnn.Frozen(S((D(4), fnn.Tanh()))), D(3)))
+    found = figures(net, CE, begin(net).params, X, Y)
+    assert np.isnan(found.gradient).tolist() == [False, True, True, False]
+    assert np.isnan(found.weight).tolist() == [False, False, True, False]
+    assert (found.delta > 0).all()
+
+
+def test_below_all_that_learns_there_are_no_errors():
+    net = S((S((fnn.Scale(2.0), fnn.Tanh())), D(3)))
+    found = figures(net, CE, begin(net).params, X, Y)
+    assert np.isnan(found.delta).tolist() == [True, True, False]
+
+
+def test_a_layer_of_ones_own_has_figures():
+    @dataclass(frozen=True)
+    class Square(fnn.Layer):
+        def forward(self, params, x, key=None):
+            return x**2, x
+
+        def backward(self, params, x, dy):
+            return dy * 2 * x
+
+    net = S((D(4), Square(), D(3)))
+    found = figures(net, CE, begin(net).params, X, Y)
+    assert found.mean[1] > 0
+    assert math.isnan(found.saturated[1])
+    assert diagnostics.layer_names(net, begin(net).params, (4,)) == ["0 Dense", "1 Square", "2 Dense"]
+
+
+def test_layers_are_named_as_in_a_summary():
+    net = S((D(4), fnn.Residual(S((D(4), fnn.Tanh()))), S(()), fnn.Parallel((D(3), fnn.Frozen(D(2)))), D(3)))
+    names = diagnostics.layer_names(net, begin(net).params, (4,))
+    rows = [" ".join(line.split()[:2]) for line in fnn.summary(net, (4,)).splitlines()[1:-1]]
+    assert [row for row in rows if row.split()[1] not in ("Residual", "Parallel", "Frozen")] == names
+    assert len(names) == len(figures(net, CE, begin(net).params, X, Y).mean)
+
+
+# ---- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x, y), _ = fnn.datasets.digits()
+    return (x / 16).astype(np.float32), y
+
+
+def rows(y):
+    return np.eye(10, dtype=np.float32)[y]
+
+
+def trained(net, loss, data, optimizer, epochs, batch_size=64):
+    state = begin(net, optimizer=optimizer, input_shape=data[0].shape[1:])
+    if epochs:
+        state, _ = fnn.train(net, loss, state, data, epochs=epochs, batch_size=batch_size)
+    return state
+
+
+def sick(y):
+    """Illness, a layer that has it, network, cost, targets, optimizer, epochs."""
+    wild = D(10, initializer=fnn.Normal(10.0))
+    sigmoids, deep = fnn.mlp((32,) * 6 + (10,), fnn.Sigmoid()), fnn.mlp((64,) * 5 + (10,), fnn.Relu(), fnn.Normal(1.0))
+    tanhs, thin = fnn.mlp((64,) * 3 + (10,), fnn.Tanh(), fnn.Normal(2.0)), (D(32), fnn.Relu(), wild)
+    squared, mean_squared = fnn.Quadratic(), fnn.MeanSquaredError()
+    return {
+        "sigmoid stack": ("vanishing gradient", "0 Dense", sigmoids, CE, y, None, 0),
+        "killed": ("dead units", "1 Relu", fnn.mlp((64, 64, 10)), CE, y, fnn.Sgd(20.0), 1),
+        "wild ReLU": ("exploding gradient", "0 Dense", deep, CE, y, None, 0),
+        "wild tanh": ("saturated units", "3 Tanh", tanhs, CE, y, None, 0),
+        "sigmoid": ("saturated output", "3 Sigmoid", S((*thin, fnn.Sigmoid())), squared, rows(y), None, 0),
+        "softmax": ("saturated output", "3 Softmax", S((*thin, fnn.Softmax())), mean_squared, rows(y), None, 0),
+    }
+
+
+@pytest.mark.parametrize("name", sick(np.zeros(1, int)))
+def test_a_sick_network_is_told_its_illness_and_no_other(name, digits, capsys):
+    illness, layer, net, loss, y, optimizer, epochs = sick(digits[1])[name]
+    with np.errstate(over="ignore"):
+        state = trained(net, loss, (digits[0], y), optimizer, epochs)
+    found = fnn.diagnose(net, loss, state.params, digits[0], y)
+    assert [finding.illness for finding in found.findings] == [illness]
+    assert layer in found.findings[0].layers
+    printed = capsys.readouterr().out
+    assert f"{illness.upper()} in " in printed
+    assert "What helps: " in printed
+    assert repr(found) == f"Diagnosis({illness})"
+
+
+def healthy(digits):
+    x, y = digits
+    line = np.linspace(-3, 3, 300, dtype=np.float32)[:, None]
+    res = fnn.Residual(S((fnn.LayerNorm(), D(32), fnn.Relu(), D(32))))
+    return {
+        "ReLU": (fnn.mlp((128, 10)), CE, x, y, fnn.Adam(1e-2)),
+        "ten layers": (fnn.mlp((64,) * 10 + (10,), fnn.Relu(), fnn.HeNormal()), CE, x, y, fnn.Adam(1e-3)),
+        "tanh": (fnn.mlp((64, 64, 10), fnn.Tanh()), CE, x, y, fnn.Adam(1e-2)),
+        "sigmoid": (fnn.mlp((32, 32, 10), fnn.Sigmoid()), CE, x, y, fnn.Adam(1e-2)),
+        "sigmoid, squared error": (
+            S((D(30), fnn.Sigmoid(), D(10), fnn.Sigmoid())), fnn.Quadratic(), x, rows(y), fnn.Sgd(3.0),
+        ),
+        "sigmoid, cross-entropy": (
+            S((D(30), fnn.Sigmoid(), D(10), fnn.Sigmoid())), fnn.BinaryCrossEntropy(), x, rows(y), fnn.Adam(1e-2),
+        ),
+        "autoencoder": (S((D(32), fnn.Relu(), D(64), fnn.Sigmoid())), fnn.Quadratic(), x, x, fnn.Adam(1e-2)),
+        "GELU": (fnn.mlp((64, 64, 10), fnn.Gelu()), CE, x, y, fnn.Adam(1e-3)),
+        "residual": (S((D(32), res, res, res, D(10))), CE, x, y, fnn.Adam(1e-3)),
+        "dropout": (S((D(64), fnn.Relu(), fnn.Dropout(0.5), D(10))), CE, x, y, fnn.Adam(1e-3)),
+        "logistic regression": (D(10, initializer=fnn.Zeros()), CE, x, y, fnn.Sgd(0.5)),
+        "regression": (fnn.mlp((32, 32, 1), fnn.Tanh()), fnn.Quadratic(), line, np.sin(line), fnn.Adam(1e-2)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", healthy((np.zeros((1, 64)), np.zeros(1, int))))
+@pytest.mark.parametrize("epochs", [0, 1, 20])
+def test_of_a_healthy_network_nothing_is_said(name, epochs, digits, capsys):
+    net, loss, x, y, optimizer = healthy(digits)[name]
+    state = trained(net, loss, (x, y), optimizer, epochs)
+    found = fnn.diagnose(net, loss, state.params, x, y, state=state)
+    assert found.findings == ()
+    assert capsys.readouterr().out.rstrip().endswith("Nothing wrong was found.")
+    assert repr(found) == "Diagnosis(nothing wrong)"
+
+
+@backends
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_what_is_not_finite_is_named_with_its_layers_and_nothing_else(backend, value, capsys):
+    net = fnn.mlp((6, 5, 3))
+    params = trees.map(np.array, begin(net).params)
+    params[2].w[1, 1] = value
+    if backend == "jax":
+        params = trees.map(jax.numpy.asarray, params)
+    with np.errstate(invalid="ignore"):
+        found = fnn.diagnose(net, CE, params, X, Y)
+    assert [finding.illness for finding in found.findings] == ["not finite"]
+    assert found.findings[0].layers[0] in ("0 Dense", "1 Relu", "2 Dense")
+    assert "2 Dense" in found.findings[0].layers
+
+
+def test_the_table_is_aligned_and_shows_what_there_is(capsys):
+    net = fnn.mlp((6, 3))
+    state = begin(net)
+    fnn.diagnose(net, CE, state.params, X, Y, state=state)
+    table = capsys.readouterr().out.splitlines()[:4]
+    assert table[0].split()[:6] == ["layer", "units", "dead", "saturated", "zero", "mean"]
+    assert table[0].endswith("update/weight")
+    assert [line.split()[:2] for line in table[1:]] == [["0", "Dense"], ["1", "Relu"], ["2", "Dense"]]
+    assert len({len(line) for line in (table[0], table[1], table[3])}) == 1
+    fnn.diagnose(net, CE, state.params, X, Y)
+    assert "update" not in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "says"),
+    [
+        (np.full((3, 4), np.nan), [0, 1, 2], errors.DataError, "x: expected finite numbers"),
+        (X[:, :3], Y, errors.ShapeError, "expected"),
+        (X, Y + 1, errors.DataError, "3"),
+        (X, Y[:-1], errors.ShapeError, "y: expected a target for each of 60 examples"),
+    ],
+)
+def test_bad_data_are_refused_before_anything_is_printed(x, y, error, says, capsys):
+    net = fnn.mlp((6, 3))
+    with pytest.raises(error, match=says):
+        fnn.diagnose(net, CE, begin(net).params, x, y)
+    assert capsys.readouterr().out == ""
+
+
+# ---- telemetry -------------------------------------------------------------------------------------------------------
+
+
+@backends
+def test_telemetry_of_fit_is_the_figures_after_each_epoch_and_changes_nothing(backend):
+    net = fnn.mlp((6, 3))
+    state = begin(net, backend, fnn.Adam(0.01))
+    how = {"batch_size": 20}
+    plain, without = fnn.fit(net, CE, state, (X, Y), epochs=3, **how)
+    watched, history = fnn.fit(net, CE, state, (X, Y), epochs=3, telemetry=1000, **how)
+    for ours, theirs in zip(trees.leaves(plain.params), trees.leaves(watched.params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert sorted(without) == ["loss"]
+    telemetry = history["telemetry"]
+    assert {column.shape for column in telemetry} == {(3, 3)}
+    last = figures(net, CE, watched.params, X, Y, watched)
+    for ours, theirs in zip(telemetry, last, strict=True):
+        np.testing.assert_allclose(ours[-1], theirs, rtol=1e-4, atol=1e-6)
+    assert (telemetry.weight[0] != telemetry.weight[1]).any()
+
+
+def test_telemetry_looks_at_so_many_examples_from_first_to_last():
+    net, seen = fnn.mlp((6, 3)), []
+
+    @dataclass(frozen=True)
+    class Watch(fnn.Identity):
+        def forward(self, params, z, key=None):
+            seen.append(z[:, 0])
+            return super().forward(params, z, key)
+
+    x = np.arange(100, dtype=np.float32)[:, None]
+    net = S((Watch(), *net.layers))
+    fnn.fit(net, CE, begin(net, input_shape=(1,)), (x, np.arange(100) % 3), epochs=1, batch_size=50, telemetry=5)
+    assert next(z.tolist() for z in seen if len(z) == 5) == [0, 24, 49, 74, 99]
+
+
+@pytest.mark.parametrize("telemetry", [0, 1, -5, 2.5, True, "all"])
+def test_a_telemetry_that_is_no_number_of_examples_is_refused(telemetry):
+    net = fnn.mlp((6, 3))
+    with pytest.raises(errors.FnnError, match="telemetry"):
+        fnn.fit(net, CE, begin(net), (X, Y), epochs=1, batch_size=20, telemetry=telemetry)
