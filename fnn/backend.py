@@ -5,6 +5,7 @@ A formula asks `xp = namespace(x)` and is written once against `xp`. Where JAX o
 never imported; with `FNN_BACKEND=jax` it has to be there; with neither it is used if it is installed.
 """
 
+import contextlib
 import functools
 import os
 from typing import Any
@@ -186,6 +187,12 @@ def scan(f, carry, xs, length=None) -> Any:
     return carry, tree_map(lambda *leaves: np.array(leaves), *outputs) if outputs else None
 
 
+def after(array, other):
+    """`array` itself, which a compiler may not use before `other` is there: it plans memory in that order."""
+    xp = namespace(array, other)
+    return array if xp is np or not other.size else xp.where(other.ravel()[0] > np.inf, 0, array)
+
+
 def first_true(mask, size):
     """The indices of the first `size` true entries, int32; where there are fewer, the last ones are 0."""
     if is_jax(mask):
@@ -274,11 +281,25 @@ def contract(delta, a, precision=None):
     )
 
 
+_sparing = False
+
+
+@contextlib.contextmanager
+def sparing():
+    """Within it no copy of the errors is made for speed alone: for what holds those of all layers at once."""
+    global _sparing
+    before, _sparing = _sparing, True
+    try:
+        yield
+    finally:
+        _sparing = before
+
+
 def _transposed(delta, precision):
     """δᵀ, made in halves where that pays (measured): XLA on the CPU folds a plain transposition into the product,
     for which it then has a slower kernel, in bfloat16 half as fast. Beyond 16 MiB the copy itself costs more."""
     n, outputs = delta.shape
-    pays = precision or outputs <= 32 or (n >= 256 and delta.size <= 2**22)
+    pays = precision or outputs <= 32 or (n >= 256 and delta.size <= 2**22 and not _sparing)
     if n % 2 or not pays:
         return delta.T
     return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n)

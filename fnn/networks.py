@@ -64,11 +64,12 @@ class Composition(Layer):
 
 
 def each_of(layers, rule, *trees_of_layers):
-    """`Layer.each` of several layers beside one another."""
-    return tuple(
+    """`Layer.each` of several layers beside one another, the last one first, as errors come."""
+    of_layers = [
         rule(layer, params, residuals, None) if deltas is None else layer.each(rule, params, residuals, deltas)
-        for layer, params, residuals, deltas in zip(layers, *trees_of_layers, strict=True)
-    )
+        for layer, params, residuals, deltas in reversed(list(zip(layers, *trees_of_layers, strict=True)))
+    ]
+    return tuple(reversed(of_layers))
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,19 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm, *, denominator=None):
         if of.weights is not None:
             factors = factors * of.weights
         factors = factors / (_count(of) if denominator is None else denominator)
-        return net.gradient(of.params, of.residuals, scaled(of.deltas, cast(factors, length.dtype)))
+        factors = cast(factors, length.dtype)
+
+        def rule(layer, params, residuals, deltas):
+            nonlocal factors
+            if deltas is None:
+                return trees.map(lambda p: namespace(p).zeros_like(p), params)
+            grads = layer.gradient(params, residuals, scaled(deltas, factors))
+            if trees.leaves(grads):  # one layer after the other, so that no two errors are scaled at once
+                factors = backend.after(factors, trees.leaves(grads)[0])
+            return grads
+
+        with backend.sparing():
+            return net.each(rule, of.params, of.residuals, of.deltas)
 
     return run
 
