@@ -229,8 +229,8 @@ def _findings(layers, names, units, s):
 
 
 _HELP = {
-    "not finite": "a lower learning rate, fnn.ClipNorm around the optimizer, smaller initial weights (fnn.HeNormal, "
-    "fnn.LecunNormal), inputs of spread 1; look at the network before its first step too.",
+    "not finite": "a lower learning rate, fnn.ClipByGlobalNorm around the optimizer, smaller initial weights "
+    "(fnn.HeNormal, fnn.LecunNormal), inputs of spread 1; look at the network before its first step too.",
     "dead units": "a lower learning rate or a warm-up, and to begin anew, for what is dead stays dead; fnn.HeNormal; "
     "fnn.LeakyRelu or fnn.Elu, which pass errors below 0 too.",
     "saturated units": "smaller initial weights (fnn.GlorotNormal), inputs of mean 0 and spread 1, fnn.LayerNorm "
@@ -240,7 +240,7 @@ _HELP = {
     "vanishing gradient": "fnn.Relu with fnn.HeNormal in place of a sigmoid, fnn.LayerNorm, fnn.Residual, fewer "
     "layers.",
     "exploding gradient": "smaller initial weights (fnn.HeNormal, fnn.LecunNormal), inputs and targets of spread 1, "
-    "fnn.LayerNorm; fnn.ClipNorm around the optimizer where it comes and goes.",
+    "fnn.LayerNorm; fnn.ClipByGlobalNorm around the optimizer where it comes and goes.",
 }
 
 
@@ -326,7 +326,7 @@ def _shares(values):
 
 
 def _numbers(values):
-    return ["" if np.isnan(v) else f"{v:.2g}" if 1e-3 <= abs(v) < 1e4 or v == 0 else f"{v:.0e}" for v in values]
+    return ["" if np.isnan(v) else f"{v:.2g}" if 1e-3 <= abs(v) < 1e4 or v == 0 else f"{v:.1e}" for v in values]
 
 
 def _table(columns):

@@ -1,6 +1,7 @@
 """The figures of each layer are what they say, every illness is named, and nothing is said of healthy networks."""
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,13 +91,12 @@ def test_the_update_is_that_of_the_next_step(backend, optimizer):
 
 
 def test_a_unit_is_dead_when_it_says_the_same_of_every_example():
-    net = S((D(4, bias=False), fnn.Relu(), D(3)))
+    net = S((D(4), fnn.Relu(), D(3)))
     w = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]], np.float32)
-    x = np.abs(X)
-    params = (fnn.DenseParams(w, ()), (), begin(net).params[2])
-    found = figures(net, CE, params, x, Y)
+    params = (fnn.DenseParams(w, np.array([0, 0, 2, 0], np.float32)), (), begin(net).params[2])
+    found = figures(net, CE, params, np.abs(X), Y)
     assert found.dead.tolist() == [0.25, 0.5, 0]  # the unit without weights, and after ReLU the negative one too
-    assert found.zero[1] == 0.5
+    assert found.zero[1] == 0.25
 
 
 SATURATED = {fnn.Tanh(): 6, fnn.Sigmoid(): 2, fnn.Elu(): 2, fnn.Relu6(): 1, fnn.HardTanh(): 7, fnn.Relu(): 0}
@@ -266,6 +266,12 @@ def test_of_a_healthy_network_nothing_is_said(name, epochs, digits, capsys):
     assert found.findings == ()
     assert capsys.readouterr().out.rstrip().endswith("Nothing wrong was found.")
     assert repr(found) == "Diagnosis(nothing wrong)"
+
+
+def test_what_helps_is_there():
+    named = re.findall(r"fnn\.(\w+)", " ".join(diagnostics._HELP.values()))
+    assert len(named) > 10
+    assert [name for name in named if not hasattr(fnn, name)] == []
 
 
 @backends

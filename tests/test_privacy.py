@@ -42,18 +42,22 @@ def test_without_noise_and_bound_all_examples_are_ordinary_training(backend):
 
 
 @backends
-def test_a_step_is_the_clipped_sum_of_the_sampled_examples_over_the_expected_size(backend):
-    state = begin(backend, optimizer=fnn.Sgd(1.0))
-    for t in range(3):
-        after, history = run(state, steps=1, noise_multiplier=0.0)
-        joins = fnn.random.bernoulli(fnn.random.fold_in(fnn.random.fold_in(state.key, 2), t), 10 / 40, (40,))
-        joins = np.asarray(joins)
-        grads = per_example.gradients(NET, LOSS)(state.params, X[joins], Y[joins])
-        lengths = np.sqrt(sum((np.asarray(g) ** 2).reshape(len(g), -1).sum(axis=1) for g in trees.leaves(grads)))
-        factors = np.minimum(1, 0.5 / lengths)
+@pytest.mark.parametrize("net", [NET, fnn.Serial((fnn.Dropout(0.5), *NET.layers))], ids=["mlp", "dropout"])
+def test_a_step_is_the_clipped_sum_of_the_sampled_examples_over_the_expected_size(net, backend):
+    """And dropout draws for the whole room of the batch, of which the examples are the first."""
+    state, room = begin(backend, net, fnn.Sgd(1.0)), 40
+    for t in range(2):
+        after, history = run(state, net, steps=1, noise_multiplier=0.0)
+        drawn = fnn.random.bernoulli(fnn.random.fold_in(fnn.random.fold_in(state.key, 2), t), 10 / 40, (40,))
+        joined = np.flatnonzero(np.asarray(drawn))
+        chosen, used = np.pad(joined, (0, room - len(joined))), np.arange(room) < len(joined)
+        noise = fnn.random.fold_in(fnn.random.fold_in(state.key, 1), t)
+        grads = per_example.gradients(net, LOSS)(state.params, X[chosen], Y[chosen], used, noise)
+        lengths = np.sqrt(sum((np.asarray(g) ** 2).reshape(room, -1).sum(axis=1) for g in trees.leaves(grads)))
+        factors = 0.5 / np.maximum(0.5, lengths)
         moved = trees.map(lambda p, g: p - np.tensordot(factors, np.asarray(g), 1) / 10, state.params, grads)  # noqa: B023
         near(after.params, moved, 1e-5)
-        assert int(history["size"][0]) == joins.sum()
+        assert int(history["size"][0]) == len(joined)
         assert (factors < 1).any()
         state = after
 
@@ -102,12 +106,14 @@ def test_the_noise_is_normal_of_the_size_asked_and_independent(backend):
 
 
 @backends
-def test_what_is_frozen_gets_no_noise(backend):
+def test_what_is_frozen_gets_no_noise_and_counts_in_no_norm(backend):
     net = fnn.Serial((fnn.Frozen(fnn.Dense(5)), fnn.Dense(3)))
-    state = begin(backend, net)
-    after, _ = run(state, net)
+    state = begin(backend, net, fnn.ClipByGlobalNorm(fnn.Sgd(1.0), 1e-2))
+    after, _ = run(state, net, steps=1, noise_multiplier=100.0)
     near(after.params[0], state.params[0], 0)
-    assert (np.asarray(after.params[1].w) != np.asarray(state.params[1].w)).all()
+    moved = [np.asarray(p) - np.asarray(q) for p, q in zip(after.params[1], state.params[1], strict=True)]
+    assert math.sqrt(sum((m**2).sum() for m in moved)) == pytest.approx(1e-2, rel=1e-4)
+    assert all((m != 0).all() for m in moved)
 
 
 def test_other_bounds_noise_and_rates_compile_nothing(needs_jax):
