@@ -233,6 +233,18 @@ def test_a_sick_network_is_told_its_illness_and_no_other(name, digits, capsys):
     assert repr(found) == f"Diagnosis({illness})"
 
 
+@pytest.mark.parametrize(("loss", "stuck"), [(fnn.Quadratic(), 1), (fnn.BinaryCrossEntropy(), 0)])
+def test_an_output_is_stuck_where_its_error_is_lost_and_not_where_the_cost_makes_up_for_it(loss, stuck):
+    """Sure and wrong, at σ(±6): the squared error's δ is lost on the flat sigmoid, that of the cross-entropy is not."""
+    net, x = S((D(1, bias=False), fnn.Sigmoid())), np.array([[-6.0], [6.0]] * 20, np.float32)
+    params = fnn.DenseParams(np.ones((1, 1), np.float32), ()), ()
+    for targets, share in ((x < 0, stuck), (x > 0, 0)):
+        found = fnn.diagnose(net, loss, params, x, targets.astype(np.float32))
+        assert found.statistics.saturated[1] == 1
+        assert found.statistics.stuck[1] == share
+        assert [finding.illness for finding in found.findings] == ["saturated output"] * share
+
+
 def healthy(digits):
     x, y = digits
     line = np.linspace(-3, 3, 300, dtype=np.float32)[:, None]
