@@ -310,8 +310,12 @@ def test_the_table_is_aligned_and_shows_what_there_is(capsys):
     assert table[0].endswith("update/weight")
     assert [line.split()[:2] for line in table[1:]] == [["0", "Dense"], ["1", "Relu"], ["2", "Dense"]]
     assert len({len(line) for line in (table[0], table[1], table[3])}) == 1
-    fnn.diagnose(net, CE, state.params, X, Y)
-    assert "update" not in capsys.readouterr().out.splitlines()[0]
+    found = fnn.diagnose(net, CE, state.params, X, Y)
+    heads, *cells = (line.split() for line in capsys.readouterr().out.splitlines()[:4])
+    assert "update/weight" not in heads
+    # Of ReLU, in the middle: units, dead, saturated, zero (each but the first with its %), mean, spread, RMS δ, passed.
+    length = found.statistics.delta * np.sqrt(found.units)
+    assert float(cells[1][-1]) == pytest.approx(length[1] / length[2], rel=0.02)
 
 
 @pytest.mark.parametrize(
