@@ -24,10 +24,10 @@ from .backprop import backprop, check_problem, enter_batch, scaled
 from .layers import Array, Layer
 from .losses import Loss
 from .networks import Composition, walk
-from .training import check_data
+from .training import check_data, check_state
 
 NEAR = 0.05  # of the way from f(0) to a limit: what is nearer to it is saturated
-# Thresholds of `diagnose`. Healthy networks, before and after training, stay far from them.
+# Thresholds of `diagnose`, from which healthy networks stay away, before training and after.
 DEAD, SATURATED, STUCK = 0.5, 0.7, 0.25  # shares of the units, of the outputs, of the examples
 VANISHED, EXPLODED = 1 / 200, 100  # ‖δ‖ at a layer that learns over that at the last one
 
@@ -177,6 +177,7 @@ def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
     """
     check_problem(net, loss)
     x, y, _ = check_data(net, loss, params, (x, y))
+    state = None if state is None else check_state(state)
     found = statistics_of(params, x, y, state, net=net, loss=loss)
     found = Statistics(*(np.asarray(column, np.float64) for column in found))
     layers = _simple(net, params, x.shape[1:])
@@ -207,11 +208,12 @@ def _findings(layers, names, units, s):
     learns = np.flatnonzero(~np.isnan(s.gradient))
     if not len(learns):
         return ()
-    hidden = np.array([isinstance(layer, Activation) for layer in layers]) & (np.arange(len(layers)) > learns[0])
-    if len(dead := np.flatnonzero(hidden & (s.dead >= DEAD))):
+    active = np.array([isinstance(layer, Activation) for layer in layers]) & (np.arange(len(layers)) > learns[0])
+    inner = active & (np.arange(len(layers)) < len(layers) - 1)
+    silent = active & (np.append(np.nan, s.delta[:-1]) == 0)  # an output that is the same for all may still learn
+    if len(dead := np.flatnonzero((inner | silent) & (s.dead >= DEAD))):
         evidence = f"{_share(s.dead[dead].max())} of the units say the same of every example, and learn nothing."
         find("dead units", dead, evidence)
-    inner = hidden & (np.arange(len(layers)) < len(layers) - 1)
     if len(full := np.flatnonzero(inner & (s.saturated >= SATURATED))):
         evidence = f"{_share(s.saturated[full].max())} of the outputs are where the activation is flat."
         find("saturated units", full, evidence)
@@ -248,7 +250,7 @@ def _of_layer(layer, params, a, delta, below, grads, updates):
     """The `Statistics` of one layer, as numbers; `below` is the error at the layer in the row before."""
     saturated, stuck = _saturation(layer, params, a, delta, below)
     return Statistics(
-        dead=(a == a[0]).all(axis=0).mean(),
+        dead=(a == a[0]).all(axis=0).mean() if len(a) > 1 else np.nan,
         saturated=saturated,
         zero=(a == 0).mean(),
         stuck=stuck,

@@ -280,6 +280,21 @@ def test_of_a_healthy_network_nothing_is_said(name, epochs, digits, capsys):
     assert repr(found) == "Diagnosis(nothing wrong)"
 
 
+def test_an_output_that_is_the_same_for_all_is_dead_only_where_no_error_passes():
+    x, zero = np.abs(X), fnn.Zeros()
+    fresh = S((D(1, initializer=zero), fnn.Sigmoid()))  # the usual start of a logistic regression
+    assert fnn.diagnose(fresh, fnn.BinaryCrossEntropy(), begin(fresh).params, x, Y[:, None] > 0).findings == ()
+    off, params = S((D(1), fnn.Relu())), (fnn.DenseParams(-np.ones((1, 4), np.float32), np.zeros(1, np.float32)), ())
+    found = fnn.diagnose(off, fnn.Quadratic(), params, x, x[:, :1])
+    assert [finding[:2] for finding in found.findings] == [("dead units", ("1 Relu",))]
+
+
+def test_of_a_single_example_nobody_can_say_what_is_dead():
+    found = fnn.diagnose(fnn.mlp((6, 3)), CE, begin(fnn.mlp((6, 3))).params, X[:1], Y[:1])
+    assert np.isnan(found.statistics.dead).all()
+    assert found.findings == ()
+
+
 def test_what_helps_is_there():
     named = re.findall(r"fnn\.(\w+)", " ".join(diagnostics._HELP.values()))
     assert len(named) > 10
@@ -331,6 +346,8 @@ def test_bad_data_are_refused_before_anything_is_printed(x, y, error, says, caps
     net = fnn.mlp((6, 3))
     with pytest.raises(error, match=says):
         fnn.diagnose(net, CE, begin(net).params, x, y)
+    with pytest.raises(errors.KindError, match="state: expected a TrainState"):
+        fnn.diagnose(net, CE, begin(net).params, X, Y, state=fnn.Sgd(0.1))
     assert capsys.readouterr().out == ""
 
 
