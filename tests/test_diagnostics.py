@@ -145,6 +145,14 @@ def test_figures_of_very_small_and_very_large_errors_neither_vanish_nor_overflow
         assert found.spread[1] / scale == pytest.approx(usual.spread[1], rel=1e-4)
 
 
+def test_the_mean_of_the_largest_numbers_does_not_overflow():
+    x = np.full((10, 3), 3e38, np.float32)
+    with np.errstate(over="ignore"):
+        found = figures(fnn.Identity(), fnn.Quadratic(), (), x, x * 0)
+    assert found.mean[0] == pytest.approx(3e38, rel=1e-6)
+    assert found.spread[0] == 0
+
+
 def test_what_is_frozen_has_weights_and_errors_and_no_gradient():
     net = S((D(4), fnn.Frozen(S((D(4), fnn.Tanh()))), D(3)))
     found = figures(net, CE, begin(net).params, X, Y)
@@ -236,12 +244,13 @@ def test_a_sick_network_is_told_its_illness_and_no_other(name, digits, capsys):
 @pytest.mark.parametrize(("loss", "stuck"), [(fnn.Quadratic(), 1), (fnn.BinaryCrossEntropy(), 0)])
 def test_an_output_is_stuck_where_its_error_is_lost_and_not_where_the_cost_makes_up_for_it(loss, stuck):
     """Sure and wrong, at σ(±6): the squared error's δ is lost on the flat sigmoid, that of the cross-entropy is not."""
-    net, x = S((D(1, bias=False), fnn.Sigmoid())), np.array([[-6.0], [6.0]] * 20, np.float32)
-    params = fnn.DenseParams(np.ones((1, 1), np.float32), ()), ()
+    one, x = D(1, bias=False), np.array([[-6.0], [6.0]] * 20, np.float32)
+    net, of_one = S((one, one, fnn.Sigmoid())), fnn.DenseParams(np.ones((1, 1), np.float32), ())
+    params = of_one, of_one, ()
     for targets, share in ((x < 0, stuck), (x > 0, 0)):
         found = fnn.diagnose(net, loss, params, x, targets.astype(np.float32))
-        assert found.statistics.saturated[1] == 1
-        assert found.statistics.stuck[1] == share
+        assert found.statistics.saturated[2] == 1
+        assert found.statistics.stuck[2] == share
         assert [finding.illness for finding in found.findings] == ["saturated output"] * share
 
 
@@ -314,6 +323,22 @@ def test_what_is_not_finite_is_named_with_its_layers_and_nothing_else(backend, v
     assert [finding.illness for finding in found.findings] == ["not finite"]
     assert found.findings[0].layers[0] in ("0 Dense", "1 Relu", "2 Dense")
     assert "2 Dense" in found.findings[0].layers
+
+
+def test_a_gradient_that_overflows_is_named_though_all_outputs_and_errors_are_finite():
+    net, huge = S((D(4, bias=False), D(4, bias=False))), fnn.DenseParams(np.eye(4, dtype=np.float32) * 1e17, ())
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = fnn.diagnose(net, fnn.Quadratic(), (huge, huge), np.eye(4) * 1e4, np.eye(4))
+    assert np.isfinite(found.statistics.mean).all()
+    assert [finding.illness for finding in found.findings] == ["not finite"]
+
+
+def test_units_below_all_that_learns_are_data_and_never_dead():
+    x = X * np.float32([1, 0, 0, 0])
+    net = S((fnn.Relu(), D(6), fnn.Tanh(), D(3)))
+    found = fnn.diagnose(net, CE, begin(net).params, x, Y)
+    assert found.statistics.dead[0] == 0.75
+    assert found.findings == ()
 
 
 def test_the_table_is_aligned_and_shows_what_there_is(capsys):
