@@ -1,0 +1,628 @@
+"""What a figure shows is what the numbers are: each is read back from what was drawn. Wrong input is refused before."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import same_color
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from matplotlib.text import Text
+
+import fnn
+from fnn import diagnostics, errors, plots
+
+KEY = fnn.random.key(0, backend="numpy")
+NET, ONE = fnn.mlp((4, 3), activation=fnn.Tanh()), fnn.mlp((3, 1))
+PARAMS, OF_ONE = NET.init(KEY, (2,)), ONE.init(KEY, (2,))
+LOSS, LOGISTIC = fnn.SoftmaxCrossEntropy(), fnn.SigmoidBinaryCrossEntropy()
+X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+Y = np.arange(40) % 3
+STATS = diagnostics.statistics(NET, LOSS)(PARAMS, X, Y)
+NESTED = fnn.Serial(
+    (
+        fnn.Dense(4),
+        fnn.Serial((fnn.Residual(fnn.Serial((fnn.Dense(4), fnn.Relu()))), fnn.LayerNorm())),
+        fnn.Parallel((fnn.Dense(2), fnn.Identity())),
+        fnn.Frozen(fnn.Dense(2)),
+    )
+)
+DEEP = NESTED.init(KEY, (2,))
+LEAVES = ["0 Dense", "1.0.0.0 Dense", "1.0.0.1 Relu", "1.1 LayerNorm", "2.0 Dense", "2.1 Identity", "3.0 Dense"]
+
+
+def blank():
+    return Figure().subplots()
+
+
+def draw(axes):
+    """Everything that is drawn at last is drawn without a warning, too."""
+    axes.figure.draw_without_rendering()
+    return axes
+
+
+def on(backend, tree):
+    return fnn.trees.map(fnn.backend.jnp.asarray, tree) if backend == "jax" else tree
+
+
+def of_figures(params=PARAMS, x=X, y=Y):
+    """Every figure: a function of Axes."""
+    found = STATS if params is PARAMS else on("jax", STATS)
+    names = diagnostics.layer_names(NET, params, (2,))
+    return {
+        "learning_curves": lambda axes: plots.learning_curves(axes, x.T),
+        "decision_regions": lambda axes: plots.decision_regions(axes, NET, LOSS, params, x, y),
+        "hidden_plane": lambda axes: plots.hidden_plane(axes, NET, params, x, y),
+        "first_layer": lambda axes: plots.first_layer(axes, params, shape=(1, 2)),
+        "activations": lambda axes: plots.activations(axes, NET, params, x),
+        "gradient_flow": lambda axes: plots.gradient_flow(axes, found, names),
+        "confusion": lambda axes: plots.confusion(axes, fnn.confusion_matrix(NET.apply(params, x), y)),
+        "loss_surface": lambda axes: plots.loss_surface(axes, NET, LOSS, params, x, y, key=KEY, steps=3),
+        "network": lambda axes: plots.network(axes, NET, (2,), params),
+    }
+
+
+def content(axes):
+    """What was drawn, as text and numbers, to be compared."""
+    lines = [np.asarray(line.get_xydata()) for line in axes.lines]
+    images = [np.ma.filled(image.get_array().astype(float), np.nan) for image in axes.images]
+    return [text.get_text() for text in axes.texts], lines, images
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------
+
+
+def test_each_figure_returns_its_axes_and_is_the_same_from_parameters_on_either_backend(backend):
+    x, y = on(backend, (X, Y))
+    settings = lambda: {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}
+    before = settings()
+    given = on(backend, PARAMS)
+    for (name, here), numpy in zip(of_figures(given, x, y).items(), of_figures().values(), strict=True):
+        axes, expected = blank(), blank()
+        assert here(axes) is axes, name
+        (texts, lines, images), (wanted, lines2, images2) = content(draw(axes)), content(numpy(expected))
+        assert texts == wanted, name
+        for a, b in zip([*lines, *images], [*lines2, *images2], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert settings() == before
+
+
+def test_importing_the_module_imports_no_matplotlib():
+    code = "import sys, fnn; fnn.plots; print(*[m for m in sys.modules if m.startswith('matplotlib')])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == ""
+
+
+def test_drawing_needs_no_pyplot():
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import test_plots as t\n"
+        "for f in t.of_figures().values(): f(t.blank())\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", of_figures())
+def test_without_matplotlib_the_extra_is_named(name, monkeypatch):
+    axes = blank()
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    with pytest.raises(errors.MissingExtraError, match=r"matplotlib: pip install 'fnn\[plots\]'"):
+        of_figures()[name](axes)
+
+
+@pytest.mark.parametrize("name", of_figures())
+@pytest.mark.parametrize("wrong", [None, Figure(), Figure().subplots(1, 2)], ids=["None", "a figure", "two axes"])
+def test_what_is_no_axes_is_refused(name, wrong):
+    with pytest.raises(errors.KindError, match="axes: expected an Axes of matplotlib, such as"):
+        of_figures()[name](wrong)
+
+
+NAN = np.array([[np.nan, 1.0], [0.0, 1.0]])
+REFUSED = {
+    "no curves": (errors.ShapeError, "expected at least one", lambda a: plots.learning_curves(a, {})),
+    "a curve of three axes": (
+        errors.ShapeError,
+        "late: expected shape",
+        lambda a: plots.learning_curves(a, {"late": X[None]}),
+    ),
+    "a curve of nothing": (errors.ShapeError, r"got \(0,\)", lambda a: plots.learning_curves(a, [])),
+    "curves of text": (
+        errors.KindError,
+        "curves: expected an array of numbers",
+        lambda a: plots.learning_curves(a, "ab"),
+    ),
+    "x of another length": (
+        errors.ShapeError,
+        r"x: expected shape \(2,\)",
+        lambda a: plots.learning_curves(a, [1, 2], x=[1]),
+    ),
+    "three inputs": (
+        errors.ShapeError,
+        r"two inputs, shape \(N, 2\), got \(4, 3\)",
+        lambda a: plots.decision_regions(a, NET, LOSS, PARAMS, np.ones((4, 3)), Y[:4]),
+    ),
+    "an input that is not a number": (
+        errors.DataError,
+        r"x\[0, 0\]",
+        lambda a: plots.decision_regions(a, NET, LOSS, PARAMS, NAN, Y[:2]),
+    ),
+    "a label too large": (
+        errors.DataError,
+        "labels from 0 to 2, got 0 to 3",
+        lambda a: plots.decision_regions(a, NET, LOSS, PARAMS, X, np.arange(40) % 4),
+    ),
+    "what are no labels": (
+        errors.DataError,
+        "whole numbers, got 0.5",
+        lambda a: plots.hidden_plane(a, NET, PARAMS, X, Y / 2),
+    ),
+    "a plane bent beyond all bounds": (
+        errors.DataError,
+        "outputs of 1 Tanh",
+        lambda a: plots.hidden_plane(a, NET, fnn.trees.map(lambda p: p * np.nan, PARAMS), X, Y),
+    ),
+    "too few labels": (
+        errors.ShapeError,
+        r"labels \(40,\)",
+        lambda a: plots.decision_regions(a, NET, LOSS, PARAMS, X, Y[:3]),
+    ),
+    "no cost": (errors.KindError, "loss: expected", lambda a: plots.decision_regions(a, NET, Y, PARAMS, X, Y)),
+    "a network that has not learnt but diverged": (
+        errors.DataError,
+        "prediction: expected finite",
+        lambda a: plots.decision_regions(a, NET, LOSS, fnn.trees.map(lambda p: p * np.nan, PARAMS), X, Y),
+    ),
+    "no such layer": (
+        errors.ArgumentError,
+        "index of .*1 Tanh.*, got 3",
+        lambda a: plots.hidden_plane(a, NET, PARAMS, X, Y, layer=3),
+    ),
+    "a layer by name": (errors.KindError, "layer", lambda a: plots.hidden_plane(a, NET, PARAMS, X, Y, layer="1 Tanh")),
+    "a layer of one unit": (
+        errors.ShapeError,
+        "two units or more, got 2 Dense of 1",
+        lambda a: plots.hidden_plane(a, ONE, OF_ONE, X, Y, layer=-1),
+    ),
+    "a plane of three inputs": (
+        errors.ShapeError,
+        "two inputs",
+        lambda a: plots.hidden_plane(a, NET, PARAMS, np.ones((4, 3)), Y[:4]),
+    ),
+    "images of another size": (
+        errors.ShapeError,
+        r"\(units, 28 · 28\), got \(4, 2\)",
+        lambda a: plots.first_layer(a, PARAMS),
+    ),
+    "an image of three sides": (errors.ShapeError, "shape", lambda a: plots.first_layer(a, PARAMS, shape=(1, 2, 1))),
+    "no Dense layer": (errors.KindError, "parameters with a Dense", lambda a: plots.first_layer(a, ((), ()))),
+    "weights that are no numbers": (errors.DataError, "weights", lambda a: plots.first_layer(a, NAN, shape=(1, 2))),
+    "inputs of another width": (
+        errors.ShapeError,
+        r"expected input of shape \(N, 2\)",
+        lambda a: plots.activations(a, NET, PARAMS, np.ones((4, 3))),
+    ),
+    "no examples": (errors.ShapeError, "at least one example", lambda a: plots.activations(a, NET, PARAMS, X[:0])),
+    "outputs that are no numbers": (
+        errors.DataError,
+        "outputs of 0 Dense",
+        lambda a: plots.activations(a, NET, PARAMS, NAN),
+    ),
+    "figures of another kind": (errors.KindError, "diagnostics.Statistics", lambda a: plots.gradient_flow(a, X, ["0"])),
+    "names of other layers": (
+        errors.ShapeError,
+        r"\(2,\) or \(epochs, 2\), got \(3,\)",
+        lambda a: plots.gradient_flow(a, STATS, ["0", "1"]),
+    ),
+    "a matrix that is not square": (errors.ShapeError, r"\(C, C\), got \(40, 2\)", lambda a: plots.confusion(a, X)),
+    "counts below 0": (errors.DataError, "at least 0, got -1", lambda a: plots.confusion(a, [[-1]])),
+    "counts that are no numbers": (errors.DataError, "matrix", lambda a: plots.confusion(a, NAN)),
+    "a class without a name": (
+        errors.ShapeError,
+        "2 names, got 1",
+        lambda a: plots.confusion(a, np.eye(2), classes=["cat"]),
+    ),
+    "neither key nor ends": (
+        errors.ArgumentError,
+        "either a key",
+        lambda a: plots.loss_surface(a, NET, LOSS, PARAMS, X, Y),
+    ),
+    "one end": (
+        errors.KindError,
+        "two trees",
+        lambda a: plots.loss_surface(a, NET, LOSS, PARAMS, X, Y, ends=(PARAMS,)),
+    ),
+    "the end of another network": (
+        errors.ShapeError,
+        r"ends\[1\]",
+        lambda a: plots.loss_surface(a, NET, LOSS, PARAMS, X, Y, ends=(PARAMS, OF_ONE)),
+    ),
+    "limits in the wrong order": (
+        errors.ArgumentError,
+        "lower one first",
+        lambda a: plots.loss_surface(a, NET, LOSS, PARAMS, X, Y, key=KEY, limits=(1, -1)),
+    ),
+    "one limit": (
+        errors.ShapeError,
+        "limits",
+        lambda a: plots.loss_surface(a, NET, LOSS, PARAMS, X, Y, key=KEY, limits=1),
+    ),
+    "a surface without targets": (
+        errors.ShapeError,
+        "y: expected",
+        lambda a: plots.loss_surface(a, NET, LOSS, PARAMS, X, Y[:3], key=KEY),
+    ),
+    "no network": (errors.KindError, "net: expected a layer", lambda a: plots.network(a, PARAMS, (2,))),
+    "too few units to show": (errors.ArgumentError, "most", lambda a: plots.network(a, NET, (2,), most=2)),
+    "parameters of another network": (
+        errors.ShapeError,
+        "params.*expected",
+        lambda a: plots.network(a, NET, (2,), OF_ONE),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_input_is_refused_before_anything_is_drawn(case):
+    kind, message, call = REFUSED[case]
+    axes = blank()
+    before = len(axes.get_children()), axes.get_yscale(), axes.get_xlim()
+    with pytest.raises(kind, match=message):
+        call(axes)
+    assert (len(axes.get_children()), axes.get_yscale(), axes.get_xlim()) == before
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_is_its_data_and_of_several_seeds_their_mean_and_standard_deviation():
+    seeds, alone = np.random.default_rng(1).random((5, 7)), np.arange(1.0, 5.0)
+    axes = plots.learning_curves(blank(), {"five": seeds, "one": alone})
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), np.stack([np.arange(1, 8), seeds.mean(axis=0)], axis=1))
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), alone)
+    (band,) = axes.collections  # of the five, not of the one
+    edge = band.get_paths()[0].vertices
+    for step, low, high in zip(range(1, 8), *(seeds.mean(0) + k * seeds.std(0, ddof=1) for k in (-1, 1)), strict=True):
+        at = edge[edge[:, 0] == step, 1]
+        np.testing.assert_allclose((at.min(), at.max()), (low, high))
+    assert "± 1 SD of 5 seeds" in axes.get_xlabel()
+    assert [text.get_text() for text in axes.texts] == ["five", "one"]
+    assert [text.xy for text in axes.texts] == [(7, seeds.mean(axis=0)[-1]), (4, 4.0)]
+
+
+def test_curves_differ_in_colour_and_in_style_also_those_of_a_second_call():
+    axes = plots.learning_curves(blank(), [3, 2, 1], x=[10, 20, 30])
+    plots.learning_curves(axes, [1, 2, 3], x=[10, 20, 30])
+    first, second = axes.lines
+    assert first.get_xdata().tolist() == [10, 20, 30]
+    assert not same_color(first.get_color(), second.get_color())
+    assert first.get_linestyle() != second.get_linestyle()
+    assert not axes.texts, "nothing to say of curves without a label"
+
+
+@pytest.mark.parametrize("ends", [(1, 1, 1, 1), (0, 0.01, 0.02, 1), (1, 0.99, 0, 0.01)])
+def test_labels_of_curves_that_end_together_do_not_overlap_and_keep_their_order(ends):
+    axes = plots.learning_curves(blank(), {f"curve {i}": [0, 1, end] for i, end in enumerate(ends)})
+    draw(axes)
+    boxes = [Text.get_window_extent(axes.texts[i]) for i in np.argsort(ends, kind="stable")]  # without their arrows
+    assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))  # pixels
+    assert boxes[0].y0 >= axes.get_window_extent().y0 - 1
+
+
+def test_a_run_that_diverged_is_labelled_where_it_was_last_seen():
+    axes = plots.learning_curves(blank(), {"lost": [1.0, 2.0, np.nan], "never": [np.nan, np.inf, np.nan]})
+    assert [(text.get_text(), text.xy) for text in axes.texts] == [("lost", (2, 2.0))]
+    plots.learning_curves(axes, {"one of two": [[1.0, 1.0, np.inf], [1.0, 3.0, 1.0]]})
+    np.testing.assert_array_equal(axes.lines[-1].get_ydata(), [1, 2, np.nan])
+    draw(axes)
+
+
+def test_the_flow_through_the_layers_is_that_of_the_statistics():
+    names = diagnostics.layer_names(NET, PARAMS, (2,))
+    axes = draw(plots.gradient_flow(blank(), STATS, names))
+    errors_, gradients = axes.lines
+    np.testing.assert_allclose(errors_.get_xydata(), np.stack([[0, 1, 2], STATS.delta], axis=1))
+    np.testing.assert_allclose(gradients.get_xydata(), np.stack([[0, 2], STATS.gradient[[0, 2]]], axis=1))
+    assert axes.get_yscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+
+
+def test_over_the_epochs_each_layer_that_learns_has_a_line_and_no_other():
+    telemetry = diagnostics.Statistics(*(np.stack([v, 2 * np.asarray(v)]) for v in STATS))
+    axes = draw(plots.gradient_flow(blank(), telemetry, diagnostics.layer_names(NET, PARAMS, (2,))))
+    assert [text.get_text() for text in axes.texts] == ["0 Dense", "2 Dense"]
+    for line, layer in zip(axes.lines, (0, 2), strict=True):
+        np.testing.assert_allclose(
+            line.get_xydata(), np.stack([[1, 2], STATS.gradient[layer] * np.array([1, 2])], axis=1)
+        )
+
+
+def test_what_has_no_place_on_a_logarithmic_axis_is_left_out():
+    for shape in ((3,), (2, 3)):
+        none = np.broadcast_to([0, np.inf, 0.0], shape)
+        axes = draw(plots.gradient_flow(blank(), diagnostics.Statistics(*[none] * 10), ["a", "b", "c"]))
+        assert not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axes.lines)
+
+
+def test_the_cost_at_the_parameters_and_at_the_ends_is_that_of_evaluate(backend):
+    params, ends = on(backend, (PARAMS, [NET.init(fnn.random.key(i, backend="numpy"), (2,)) for i in (1, 2)]))
+    axes = draw(plots.loss_surface(blank(), NET, LOSS, params, X, Y, ends=ends, steps=5))
+    of = [fnn.evaluate(NET, LOSS, p, (X, Y))["loss"] for p in (params, *ends)]
+    shown = dict(text.get_text().split(": C = ") for text in axes.texts if "C" in text.get_text())
+    assert shown == {name: f"{cost:.3g}" for name, cost in zip(("θ", "θ₁", "θ₂"), of, strict=True)}
+    assert axes.get_xlim() == axes.get_ylim() == (-0.5, 1.5)
+    assert [tuple(*line.get_xydata()) for line in axes.lines] == [(0, 0), (1, 0), (0, 1)]
+
+
+def test_the_costs_of_a_plane_are_those_of_the_parameters_there(backend):
+    params, first, second = on(backend, tuple(NET.init(fnn.random.key(i, backend="numpy"), (2,)) for i in range(3)))
+    places = [(0, 0), (1, 0), (0.5, -2), (0, 3)]
+    found = plots._costs(NET, LOSS, params, first, second, X, Y, places, chunk=3)
+    for (a, b), cost in zip(places, found, strict=True):
+        there = fnn.trees.map(lambda p, d, e, a=a, b=b: p + a * d + b * e, params, first, second)
+        np.testing.assert_allclose(cost, fnn.evaluate(NET, LOSS, there, (X, Y))["loss"], rtol=1e-5)
+
+
+def test_the_first_direction_goes_across_and_the_second_up():
+    ends = NET.init(fnn.random.key(1, backend="numpy"), (2,)), PARAMS  # along the second nothing changes
+    axes = plots.loss_surface(blank(), NET, LOSS, PARAMS, X, Y, ends=ends, steps=5)
+    paths = axes.collections[1].get_paths()
+    assert len(paths) == 9
+    for path in paths:  # a line to the left of the lowest place and one to the right, both upright
+        across, up = (np.unique(column.round(4)) for column in path.vertices.T)
+        assert len(across) == 2 < 5 <= len(up)
+
+
+def test_contours_lie_where_the_surface_has_their_level():
+    along = np.linspace(-1, 1, 41)
+    axes = blank()
+    plots._contours(axes, along, np.ma.masked_invalid(np.exp(along[None, :] + 0 * along[:, None])))
+    lines = axes.collections[1]
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        np.testing.assert_allclose(path.vertices[:, 0], np.log(level), atol=0.01)
+    np.testing.assert_allclose(np.diff(np.log(lines.levels)), 0.2, rtol=1e-6)
+    assert len(lines.levels) == 9
+
+
+@pytest.mark.parametrize("surface", [np.ones((3, 3)), np.full((3, 3), np.nan), np.arange(9.0).reshape(3, 3) - 4])
+def test_a_surface_that_is_flat_or_below_zero_or_not_finite_is_drawn_as_far_as_it_can_be(surface):
+    axes = blank()
+    plots._contours(axes, np.arange(3), np.ma.masked_invalid(surface))
+    draw(axes)
+    assert len(axes.collections) == (2 if surface[0, 0] < 0 else 0)
+
+
+def test_random_directions_are_as_long_as_each_unit_is_and_leave_biases_and_frozen_layers_alone(backend):
+    params = on(backend, DEEP)
+    direction = plots._direction(KEY, params)
+    fnn.trees.same_structure("direction", direction, params)
+    for (place, d), (_, p) in zip(fnn.trees.paths(direction), fnn.trees.paths(params), strict=True):
+        fixed = ".params" in place or p.ndim < 2
+        length = np.zeros(len(p)) if fixed else np.linalg.norm(p, axis=1)
+        np.testing.assert_allclose(np.linalg.norm(np.asarray(d).reshape(len(d), -1), axis=1), length, rtol=1e-5)
+        assert fixed or not np.allclose(d, p)
+    assert fnn.backend.namespace(*fnn.trees.leaves(direction)).__name__.startswith(backend)
+
+
+# ---- what a network does ---------------------------------------------------------------------------------------------
+
+
+def at(axes, points):
+    """The values of the picture at points of the plane."""
+    image = axes.images[0]
+    left, right, bottom, top = image.get_extent()
+    values = image.get_array()
+    column = ((points[:, 0] - left) / (right - left) * values.shape[1]).astype(int)
+    row = ((points[:, 1] - bottom) / (top - bottom) * values.shape[0]).astype(int)
+    assert image.origin == "lower"
+    return np.asarray(values[row, column])
+
+
+def test_regions_are_the_classes_predicted_there():
+    axes = draw(plots.decision_regions(blank(), NET, LOSS, PARAMS, X, Y))
+    p = np.asarray(NET.apply(PARAMS, X))
+    sure = np.diff(np.sort(p, axis=1)[:, -2:])[:, 0] > 0.02  # farther from a boundary than the middle of a pixel is
+    assert sure.sum() > 30
+    assert len(set(p.argmax(axis=1))) > 1
+    np.testing.assert_array_equal(at(axes, X)[sure], p.argmax(axis=1)[sure])
+
+
+def test_with_one_output_they_are_the_probability_and_the_boundary_lies_at_one_half():
+    axes = draw(plots.decision_regions(blank(), ONE, LOGISTIC, OF_ONE, X, (Y > 0)[:, None]))
+    p = np.asarray(LOGISTIC.predict(ONE.apply(OF_ONE, X)))[:, 0]
+    np.testing.assert_allclose(at(axes, X), p, atol=0.02)
+    (lines,) = axes.collections
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        on_line = LOGISTIC.predict(ONE.apply(OF_ONE, path.vertices))
+        np.testing.assert_allclose(on_line, level, atol=0.01)
+    assert 0.5 in lines.levels
+
+
+@pytest.mark.parametrize("y", [Y, np.eye(3)[Y], Y.tolist()], ids=["labels", "one-hot", "a list"])
+def test_each_class_has_its_examples_a_marker_and_a_colour(y):
+    for axes in (
+        plots.decision_regions(blank(), NET, LOSS, PARAMS, X, y),
+        plots.hidden_plane(blank(), fnn.Identity(), (), X, y, layer=0),
+    ):
+        points = axes.lines[-3:]
+        for k, line in enumerate(points):
+            np.testing.assert_allclose(line.get_xydata(), X[k == Y])
+        assert len({line.get_marker() for line in points}) == len({line.get_color() for line in points}) == 3
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["class 0", "class 1", "class 2"]
+
+
+def grid_lines(axes):
+    return [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 201]
+
+
+def bend(line):
+    """How far a line departs from straight, in its own length."""
+    steps = np.diff(line, axis=0)
+    return abs(steps - steps.mean(axis=0)).max() / np.abs(line[-1] - line[0]).max()
+
+
+@pytest.mark.parametrize("layer", [fnn.Identity(), fnn.Dense(2), fnn.Dense(5), fnn.Tanh()])
+def test_the_grid_stays_straight_under_what_is_affine_and_under_nothing_else(layer):
+    axes = draw(plots.hidden_plane(blank(), layer, layer.init(KEY, (2,)), X, Y, layer=0))
+    lines = grid_lines(axes)
+    assert len(lines) == 30
+    affine = not isinstance(layer, fnn.Tanh)
+    assert (max(bend(line) for line in lines) < 1e-4) == affine
+    if isinstance(layer, fnn.Identity):  # half of the lines upright, half level, over all examples
+        assert [np.ptp(line[:, 0]) < 1e-6 for line in lines] == [True] * 15 + [False] * 15
+        assert [np.ptp(line[:, 1]) < 1e-6 for line in lines] == [False] * 15 + [True] * 15
+        low, high = np.min(lines, axis=(0, 1)), np.max(lines, axis=(0, 1))
+        np.testing.assert_allclose((low, high), (X.min(0) - 0.1 * np.ptp(X, 0), X.max(0) + 0.1 * np.ptp(X, 0)), 1e-5)
+
+
+def test_a_wide_layer_is_seen_along_its_principal_components():
+    axes = plots.hidden_plane(blank(), NET, PARAMS, X, Y)
+    outputs = np.asarray(fnn.Tanh().apply((), fnn.Dense(4).apply(PARAMS[0], X)), np.float64)
+    centred = outputs - outputs.mean(axis=0)
+    _, s, vt = np.linalg.svd(centred, full_matrices=False)
+    found = np.concatenate([line.get_xydata() for line in axes.lines[-3:]])
+    wanted = np.concatenate([(centred @ vt[:2].T)[k == Y] for k in range(3)])
+    np.testing.assert_allclose(abs(found), abs(wanted), atol=1e-5)
+    shares = s**2 / (s**2).sum()
+    assert axes.get_xlabel() == f"1 Tanh: component 1 ({100 * shares[0]:.0f} %)"
+    assert axes.get_ylabel() == f"1 Tanh: component 2 ({100 * shares[1]:.0f} %)"
+
+
+@pytest.mark.parametrize(("layer", "name"), [(2, "1.0.0.1 Relu"), (-1, "unit 1 of 3.0 Dense"), (-7, "0 Dense")])
+def test_layers_of_nested_networks_are_chosen_by_their_place(layer, name):
+    assert name in draw(plots.hidden_plane(blank(), NESTED, DEEP, X, Y, layer=layer)).get_xlabel()
+    assert diagnostics.layer_names(NESTED, DEEP, (2,)) == LEAVES
+
+
+def test_histograms_are_those_of_the_outputs_without_zeros_and_the_share_of_these_is_written():
+    net = fnn.mlp((6, 4))
+    params = net.init(KEY, (2,))
+    axes = draw(plots.activations(blank(), net, params, X))
+    z = np.asarray(net.layers[0].apply(params[0], X))
+    outputs = [z, np.maximum(z, 0), np.asarray(net.apply(params, X))]
+    steps = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+    for row, (patch, of_layer) in enumerate(zip(steps, outputs, strict=True)):
+        heights, edges, baseline = patch.get_data()
+        counts = np.histogram(of_layer[of_layer != 0], edges)[0]
+        np.testing.assert_allclose(heights - baseline, 0.8 * counts / counts.max())
+        assert baseline == 2 - row
+        assert edges[0] == min(a.min() for a in outputs)
+        assert edges[-1] == max(a.max() for a in outputs)
+    shares = {2 - row: f"{100 * (a == 0).mean():.0f} % are 0" for row, a in enumerate(outputs) if (a == 0).any()}
+    assert {text.get_position()[1]: text.get_text() for text in axes.texts} == shares
+    assert 1 in shares, "the ReLU"
+
+
+def test_a_nested_network_has_a_row_for_each_layer_within_it_also_where_all_are_dead():
+    for params in (DEEP, fnn.trees.map(np.zeros_like, DEEP)):
+        axes = draw(plots.activations(blank(), NESTED, params, X))
+        assert [label.get_text() for label in axes.get_yticklabels()] == LEAVES
+    assert [text.get_text() for text in axes.texts] == ["100 % are 0"] * 7
+
+
+def test_a_confusion_matrix_has_its_counts_as_text_true_classes_as_rows_and_shares_as_colour():
+    prediction, target = np.eye(3)[[0, 1, 1, 2, 2, 2]], np.array([0, 0, 1, 1, 1, 2])
+    matrix = fnn.confusion_matrix(prediction, target)
+    axes = draw(plots.confusion(blank(), matrix, classes=["a", "b", "c"]))
+    shown = {text.get_position(): text.get_text() for text in axes.texts}
+    for true in range(3):
+        for predicted in range(3):
+            count = sum((prediction.argmax(axis=1) == predicted) & (target == true))
+            assert shown[predicted, true] == str(count)
+    np.testing.assert_allclose(axes.images[0].get_array(), matrix / matrix.sum(axis=1, keepdims=True))
+    assert axes.yaxis_inverted(), "the first row is on top"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "texts"),
+    [([[1234567, 0], [0, 0]], ["1234567", "0", "0", "0"]), ([[0.125, 2.0], [1, 1]], ["0.125", "2", "1", "1"])],
+)
+def test_counts_may_be_large_or_weighted_and_a_class_without_examples(matrix, texts):
+    axes = draw(plots.confusion(blank(), matrix))
+    assert [text.get_text() for text in axes.texts] == texts
+    assert np.isfinite(axes.images[0].get_array()).all()
+
+
+# ---- a network itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [1, 5, 7])
+def test_each_unit_of_the_first_layer_has_a_tile_with_its_weights(units):
+    w = np.random.default_rng(2).normal(size=(units, 6))
+    axes = draw(plots.first_layer(blank(), w, shape=(2, 3)))
+    picture = np.ma.filled(axes.images[0].get_array(), np.nan)
+    columns = (picture.shape[1] + 1) // 4
+    assert np.isfinite(picture).sum() == w.size
+    for unit in range(units):
+        row, column = 3 * (unit // columns), 4 * (unit % columns)
+        np.testing.assert_array_equal(picture[row : row + 2, column : column + 3], w[unit].reshape(2, 3))
+    limit = abs(w).max()
+    assert axes.images[0].get_clim() == (-limit, limit)
+    scale = axes.child_axes[0]
+    assert [label.get_text() for label in scale.get_yticklabels()] == [f"−{limit:.2g}", "0", f"{limit:.2g}"]
+
+
+def test_of_parameters_the_first_dense_layer_is_taken_wherever_it_is():
+    net = fnn.Serial((fnn.LayerNorm(), fnn.Frozen(fnn.Serial((fnn.Scale(2.0), fnn.Dense(3)))), fnn.Dense(2)))
+    params = net.init(KEY, (4,))
+    axes, expected = (plots.first_layer(blank(), given, shape=(2, 2)) for given in (params, params[1].params[1].w))
+    np.testing.assert_array_equal(content(axes)[2], content(expected)[2])
+
+
+def collections(axes):
+    return [c for c in axes.collections if isinstance(c, LineCollection)]
+
+
+def test_lines_are_as_wide_as_weights_are_large_and_dashed_where_they_are_negative():
+    axes = draw(plots.network(blank(), NET, (2,), PARAMS))
+    largest = max(abs(PARAMS[0].w).max(), abs(PARAMS[2].w).max())
+    assert f"widest {largest:.2g}" in axes.get_title()
+    for lines, w in zip(collections(axes), (PARAMS[0].w, PARAMS[2].w), strict=True):
+        assert len(lines.get_segments()) == w.size
+        np.testing.assert_allclose(lines.get_linewidths(), 2 * abs(w.ravel()) / largest, rtol=1e-5)
+        dashed = [pattern is not None for _, pattern in lines.get_linestyles()]
+        np.testing.assert_array_equal(dashed, w.ravel() < 0)
+        for j, (out, into) in enumerate(np.ndindex(w.shape)):  # from unit to unit: the top ones are the first
+            (_, below), (_, above) = lines.get_segments()[j]
+            assert (below, above) == ((w.shape[1] - 1) / 2 - into, (len(w) - 1) / 2 - out)
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "units", "slots"),
+    [(8, 8, range(8), range(8)), (9, 8, [*range(6), 8], [*range(6), 7]), (100, 3, [0, 99], [0, 2])],
+)
+def test_large_layers_show_their_first_units_and_the_last(size, most, units, slots):
+    found, heights = plots._places(size, most)
+    assert found.tolist() == list(units)
+    np.testing.assert_array_equal(heights, (min(size, most) - 1) / 2 - np.array(slots))
+    axes = draw(plots.network(blank(), fnn.Dense(size), (2,), most=most))
+    assert len(collections(axes)[0].get_segments()) == 2 * len(found)
+    texts = [text.get_text() for text in axes.texts]
+    assert ("⋮" in texts) == (size > most)
+    assert str(size) in texts
+
+
+def test_abridged_columns_keep_their_own_weights():
+    w = np.zeros((20, 30), np.float32)
+    w[19, 29], w[1, 0] = -3, 1.5
+    axes = draw(plots.network(blank(), fnn.Dense(20, bias=False), (30,), fnn.DenseParams(w, ())))
+    widths = np.array(collections(axes)[0].get_linewidths()).reshape(7, 7)
+    assert (widths[6, 6], widths[1, 0]) == (2, 1)
+    assert widths.sum() == 3
+
+
+def test_a_nested_network_is_laid_out_in_columns_with_its_skips_and_the_names_below():
+    axes = draw(plots.network(blank(), NESTED, (2,), DEEP))
+    texts = [text.get_text() for text in axes.texts]
+    assert [t for t in texts if t[:1].isalpha()] == ["input", "Dense", "Dense\nRelu\nLayerNorm", "Parallel", "Dense"]
+    assert [t for t in texts if t.isdigit()] == ["2", "4", "4", "6", "2"]
+    assert texts.count("") == 1, "the arrow of the skip connection"
+    assert [len(lines.get_segments()) for lines in collections(axes)] == [8, 16, 24, 12]
+    assert same_color(collections(axes)[2].get_color()[0], "0.6"), "of branches side by side no weights are shown"
+    (arrow,) = (text for text in axes.texts if not text.get_text())
+    assert arrow.xy[0] > arrow.get_position()[0]
