@@ -15,6 +15,7 @@ from matplotlib.text import Text
 
 import fnn
 from fnn import diagnostics, errors, plots
+from fnn.plots import runs, structure
 
 KEY = fnn.random.key(0, backend="numpy")
 NET, ONE = fnn.mlp((4, 3), activation=fnn.Tanh()), fnn.mlp((3, 1))
@@ -360,7 +361,7 @@ def test_the_cost_at_the_parameters_and_at_the_ends_is_that_of_evaluate(backend)
 def test_the_costs_of_a_plane_are_those_of_the_parameters_there(backend):
     params, first, second = on(backend, tuple(NET.init(fnn.random.key(i, backend="numpy"), (2,)) for i in range(3)))
     places = [(0, 0), (1, 0), (0.5, -2), (0, 3)]
-    found = plots._costs(NET, LOSS, params, first, second, X, Y, places, chunk=3)
+    found = runs._costs(NET, LOSS, params, first, second, X, Y, places, chunk=3)
     for (a, b), cost in zip(places, found, strict=True):
         there = fnn.trees.map(lambda p, d, e, a=a, b=b: p + a * d + b * e, params, first, second)
         np.testing.assert_allclose(cost, fnn.evaluate(NET, LOSS, there, (X, Y))["loss"], rtol=1e-5)
@@ -379,7 +380,7 @@ def test_the_first_direction_goes_across_and_the_second_up():
 def test_contours_lie_where_the_surface_has_their_level():
     along = np.linspace(-1, 1, 41)
     axes = blank()
-    plots._contours(axes, along, np.ma.masked_invalid(np.exp(along[None, :] + 0 * along[:, None])))
+    runs._contours(axes, along, np.ma.masked_invalid(np.exp(along[None, :] + 0 * along[:, None])))
     lines = axes.collections[1]
     for level, path in zip(lines.levels, lines.get_paths(), strict=True):
         np.testing.assert_allclose(path.vertices[:, 0], np.log(level), atol=0.01)
@@ -390,14 +391,14 @@ def test_contours_lie_where_the_surface_has_their_level():
 @pytest.mark.parametrize("surface", [np.ones((3, 3)), np.full((3, 3), np.nan), np.arange(9.0).reshape(3, 3) - 4])
 def test_a_surface_that_is_flat_or_below_zero_or_not_finite_is_drawn_as_far_as_it_can_be(surface):
     axes = blank()
-    plots._contours(axes, np.arange(3), np.ma.masked_invalid(surface))
+    runs._contours(axes, np.arange(3), np.ma.masked_invalid(surface))
     draw(axes)
     assert len(axes.collections) == (2 if surface[0, 0] < 0 else 0)
 
 
 def test_random_directions_are_as_long_as_each_unit_is_and_leave_biases_and_frozen_layers_alone(backend):
     params = on(backend, DEEP)
-    direction = plots._direction(KEY, params)
+    direction = runs._direction(KEY, params)
     fnn.trees.same_structure("direction", direction, params)
     for (place, d), (_, p) in zip(fnn.trees.paths(direction), fnn.trees.paths(params), strict=True):
         fixed = ".params" in place or p.ndim < 2
@@ -597,7 +598,7 @@ def test_lines_are_as_wide_as_weights_are_large_and_dashed_where_they_are_negati
     [(8, 8, range(8), range(8)), (9, 8, [*range(6), 8], [*range(6), 7]), (100, 3, [0, 99], [0, 2])],
 )
 def test_large_layers_show_their_first_units_and_the_last(size, most, units, slots):
-    found, heights = plots._places(size, most)
+    found, heights = structure._places(size, most)
     assert found.tolist() == list(units)
     np.testing.assert_array_equal(heights, (min(size, most) - 1) / 2 - np.array(slots))
     axes = draw(plots.network(blank(), fnn.Dense(size), (2,), most=most))

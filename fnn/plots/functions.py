@@ -1,0 +1,246 @@
+"""Figures of what a network does: where it decides, how it bends the plane, its outputs, what it mistakes."""
+
+import numpy as np
+
+from .. import trees
+from ..backprop import check_problem
+from ..errors import ArgumentError, DataError, ShapeError, finite, integer, require
+from ..layers import enter
+from ..networks import Composition, walk
+from .common import COLORS, MARKERS, check_axes, color_of, numbers, scale_beside, tint
+
+
+def decision_regions(axes, net, loss, params, x, y):
+    """Which class a network of two inputs predicts where, and the examples over it, a marker for each class.
+
+    With one output the probability of class 1, with lines where it is 0.1, 0.5 and 0.9; class 1 is what is above 0.5.
+
+    Arguments: `loss`, whose `predict` makes probabilities of the outputs; x (N, 2); y, labels (N,), 0 and 1 (N, 1), or
+    a row for each example with its largest entry at the class (N, C).
+
+    >>> from matplotlib.figure import Figure
+    >>> from fnn import Dense, DenseParams, SoftmaxCrossEntropy
+    >>> params = DenseParams(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.zeros(2))
+    >>> x, y = [[1.0, 0.0], [-1.0, 0.0]], [0, 1]
+    >>> axes = decision_regions(Figure().subplots(), Dense(2), SoftmaxCrossEntropy(), params, x, y)
+    >>> axes.images[0].get_array()[0, [0, -1]].tolist()  # on the left class 1, on the right class 0
+    [1, 0]
+    """
+    check_axes(axes)
+    check_problem(net, loss)
+    x = _in_the_plane(x)
+    outputs = net.output_shape((2,))
+    if len(outputs) != 1:
+        raise ShapeError(f"net: expected outputs of shape (C,), got {outputs}")
+    classes = max(outputs[0], 2)
+    labels = _labels(y, len(x))
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(f"y: expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
+    across, up = (np.linspace(*_span(column), 200) for column in x.T)
+    grid = np.stack(np.meshgrid(across, up), axis=-1)
+    p = numbers("prediction", loss.predict(net.apply(params, grid.reshape(-1, 2)))).reshape(200, 200, -1)
+    finite("prediction", p)
+
+    half = [(line[1] - line[0]) / 2 for line in (across, up)]
+    extent = (across[0] - half[0], across[-1] + half[0], up[0] - half[1], up[-1] + half[1])
+    how = {"origin": "lower", "extent": extent, "aspect": "auto", "interpolation": "nearest"}
+    tints = [tint(color_of(k), (0.08, 0.28, 0.18)[k % 3]) for k in range(classes)]  # told apart in grey too
+    maps = require("matplotlib.colors", "plots")
+    if outputs == (1,):
+        p = np.clip(p[..., 0], 0, 1)
+        axes.imshow(p, cmap=maps.LinearSegmentedColormap.from_list("", tints), vmin=0, vmax=1, **how)
+        lines = [(level, style) for level, style in ((0.1, ":"), (0.5, "-"), (0.9, ":")) if p.min() < level < p.max()]
+        if lines:
+            levels, styles = zip(*lines, strict=True)
+            drawn = axes.contour(across, up, p, levels, colors="black", linestyles=styles, linewidths=1)
+            axes.clabel(drawn, fmt="%g", fontsize="small")
+    else:
+        found = p.argmax(axis=-1)
+        axes.imshow(found, cmap=maps.ListedColormap(tints), vmin=-0.5, vmax=classes - 0.5, **how)
+        for k in np.unique(found):
+            lead = p[..., k] - np.delete(p, k, axis=-1).max(axis=-1)
+            if lead.min() < 0 < lead.max():
+                axes.contour(across, up, lead, [0], colors="black", linewidths=1)
+    _examples(axes, x, labels)
+    axes.set(xlabel="input x₁", ylabel="input x₂", xlim=extent[:2], ylim=extent[2:])
+    return axes
+
+
+def hidden_plane(axes, net, params, x, y, *, layer=-2):
+    """How a layer bends the plane of two inputs: a grid of straight lines, and the examples, carried up to it.
+
+    Solid lines are of constant x₁, dashed ones of constant x₂. Of a layer of two units they are drawn by its outputs,
+    of a wider one by the first two principal components of its outputs for the examples.
+
+    Arguments: x (N, 2); y as for `decision_regions`; `layer`, an index into `fnn.diagnostics.layer_names`, by default
+    the layer before the last, from whose outputs a last Dense layer has to separate the classes by straight lines.
+    C. Olah, "Neural networks, manifolds, and topology" (2014).
+
+    >>> from matplotlib.figure import Figure
+    >>> from fnn import mlp, random
+    >>> net = mlp((2, 2))
+    >>> params = net.init(random.key(0, backend="numpy"), (2,))
+    >>> hidden_plane(Figure().subplots(), net, params, [[0.0, 1.0], [1.0, 0.0]], [0, 1]).get_xlabel()
+    'output of unit 1 of 1 Relu'
+    """
+    check_axes(axes)
+    check_problem(net)
+    x = _in_the_plane(x)
+    labels = _labels(y, len(x))
+    low, high = np.transpose([_span(column) for column in x.T])
+    upright = np.stack(np.meshgrid(np.linspace(0, 1, 15), np.linspace(0, 1, 201), indexing="ij"), axis=-1)
+    grid = low + np.stack([upright, upright[..., ::-1]]) * (high - low)  # (2, 15 lines, 201 points, 2)
+    found = _record(net, params, np.concatenate([x, grid.reshape(-1, 2)]))
+    if integer("layer", layer, least=-len(found)) >= len(found):
+        raise ArgumentError(f"layer: expected an index of {list(found)}, got {layer}")
+    name, outputs = list(found.items())[layer]
+    if outputs.shape[1] < 2:
+        raise ShapeError(f"layer: expected one of two units or more, got {name} of {outputs.shape[1]}")
+    finite(f"outputs of {name}", outputs)
+    labels_of_axes = [f"output of unit {i} of {name}" for i in (1, 2)]
+    if outputs.shape[1] > 2:
+        outputs, shares = _principal(outputs, len(x))
+        labels_of_axes = [f"{name}: component {i} ({100 * share:.0f} %)" for i, share in enumerate(shares, start=1)]
+
+    carried = outputs[len(x) :].reshape(grid.shape)
+    for lines, style, grey in zip(carried, ("-", (0, (4, 2))), ("0.5", "0.65"), strict=True):
+        for line in lines:
+            axes.plot(*line.T, linestyle=style, color=grey, linewidth=0.7)
+    _examples(axes, outputs[: len(x)], labels)
+    axes.set(xlabel=labels_of_axes[0], ylabel=labels_of_axes[1])
+    return axes
+
+
+def activations(axes, net, params, x):
+    """What comes out of every layer: a histogram of its outputs over units and examples, the first layer on top.
+
+    All share the axis of the outputs. Each is as high at its highest as the others. Outputs that are exactly 0, as half
+    of a ReLU's are, are left out of it, and their share is written to the right.
+
+    Arguments: x, the inputs of N examples; nothing is dropped out.
+
+    >>> from matplotlib.figure import Figure
+    >>> from fnn import mlp, random
+    >>> net = mlp((8, 3))
+    >>> params = net.init(random.key(0, backend="numpy"), (2,))
+    >>> axes = activations(Figure().subplots(), net, params, [[1.0, 0.0], [0.0, 1.0]])
+    >>> [label.get_text() for label in axes.get_yticklabels()], axes.texts[0].get_text()
+    (['0 Dense', '1 Relu', '2 Dense'], '50 % are 0')
+    """
+    check_axes(axes)
+    check_problem(net)
+    found = _record(net, params, x)
+    for name, outputs in found.items():
+        finite(f"outputs of {name}", outputs)
+    ends = min(a.min() for a in found.values()), max(a.max() for a in found.values())
+    edges = np.histogram_bin_edges([], 60, ends)
+
+    rows = np.arange(len(found))[::-1]
+    for row, outputs in zip(rows, found.values(), strict=True):
+        counts = np.histogram(outputs[outputs != 0], edges)[0]
+        heights = row + 0.8 * counts / max(counts.max(), 1)
+        axes.stairs(heights, edges, baseline=row, fill=True, facecolor=COLORS[0], edgecolor="none", alpha=0.75)
+        axes.axhline(row, color="black", linewidth=0.6)
+        if zero := (outputs == 0).mean():
+            right = axes.get_yaxis_transform()
+            axes.text(1.02, row, f"{100 * zero:.0f} % are 0", transform=right, size="small", va="bottom")
+    axes.set_yticks(rows, found, va="bottom", size="small")
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="output of a unit", xlim=(edges[0], edges[-1]), ylim=(-0.1, len(rows)))
+    return axes
+
+
+def confusion(axes, matrix, *, classes=None):
+    """A confusion matrix: how many examples of each class (row) were taken for which (column).
+
+    The counts are written out, and the colour is the share in the row, so that the diagonal shows the recall.
+
+    Arguments: `matrix` (C, C), as `fnn.confusion_matrix` gives; `classes`, names of the C classes, 0 to C − 1.
+
+    >>> from matplotlib.figure import Figure
+    >>> axes = confusion(Figure().subplots(), [[3, 1], [0, 4]], classes=["cat", "dog"])
+    >>> [text.get_text() for text in axes.texts]
+    ['3', '1', '0', '4']
+    """
+    check_axes(axes)
+    counts = np.asarray(matrix)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
+        raise ShapeError(f"matrix: expected shape (C, C), got {counts.shape}")
+    finite("matrix", numbers("matrix", counts))
+    if counts.min() < 0:
+        raise DataError(f"matrix: expected numbers of at least 0, got {counts.min()}")
+    names = list(range(len(counts)) if classes is None else classes)
+    if len(names) != len(counts):
+        raise ShapeError(f"classes: expected {len(counts)} names, got {len(names)}")
+
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    size = "small" if len(counts) <= 6 else "x-small"
+    for (row, column), count in np.ndenumerate(counts):
+        text = str(count) if counts.dtype.kind in "iu" else f"{count:.3g}"
+        color = "white" if shares[row, column] < 0.5 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=color, size=size)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    scale_beside(axes, image, "share of the true class", [0, 0.5, 1], ["0", "0.5", "1"])
+    return axes
+
+
+def _in_the_plane(x):
+    x = numbers("x", x)
+    if x.ndim != 2 or x.shape[1] != 2 or not len(x):
+        raise ShapeError(f"x: expected examples of two inputs, shape (N, 2), got {x.shape}")
+    finite("x", x)
+    return x
+
+
+def _labels(y, n):
+    """Labels (n,) of whatever says which class an example is of."""
+    y = numbers("y", y)
+    if y.shape[:1] != (n,) or y.ndim > 2 or not y.size:
+        raise ShapeError(f"y: expected labels ({n},), or a row for each example, got shape {y.shape}")
+    finite("y", y)
+    if y.ndim == 2:
+        return y.argmax(axis=1) if y.shape[1] > 1 else (y[:, 0] > 0.5).astype(int)
+    if (y % 1 != 0).any():
+        raise DataError(f"y: expected labels, whole numbers, got {y[(y % 1 != 0).argmax()]}")
+    return y.astype(int)
+
+
+def _span(values):
+    """From the least to the largest, and a tenth of the way beyond."""
+    margin = 0.1 * np.ptp(values) or 1.0
+    return values.min() - margin, values.max() + margin
+
+
+def _record(net, params, x):
+    """The outputs (N, units) of every layer that is no composition, by its name in `layer_names`."""
+    params, x = enter(params, x)
+    if not len(x):
+        raise ShapeError("x: expected at least one example, got none")
+    rows = walk(net, params, x.shape[1:], net.record(params, x)[2])
+    return {
+        f"{place} {type(layer).__name__}".lstrip(): numbers(place, trees.leaves(outputs)[-1]).reshape(len(x), -1)
+        for place, layer, _, _, outputs in rows
+        if not isinstance(layer, Composition)
+    }
+
+
+def _principal(outputs, n):
+    """Outputs along the first two principal components of the first n of them, and their shares of the variance."""
+    centred = outputs - outputs[:n].mean(axis=0)
+    variances, vectors = np.linalg.eigh(centred[:n].T @ centred[:n])
+    first = vectors[:, [-1, -2]]
+    first = first * np.sign(first[abs(first).argmax(axis=0), [0, 1]])  # of either sign: the same one everywhere
+    return centred @ first, variances[[-1, -2]].clip(0) / max(variances.sum(), np.finfo(float).tiny)
+
+
+def _examples(axes, points, labels):
+    """Points in the plane, a marker and a colour for each class, named above."""
+    for k in np.unique(labels):
+        marker = MARKERS[k % len(MARKERS)]
+        how = {"color": color_of(k), "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}
+        axes.plot(*points[labels == k].T, marker, label=f"class {k}", **how)
+    where = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.1, "handletextpad": 0.1}
+    axes.legend(ncols=4, fontsize="small", frameon=False, columnspacing=0.8, **where)

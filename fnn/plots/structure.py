@@ -1,0 +1,150 @@
+"""Figures of a network itself: its first weights as images, and a diagram of all of it."""
+
+import math
+
+import numpy as np
+
+from .. import trees
+from ..backprop import check_problem
+from ..errors import KindError, ShapeError, finite, integer, require, shorten
+from ..errors import shape as sizes
+from ..layers import Dense, DenseParams
+from ..networks import Composition, Frozen, Residual, Serial, parameter_shapes
+from .common import COLORS, check_axes, numbers, scale_beside
+
+
+def first_layer(axes, weights, *, shape=(28, 28)):
+    """What the units of the first Dense layer look for: the weights of each as an image, row by row.
+
+    One scale for all, from blue through grey at 0 to yellow, symmetric about 0; its limits stand beside it.
+
+    Arguments: `weights` (units, inputs), or the parameters of a network, whose first Dense layer is taken; `shape`,
+    (rows, columns) of an image of so many inputs, (28, 28) by default.
+
+    >>> from matplotlib.figure import Figure
+    >>> axes = first_layer(Figure().subplots(), np.eye(4), shape=(2, 2))
+    >>> axes.images[0].get_array().shape, axes.images[0].get_clim()  # 2 x 2 tiles, and a line between them
+    ((5, 5), (-1.0, 1.0))
+    """
+    check_axes(axes)
+    if not hasattr(weights, "ndim"):
+        of_dense = [p for p in trees.leaves(weights, is_leaf=_is_dense) if _is_dense(p)]
+        if not of_dense:
+            raise KindError(f"weights: expected (units, inputs), or parameters with a Dense, got {shorten(weights)}")
+        weights = of_dense[0].w
+    w = numbers("weights", weights)
+    sides = sizes("shape", shape)
+    if len(sides) != 2:
+        raise ShapeError(f"shape: expected (rows, columns) of an image, got {sides}")
+    height, width = sides
+    if w.ndim != 2 or w.shape[1] != height * width or not len(w):
+        raise ShapeError(f"weights: expected (units, {height} · {width}), got {w.shape}; shape is that of an image")
+    finite("weights", w)
+
+    columns = math.ceil(math.sqrt(len(w) * height / width))
+    rows = -(-len(w) // columns)
+    tiles = np.full((rows * columns, height + 1, width + 1), np.nan)
+    tiles[: len(w), :-1, :-1] = w.reshape(-1, height, width)
+    tiles = tiles.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2).reshape(rows * (height + 1), -1)
+    limit = abs(w).max() or 1.0
+    image = axes.imshow(np.ma.masked_invalid(tiles[:-1, :-1]), cmap="cividis", vmin=-limit, vmax=limit)
+    axes.set_axis_off()
+    scale_beside(axes, image, "weight", [-limit, 0, limit], [f"−{limit:.2g}", "0", f"{limit:.2g}"])
+    return axes
+
+
+def network(axes, net, input_shape, params=None, *, most=8):
+    """A diagram of a network: a column of units for the input and for each layer of its own, lines for weights.
+
+    Lines of positive weights are solid, those of negative ones dashed, and the width is the weight's size over the
+    largest that is shown. Of more than `most` units the first and the last are shown; how many there are is above. A
+    layer that keeps the number of units stands below the one whose outputs it takes. A skip connection is an arc. What
+    is no Dense layer and has another number of outputs, or branches (`Parallel`), has grey lines from all to all.
+    Biases are not shown.
+
+    Arguments: `input_shape` without the batch axis; `params` of the network, without which all lines are alike;
+    `most`, 8 by default, at least 3.
+
+    >>> from matplotlib.figure import Figure
+    >>> from fnn import mlp
+    >>> axes = network(Figure().subplots(), mlp((3, 1)), (2,))
+    >>> [len(lines.get_segments()) for lines in axes.collections]  # 2 · 3 and 3 · 1
+    [6, 3]
+    """
+    check_axes(axes)
+    check_problem(net)
+    integer("most", most, least=3)
+    expected = parameter_shapes(net, input_shape)
+    if params is not None:
+        trees.same_structure("params", params, expected)
+    columns, skips = [(["input"], math.prod(input_shape), None)], []
+    _lay_out(columns, skips, net, expected if params is None else params, tuple(input_shape))
+    places = [_places(size, most) for _, size, _ in columns]
+    shown = []
+    for (units, _), (_, _, w), (inputs, _) in zip(places[1:], columns[1:], places[:-1], strict=True):
+        known = params is not None and w is not None
+        shown.append(numbers("w", w)[np.ix_(units, inputs)] if known else None)
+    largest = max((abs(w).max() for w in shown if w is not None), default=0) or 1.0
+
+    wide = 1.6 * max(len(heights) for _, heights in places) / len(columns)  # from column to column; units are 1 apart
+    of_lines = require("matplotlib.collections", "plots")
+    for i, w in enumerate(shown):
+        (_, below), (_, above) = places[i : i + 2]
+        lines = [[(i * wide, b), ((i + 1) * wide, a)] for a in above for b in below]
+        if w is None:
+            how = {"colors": "0.6", "linewidths": 0.5}
+        else:
+            widths, minus = 2 * abs(w.ravel()) / largest, w.ravel() < 0
+            how = {"colors": np.where(minus, COLORS[1], COLORS[0]).tolist(), "linewidths": widths}
+            how["linestyles"] = ["--" if m else "-" for m in minus]
+        axes.add_collection(of_lines.LineCollection(lines, zorder=1, **how))
+    top, bottom = max(h[0] for _, h in places), min(h[-1] for _, h in places)
+    for i, ((names, size, _), (units, heights)) in enumerate(zip(columns, places, strict=True)):
+        axes.plot(
+            [i * wide] * len(heights), heights, "o", color="white", markeredgecolor="black", markersize=8, zorder=2
+        )
+        if size > len(units):
+            axes.text(i * wide, (heights[-1] + heights[-2]) / 2, "⋮", ha="center", va="center", zorder=2)
+        axes.text(i * wide, heights[0] + 0.6, str(size), ha="center", va="bottom", size="small")
+        axes.text(i * wide, bottom - 0.7, "\n".join(names), ha="center", va="top", size="small")
+    for start, end in skips:
+        how = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.3", "linestyle": ":", "shrinkA": 9, "shrinkB": 9}
+        axes.annotate("", (end * wide, places[end][1][0]), (start * wide, places[start][1][0]), arrowprops=how)
+    deep = max(len(names) for names, *_ in columns)
+    if params is not None:
+        axes.set_title(f"weights: solid > 0, dashed < 0, widest {largest:.2g}", size="small")
+    axes.set(xlim=(-0.6 * wide, (len(columns) - 0.4) * wide), ylim=(bottom - 1 - deep, top + 1.6 + 1.2 * bool(skips)))
+    axes.set_axis_off()
+    return axes
+
+
+def _lay_out(columns, skips, layer, params, input_shape):
+    """The columns `(names, units, weights)` that a layer adds, and the skip connections between them."""
+    if isinstance(layer, Serial | Frozen | Residual):
+        start = len(columns) - 1
+        for part in layer.parts(params, input_shape):
+            _lay_out(columns, skips, *part)
+        if isinstance(layer, Residual):
+            skips.append((start, len(columns) - 1))
+        return
+    name, size = type(layer).__name__, math.prod(layer.output_shape(input_shape))
+    if isinstance(layer, Dense):
+        columns.append(([name], size, params.w))
+    elif size != columns[-1][1] or isinstance(layer, Composition):
+        columns.append(([name], size, None))
+    else:
+        columns[-1][0].append(name)
+
+
+def _places(size, most):
+    """Which units of a layer are shown, and how high each stands; a gap before the last where some are left out."""
+    slots = np.arange(min(size, most))
+    heights = (len(slots) - 1) / 2 - slots
+    if size <= most:
+        return slots, heights
+    keep = np.delete(slots, -2)
+    return np.append(keep[:-1], size - 1), heights[keep]
+
+
+def _is_dense(node):
+    return isinstance(node, DenseParams)
