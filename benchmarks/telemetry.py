@@ -13,7 +13,7 @@ import fnn
 
 
 def main():
-    parser = harness.parser(__doc__, repeats=9)
+    parser = harness.parser(__doc__, repeats=15)
     options = harness.parse(parser)
     (x, y), _ = sides.images(600 if options.smoke else None)
     x = x.reshape(len(x), -1)
