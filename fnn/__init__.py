@@ -3,6 +3,7 @@
 from . import (
     autodiff,
     batching,
+    checkpoints,
     datasets,
     diagnostics,
     errors,
@@ -49,6 +50,7 @@ from .activations import (
     Tanh,
 )
 from .backprop import Tape, backprop, custom_vjp, grad, value_and_grad
+from .checkpoints import load_network
 from .diagnostics import diagnose
 from .fitting import evaluate, fit, range_test
 from .initializers import (
@@ -230,6 +232,7 @@ __all__ = [
     "autodiff",
     "backprop",
     "batching",
+    "checkpoints",
     "confusion_matrix",
     "custom_vjp",
     "datasets",
@@ -244,6 +247,7 @@ __all__ = [
     "grad",
     "init_state",
     "initializers",
+    "load_network",
     "make_step",
     "mean_absolute_error",
     "mlp",

@@ -1,8 +1,9 @@
 """What a user can get wrong, said clearly: what was expected, what came, and where.
 
-Four kinds of mistake, each a `ValueError` or a `TypeError`: shapes that do not fit (`ShapeError`), values in the data
-that cannot be learnt from (`DataError`), arguments out of their range (`ArgumentError`) and things of the wrong kind
-(`KindError`). A composition adds the place of the layer in front while the error passes through it.
+Five kinds of mistake, each a `ValueError` or a `TypeError`: shapes that do not fit (`ShapeError`), values in the data
+that cannot be learnt from (`DataError`), arguments out of their range (`ArgumentError`), things of the wrong kind
+(`KindError`) and files that cannot be trusted (`CheckpointError`). A composition adds the place of the layer in front
+while the error passes through it.
 """
 
 import importlib
@@ -36,6 +37,10 @@ class ArgumentError(FnnError, ValueError):
 
 class KindError(FnnError, TypeError):
     """A thing of another kind was expected: another type, or another dtype."""
+
+
+class CheckpointError(FnnError, ValueError):
+    """A file cannot be trusted to be a checkpoint, or could not be written."""
 
 
 class MissingExtraError(FnnError, ImportError):

@@ -5,6 +5,7 @@ equality has to be trustworthy, and this module keeps it so: floats are coerced 
 what has no dependable equality (arrays, lists, nan) is refused, as is a class that inherited its equality unchanged.
 """
 
+import ast
 import math
 import numbers
 import re
@@ -12,7 +13,7 @@ from dataclasses import MISSING, fields
 
 import numpy as np
 
-from .errors import ArgumentError, KindError, shorten
+from .errors import ArgumentError, FnnError, KindError, shorten
 
 
 class Static:
@@ -82,3 +83,41 @@ def _settle(name, value, annotation):
     except TypeError:
         raise KindError(f"{name}: expected a hashable value, got {shorten(value)}") from None
     return value
+
+
+def rebuild(text, classes):
+    """What `repr` wrote, from classes by name: calls of these with numbers, strings, None and tuples, and no more.
+
+    >>> from fnn import Dense, Serial
+    >>> rebuild("Serial((Dense(3, bias=False),))", {"Serial": Serial, "Dense": Dense})
+    Serial((Dense(3, bias=False),))
+    """
+    what = f"expected text that fnn wrote of a network, got {shorten(text)}"
+    if not isinstance(text, str) or len(text) > 2**20:
+        raise ArgumentError(what)
+
+    def build(node):
+        match node:
+            case ast.Constant(value=None | bool() | int() | float() | str()):
+                return node.value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return -number
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
+                return -math.inf
+            case ast.Name(id="inf"):
+                return math.inf
+            case ast.Tuple():
+                return tuple(build(element) for element in node.elts)
+            case ast.Call(func=ast.Name(id=name)):
+                if name not in classes:
+                    raise ArgumentError(f"{name} is no class of fnn's; name your own: layers={{{name!r}: {name}}}")
+                named = {str(word.arg): build(word.value) for word in node.keywords}
+                return classes[name](*map(build, node.args), **named)
+        raise ArgumentError(what)
+
+    try:
+        return build(ast.parse(text, mode="eval").body)
+    except FnnError:
+        raise
+    except (SyntaxError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise ArgumentError(what) from error

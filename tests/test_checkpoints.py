@@ -1,0 +1,542 @@
+"""What is saved comes back to the bit, on either backend; what is broken, hostile or another's is refused."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fnn
+from fnn import checkpoints, errors, trees
+from fnn.backend import jax
+
+BACKENDS = ["numpy"] if jax is None else ["numpy", "jax"]
+backends = pytest.mark.parametrize("backend", BACKENDS)
+NET = fnn.Serial(
+    (
+        fnn.Scale(0.5),
+        fnn.Dense(4, initializer=fnn.Normal(1e-2)),
+        fnn.Residual(fnn.Serial((fnn.LayerNorm(), fnn.Dense(4), fnn.PElu()))),
+        fnn.Parallel((fnn.Frozen(fnn.Dense(2)), fnn.Relu())),
+        fnn.Dropout(0.5),
+        fnn.Dense(3),
+    )
+)
+RATE = fnn.schedules.Join((fnn.schedules.LinearWarmup(0.01, 5), fnn.schedules.CosineAnnealing(0.01, 20)), (5,))
+OPTIMIZERS = {
+    "sgd": fnn.Sgd(0.1),
+    "adam": fnn.ClipByGlobalNorm(fnn.AdamW(RATE), 1.0),
+    "nested": fnn.Average(fnn.Accumulate(fnn.SkipNonFinite(fnn.Nadam(0.01)), 2), 0.9),
+    "muon": fnn.MaxNorm(fnn.Muon(0.01), 3.0),
+}
+X, Y = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32), np.arange(30) % 3
+LOSS = fnn.SoftmaxCrossEntropy()
+HERE = str(Path(fnn.__file__).parent.parent)
+ON_NUMPY = os.environ | {"FNN_BACKEND": "numpy", "PYTHONPATH": HERE}  # of processes of their own
+
+
+def begin(backend, optimizer=OPTIMIZERS["adam"], net=NET, dtype=np.float32):
+    return fnn.init_state(net, optimizer, fnn.random.key(3, backend=backend), (5,), dtype)
+
+
+def words(state):
+    """A state with the key as its words, on NumPy."""
+    return trees.map(np.asarray, state._replace(key=fnn.random.like(state.key, np)))
+
+
+def same(ours, theirs):
+    """Structure, classes, dtypes, and every bit."""
+    assert type(ours) is type(theirs)
+    if isinstance(ours, tuple | list | dict):
+        assert len(ours) == len(theirs)
+        pairs = ours.items() if isinstance(ours, dict) else enumerate(ours)
+        for key, value in pairs:
+            same(value, theirs[key])
+    elif isinstance(ours, np.ndarray | np.generic):
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes())
+    else:
+        assert ours == theirs or ours != ours
+
+
+# ---- there and back --------------------------------------------------------------------------------------------------
+
+
+@backends
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_comes_back_to_the_bit_on_either_backend(name, backend, tmp_path):
+    state = begin(backend, OPTIMIZERS[name])
+    checkpoints.save(tmp_path / "run.npz", state, net=NET, metadata={"epoch": 1, "history": [0.5, 0.25]})
+    for other in BACKENDS:
+        found = checkpoints.load(tmp_path / "run.npz", backend=other)
+        same(words(found.tree), words(state))
+        assert found.net == NET
+        assert found.metadata == {"epoch": 1, "history": [0.5, 0.25]}
+        leaves = trees.leaves(found.tree.params)
+        assert all(fnn.backend.is_jax(leaf) == (other == "jax") for leaf in [*leaves, found.tree.key])
+        if other == "numpy":
+            assert not any(leaf.flags.writeable for leaf in leaves)
+
+
+RESUME = """
+import sys
+import numpy as np
+import fnn
+from fnn import checkpoints
+backend, first, path = sys.argv[1:]
+net = fnn.Serial((fnn.Dense(16), fnn.Relu(), fnn.Dropout(0.5), fnn.Dense(3)))
+loss, y = fnn.SoftmaxCrossEntropy(), np.arange(50) % 3
+x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+if first == "load":
+    state = checkpoints.load(path, backend=backend).tree
+else:
+    rate = fnn.schedules.CosineAnnealing(0.05, 40)
+    state = fnn.init_state(net, fnn.Adam(rate), fnn.random.key(1, backend=backend), (4,))
+state, _ = fnn.train(net, loss, state, (x, y), epochs=4 if first == "whole" else 2, batch_size=8)
+checkpoints.save(path if first != "load" else path + ".more", state, net=net)
+"""
+
+
+@backends
+def test_a_run_that_was_saved_and_goes_on_in_another_process_is_the_one_that_never_stopped(backend, tmp_path):
+    (tmp_path / "run.py").write_text(RESUME)
+    alone = ON_NUMPY | {
+        "FNN_BACKEND": "",
+        "OPENBLAS_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    }
+    alone |= {"JAX_PLATFORMS": "cpu"}
+    for first, name in (("whole", "whole"), ("half", "half"), ("load", "half")):
+        command = [sys.executable, str(tmp_path / "run.py"), backend, first, str(tmp_path / name)]
+        subprocess.run(command, check=True, env=alone)
+    whole, more = (checkpoints.load(tmp_path / name, backend="numpy") for name in ("whole", "half.more"))
+    same(more.tree, whole.tree)
+
+
+@backends
+def test_a_network_from_its_file_is_ready_to_apply(backend, tmp_path):
+    state = begin(backend)
+    for tree in (state, state.params):
+        checkpoints.save(tmp_path / "net.npz", tree, net=NET)
+        net, params = checkpoints.load_network(tmp_path / "net.npz", backend="numpy")
+        np.testing.assert_allclose(net.apply(params, X), np.asarray(NET.apply(state.params, X)), rtol=1e-5, atol=1e-6)
+    checkpoints.save(tmp_path / "net.npz", state.params)
+    with pytest.raises(errors.CheckpointError, match="expected a file saved with its network"):
+        checkpoints.load_network(tmp_path / "net.npz")
+
+
+def test_numpy_alone_can_read_the_file(tmp_path):
+    state = begin("numpy")
+    checkpoints.save(tmp_path / "run.npz", state)
+    with np.load(tmp_path / "run.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["params[1].w"], state.params[1].w)
+        manifest = json.loads(file["manifest.json"])
+    assert manifest["arrays"]["params[1].w"]["shape"] == [4, 5]
+    assert {"python", "numpy"} <= manifest["libraries"].keys()
+
+
+NUMBERS = [np.arange(4).astype(kind) for kind in "?bBhHiIqQefdFD"]
+TREES = [
+    *(None, 3, -1.5, True, "text", 10**30, (np.inf, -np.inf, np.nan), (), [], {}),
+    *(np.float32(2), np.arange(3), np.zeros((0, 3)), np.arange(6).reshape(2, 3).T, np.arange(10)[::-2], NUMBERS),
+    *(fnn.Sgd(0.1), (1, [2, {"a": (3, None)}]), {"b": np.ones(2), "a": np.array(1.5)}, trees.Fixed({"w": np.ones(1)})),
+    *({"a/../b": np.ones(1), 'ü"': {"'": np.bool_([True, False])}}, np.arange(3).astype(">i4")),
+]
+
+
+@pytest.mark.parametrize("tree", TREES, ids=range(len(TREES)))
+def test_every_tree_comes_back(tree, tmp_path):
+    checkpoints.save(tmp_path / "tree.npz", tree)
+    found = checkpoints.load(tmp_path / "tree.npz", backend="numpy").tree
+
+    def settled(leaf):  # in the machine's order, and without an axis a scalar
+        return leaf.astype(leaf.dtype.newbyteorder("="))[()] if isinstance(leaf, np.ndarray) else leaf
+
+    same(found, trees.map(settled, tree) if tree is not None else None)
+
+
+@pytest.mark.parametrize("thing", [object(), np.array([object()]), np.array(["a"]), {1: np.ones(1)}, {3}, b"bytes"])
+def test_what_is_no_tree_of_numbers_is_refused_and_nothing_is_written(thing, tmp_path):
+    with pytest.raises(errors.KindError, match="expected"):
+        checkpoints.save(tmp_path / "tree.npz", {"a": (1, thing)})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("metadata", [{"a": np.float32(1)}, {"a": (1, 2)}, {1: 2}, [1], {"a": np.nan}, "text"])
+def test_metadata_that_json_would_change_are_refused(metadata, tmp_path):
+    with pytest.raises(errors.KindError, match="metadata: expected a dict that JSON can hold"):
+        checkpoints.save(tmp_path / "tree.npz", 1, metadata=metadata)
+
+
+def test_keys_and_bfloat16_come_back_and_are_widened_on_numpy(needs_jax, tmp_path):
+    tree = {"key": fnn.random.key(5), "keys": fnn.random.split(fnn.random.key(6), 3)}
+    tree["w"] = jax.numpy.linspace(-3, 3, 7, dtype=jax.numpy.bfloat16)
+    checkpoints.save(tmp_path / "t.npz", tree)
+    found = checkpoints.load(tmp_path / "t.npz").tree
+    assert found["w"].dtype == jax.numpy.bfloat16
+    assert (found["w"] == tree["w"]).all()
+    for name in ("key", "keys"):
+        assert found[name].dtype == tree[name].dtype
+        assert (jax.random.key_data(found[name]) == jax.random.key_data(tree[name])).all()
+    plain = checkpoints.load(tmp_path / "t.npz", backend="numpy").tree
+    assert plain["w"].dtype == np.float32
+    np.testing.assert_array_equal(plain["w"], np.asarray(tree["w"]).astype(np.float32))
+    np.testing.assert_array_equal(plain["key"], [0, 5])
+
+
+def test_what_jax_would_cut_to_32_bits_is_refused_unless_it_is_set_to_64(needs_jax, tmp_path):
+    checkpoints.save(tmp_path / "t.npz", {"w": np.array([1 + 1e-12])})
+    with pytest.raises(errors.ArgumentError, match="float64, which JAX would cut"):
+        checkpoints.load(tmp_path / "t.npz", backend="jax")
+    with jax.enable_x64(True):
+        assert checkpoints.load(tmp_path / "t.npz", backend="jax").tree["w"].dtype == np.float64
+
+
+# ---- classes of one's own --------------------------------------------------------------------------------------------
+
+
+class TwiceParams(NamedTuple):
+    factor: Any
+
+
+@dataclass(frozen=True)
+class Twice(fnn.Layer):
+    power: int = 1
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return TwiceParams(np.full(1, 2, dtype))
+
+    def forward(self, params, x, key=None):
+        return params.factor**self.power * x, x
+
+    def backward(self, params, x, dy):
+        return params.factor**self.power * dy
+
+
+def test_classes_of_ones_own_are_named_by_the_caller(tmp_path):
+    net = fnn.Serial((Twice(3), fnn.Dense(2)))
+    params = net.init(fnn.random.key(0, backend="numpy"), (5,))
+    checkpoints.save(tmp_path / "net.npz", params, net=net)
+    with pytest.raises(errors.CheckpointError, match=r"\[0\]: 'TwiceParams' is no class of fnn's; name your own"):
+        checkpoints.load_network(tmp_path / "net.npz", backend="numpy")
+    with pytest.raises(errors.ArgumentError, match="Twice is no class of fnn's; name your own: layers="):
+        checkpoints.load(tmp_path / "net.npz", like=params, backend="numpy")
+    own = {"Twice": Twice, "TwiceParams": TwiceParams}
+    again, found = checkpoints.load_network(tmp_path / "net.npz", layers=own, backend="numpy")
+    assert again == net
+    same(found, params)
+    with pytest.raises(errors.KindError, match="layers: expected classes by name"):
+        checkpoints.load_network(tmp_path / "net.npz", layers=[Twice])
+
+
+def test_a_network_that_no_text_rebuilds_is_refused(needs_jax, tmp_path):
+    with pytest.raises(errors.KindError, match="expected a network that text can rebuild"):
+        checkpoints.save(tmp_path / "net.npz", (), net=fnn.Function(jax.numpy.sin))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        (fnn.mlp((4, 3)), "another shape or dtype: params[0].w: (6, 5) float32 in the file, (4, 5) float32 expected"),
+        (fnn.mlp((6, 4, 3)), "missing: params[4].w, params[4].b, opt_state"),
+        (fnn.Serial((fnn.Dense(6),)), "too much: params[2].w, params[2].b"),
+        (fnn.Serial((fnn.Dense(6, bias=False), fnn.Relu(), fnn.Dense(3))), "too much: params[0].b"),
+    ],
+)  # fmt: skip
+def test_another_networks_weights_are_refused_and_told_apart(net, told, tmp_path):
+    checkpoints.save(tmp_path / "run.npz", begin("numpy", net=fnn.mlp((6, 3))))
+    with pytest.raises(errors.ShapeError) as raised:
+        checkpoints.load(tmp_path / "run.npz", like=begin("numpy", net=net), backend="numpy")
+    assert told in str(raised.value)
+
+
+def test_shapes_without_values_are_enough_for_like(needs_jax, tmp_path):
+    net = fnn.mlp((6, 3))
+    params = net.init(fnn.random.key(0), (5,))
+    checkpoints.save(tmp_path / "net.npz", params)
+    like = jax.eval_shape(lambda key: net.init(key, (5,)), fnn.random.key(0))
+    assert (checkpoints.load(tmp_path / "net.npz", like=like).tree[0].w == params[0].w).all()
+
+
+@pytest.mark.parametrize(
+    "key", ["\0", "a\0b", "\ud800", "", "..", "/etc/passwd", "a'\"b", "\n", "manifest.json", "é" * 99]
+)
+def test_any_text_may_be_a_key(key, tmp_path):
+    checkpoints.save(tmp_path / "tree.npz", {key: np.ones(1), "w": [np.zeros(2)]})
+    same(checkpoints.load(tmp_path / "tree.npz", backend="numpy").tree, {key: np.ones(1), "w": [np.zeros(2)]})
+
+
+def test_an_optimizer_of_another_library_comes_from_like(needs_jax, tmp_path):
+    optax = pytest.importorskip("optax")
+    state = begin("jax", fnn.from_optax(optax.adam(1e-3)), fnn.mlp((6, 3)))
+    checkpoints.save(tmp_path / "run.npz", state)
+    found = checkpoints.load(tmp_path / "run.npz", like=state).tree
+    assert found.optimizer == state.optimizer
+    same(words(found), words(state))
+    with pytest.raises(errors.CheckpointError, match="of another library: load it with like="):
+        checkpoints.load(tmp_path / "run.npz", layers={n: type(v) for n, v in named(state.opt_state)})
+
+
+def named(node):
+    inside = [pair for child in node for pair in named(child)] if isinstance(node, tuple) else []
+    return [(type(node).__name__, node), *inside] if hasattr(node, "_fields") else inside
+
+
+# ---- files that are broken, or hostile -------------------------------------------------------------------------------
+
+SMALL = {"w": np.arange(3, dtype=np.float32), "rest": (1.5, None, "text")}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "small.npz"
+    checkpoints.save(path, SMALL, net=fnn.Dense(2), metadata={"epoch": 3})
+    return path.read_bytes()
+
+
+def loaded(path, data):
+    path.write_bytes(data)
+    return checkpoints.load(path, backend="numpy")
+
+
+def test_every_change_of_a_byte_is_an_error_or_changes_nothing(small, tmp_path):
+    good, refused, path = repr(loaded(tmp_path / "a.npz", small)), 0, tmp_path / "a.npz"
+    for i, byte in enumerate(small):
+        for other in (byte ^ 1, byte ^ 128, (byte + 1) % 256):
+            try:
+                found = loaded(path, small[:i] + bytes([other]) + small[i + 1 :])
+            except errors.FnnError:
+                refused += 1
+            else:
+                assert repr(found) == good, i
+    assert refused > 2.5 * len(small)
+
+
+def test_every_truncation_is_an_error(small, tmp_path):
+    for length in range(len(small)):
+        with pytest.raises(errors.CheckpointError):
+            loaded(tmp_path / "a.npz", small[:length])
+
+
+def rewritten(change=None, members=None, compression=zipfile.ZIP_STORED):
+    """A checkpoint whose manifest is changed, with these members in place of its own."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, SMALL["w"], version=(1, 0))
+    header = {"shape": [3], "dtype": "float32", "kind": "array"}
+    header["sha256"] = checkpoints.hashlib.sha256(SMALL["w"].tobytes()).hexdigest()
+    manifest = {"format": "fnn checkpoint", "version": 1, "tree": {"array": "w"}, "arrays": {"w": header}}
+    manifest |= {"net": None, "metadata": {}, "libraries": {}}
+    if change is not None:
+        change(manifest)
+    whole = {"manifest.json": json.dumps(manifest).encode(), "w.npy": stream.getvalue()} | (members or {})
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive:
+        for name, data in whole.items():
+            if data is not None:
+                archive.writestr(name, data)
+    return out.getvalue()
+
+
+def npy(shape, data=b""):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def put(*path, value):
+    def change(manifest):
+        for key in path[:-1]:
+            manifest = manifest[key]
+        manifest[path[-1]] = value
+
+    return change
+
+
+def pickled():
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.array([print]), allow_pickle=True)
+    return stream.getvalue()
+
+
+def deep(levels):
+    tree = '{"tuple": [[0, ' * levels + '{"value": 1}' + "]]}" * levels
+    rest = '"format": "fnn checkpoint", "version": 1, "net": null, "metadata": {}, "libraries": {}, "arrays": {}'
+    return f'{{{rest}, "tree": {tree}}}'.encode()
+
+
+HOSTILE = {
+    "an object array": (None, {"w.npy": pickled()}),
+    "a header of terabytes": (None, {"w.npy": npy((2**40,))}),
+    "a manifest of terabytes": (put("arrays", "w", "shape", value=[2**40]), None),
+    "a shape that overflows": (put("arrays", "w", "shape", value=[2**62, 2**62]), None),
+    "a negative shape": (put("arrays", "w", "shape", value=[-3]), None),
+    "a shape of text": (put("arrays", "w", "shape", value=["3"]), None),
+    "another dtype": (put("arrays", "w", "dtype", value="int32"), None),
+    "a dtype of objects": (put("arrays", "w", "dtype", value="object"), None),
+    "another hash": (put("arrays", "w", "sha256", value="0" * 64), None),
+    "a key of an unknown kind": (put("arrays", "w", "kind", value="pickle"), None),
+    "a newer version": (put("version", value=2), None),
+    "no version": (put("version", value="1"), None),
+    "another format": (put("format", value="something"), None),
+    "a path out of the folder": (put("tree", value={"array": "../../etc/passwd"}), None),
+    "a member out of the folder": (None, {"../w.npy": b"1"}),
+    "an array too many": (None, {"v.npy": b"1"}),
+    "an array missing": (None, {"w.npy": None}),
+    "a class of somebody's": (put("tree", value={"class Popen": [["args", {"value": "ls"}]]}), None),
+    "a class with other fields": (put("tree", value={"class DenseParams": [["w", {"value": 1}]]}), None),
+    "a node of two kinds": (put("tree", value={"tuple": [], "list": []}), None),
+    "a node of no kind": (put("tree", value={}), None),
+    "keys twice": (put("tree", value={"dict": [["a", {"value": 1}], ["a", {"value": 2}]]}), None),
+    "a very deep tree": (None, {"manifest.json": deep(900), "w.npy": None}),
+    "a tree too deep for JSON": (None, {"manifest.json": deep(100_000), "w.npy": None}),
+    "a network that is code": (put("net", value="__import__('os').system('ls')"), None),
+    "a network that is nested": (put("net", value="Serial(" * 9000), None),
+    "no manifest": (None, {"manifest.json": None}),
+    "a manifest that is no JSON": (None, {"manifest.json": b"{"}),
+    "a manifest that is deep": (None, {"manifest.json": b"[" * 100_000}),
+    "a manifest that is a list": (None, {"manifest.json": b"[]"}),
+    "a manifest of huge numbers": (None, {"manifest.json": b'{"version": ' + b"9" * 5000 + b"}"}),
+    "bytes after the array": (None, {"w.npy": npy((3,), b"x" * 13)}),
+}  # fmt: skip
+
+
+def test_the_file_that_the_hostile_ones_are_made_from_is_good(tmp_path):
+    assert loaded(tmp_path / "a.npz", rewritten()).tree.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused(name, tmp_path):
+    change, members = HOSTILE[name]
+    with pytest.raises(errors.FnnError):
+        loaded(tmp_path / "a.npz", rewritten(change, members))
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    for members in ({"w.npy": bytes(10**8)}, {"manifest.json": b" " * 10**8}):
+        data = rewritten(members=members, compression=zipfile.ZIP_DEFLATED)
+        assert len(data) < 10**6
+        with pytest.raises(errors.CheckpointError, match="members that"):
+            loaded(tmp_path / "a.npz", data)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"text", b"PK\5\6" + bytes(18), bytes(1000)])
+def test_what_is_no_archive_is_refused(data, tmp_path):
+    with pytest.raises(errors.CheckpointError, match=r"a.npz: not a checkpoint that can be trusted"):
+        loaded(tmp_path / "a.npz", data)
+
+
+def test_a_file_that_is_missing_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoints.load(tmp_path / "none.npz")
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_only_our_own_errors_come_out_of_files_made_of_pieces(small, tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "fuzz.npz"
+    content = bytearray(small)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        stop = data.draw(st.integers(start, min(len(content), start + 40)))
+        own = st.integers(0, len(small)).map(lambda i: small[i : i + 30])
+        piece = data.draw(st.one_of(st.binary(max_size=40), own))
+        content[start:stop] = piece
+    with contextlib.suppress(errors.FnnError):
+        loaded(path, bytes(content))
+
+
+# ---- whole or not at all ---------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, random, signal, sys, time
+import numpy as np
+from fnn import checkpoints
+path, rng, whole = sys.argv[1], random.Random(0), 0
+tree = lambda i: {"i": np.full(20_000, i), "more": np.arange(30_000) + i}
+checkpoints.save(path, tree(0))
+for turn in range(int(sys.argv[2])):
+    child = os.fork()
+    if not child:
+        i = turn * 1000
+        while True:
+            i += 1
+            checkpoints.save(path, tree(i))
+    time.sleep(rng.uniform(0, 0.012))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    found = checkpoints.load(path, backend="numpy").tree
+    assert (found["i"] == found["i"][0]).all() and (found["more"] == np.arange(30_000) + found["i"][0]).all()
+    whole += found["i"][0] > turn * 1000
+left = len(os.listdir(os.path.dirname(path))) - 1
+checkpoints.save(path, tree(1))
+print(whole, left, os.listdir(os.path.dirname(path)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_whenever_the_process_is_killed_the_newest_whole_file_loads_and_nothing_is_left_behind(tmp_path):
+    (tmp_path / "kill.py").write_text(KILLED)
+    (tmp_path / "folder").mkdir()
+    command = [sys.executable, str(tmp_path / "kill.py"), str(tmp_path / "folder" / "run.npz"), "200"]
+    done = subprocess.run(command, env=ON_NUMPY, capture_output=True, text=True, check=True)
+    whole, _, rest = done.stdout.split(maxsplit=2)
+    assert 20 < int(whole) < 200, "some are killed before the first file is whole, and some after"
+    assert rest.strip() == "['run.npz']"
+
+
+def test_when_the_disk_is_full_the_old_file_is_whole_and_the_message_says_so(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "run.npz"
+    checkpoints.save(path, {"w": np.arange(10)})
+    code = textwrap.dedent(f"""
+        import resource, signal
+        import numpy as np
+        from fnn import checkpoints
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, {resource.RLIM_INFINITY}))
+        checkpoints.save({str(path)!r}, {{"w": np.arange(100_000)}})
+    """)
+    done = subprocess.run([sys.executable, "-c", code], env=ON_NUMPY, capture_output=True, text=True)
+    assert "CheckpointError" in done.stderr.splitlines()[-1]
+    assert "not saved, and what was there is untouched" in done.stderr.splitlines()[-1]
+    assert os.listdir(tmp_path) == ["run.npz"]
+    assert checkpoints.load(path, backend="numpy").tree["w"].tolist() == list(range(10))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(errors.CheckpointError, match="nowhere"):
+        checkpoints.save(tmp_path / "nowhere" / "run.npz", 1)
+
+
+def test_what_another_process_is_writing_is_left_alone_and_what_a_dead_one_left_is_swept(tmp_path):
+    dead = tmp_path / ".run.npz.0123abcd.partial"
+    dead.write_bytes(b"half")
+    other = tmp_path / "notes.partial"
+    other.write_bytes(b"mine")
+    partial, file = checkpoints._create(tmp_path / "run.npz")
+    with file:
+        checkpoints.save(tmp_path / "second.npz", 1)
+        assert not dead.exists()
+        assert partial.exists()
+    checkpoints.save(tmp_path / "second.npz", 1)
+    assert sorted(os.listdir(tmp_path)) == ["notes.partial", "second.npz"]
+
+
+def test_a_link_stays_a_link_and_the_mode_is_that_of_new_files(tmp_path):
+    (tmp_path / "real.npz").write_bytes(b"")
+    (tmp_path / "new").write_bytes(b"")
+    (tmp_path / "link.npz").symlink_to("real.npz")
+    checkpoints.save(tmp_path / "link.npz", {"a": 1})
+    assert (tmp_path / "link.npz").is_symlink()
+    assert checkpoints.load(tmp_path / "real.npz").tree == {"a": 1}
+    assert (tmp_path / "real.npz").stat().st_mode == (tmp_path / "new").stat().st_mode
