@@ -429,6 +429,13 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
             loaded(tmp_path / "a.npz", data)
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_members_are_refused_whatever_they_hold(compression, tmp_path):
+    """An unpacker may be told to take gigabytes for its own use."""
+    with pytest.raises(errors.CheckpointError, match="members that are compressed"):
+        loaded(tmp_path / "a.npz", rewritten(compression=compression))
+
+
 @pytest.mark.parametrize("data", [b"", b"PK", b"text", b"PK\5\6" + bytes(18), bytes(1000)])
 def test_what_is_no_archive_is_refused(data, tmp_path):
     with pytest.raises(errors.CheckpointError, match=r"a.npz: not a checkpoint that can be trusted"):
