@@ -20,7 +20,7 @@ from .training import (
     init_state,
     measure,
     predict,
-    run_epochs,
+    run,
     train,
 )
 
@@ -96,7 +96,7 @@ def fit(
     history, figures, best, least, waited = {}, [], state, math.inf, 0
     bar = _progress_bar(progress, epochs)
     for _ in range(epochs):
-        state, steps = run_epochs(
+        state, steps = run(
             state, penalty, *data, net=net, loss=loss, epochs=1, batch_size=batch_size, shuffle=bool(shuffle)
         )
         losses, weights = np.asarray(steps["loss"], np.float64), np.asarray(steps["weight"], np.float64)

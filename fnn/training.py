@@ -101,15 +101,28 @@ class Best(NamedTuple):
     epoch: Array
 
 
-def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=None, validation=None, metrics=None):
-    """A whole run as one compiled call: `(state, history)` after so many epochs from `state` on.
+def train(
+    net,
+    loss,
+    state,
+    data,
+    *,
+    epochs=None,
+    steps=None,
+    batch_size,
+    shuffle=True,
+    penalty=None,
+    validation=None,
+    metrics=None,
+):
+    """A whole run as one compiled call: `(state, history)` after so many epochs, or steps, from `state` on.
 
     Data is `(x, y)` or `(x, y, weights)` with the examples along the first axis; x as uint8 stays uint8. Every
     example is used exactly once an epoch, in an order of the epoch's own unless `shuffle=False`; a ragged last batch
     is filled up with weight 0. It takes a full step all the same, so a `batch_size` that leaves a small rest makes
     the end of an epoch noisy. `batch_size=1` is stochastic and `batch_size=len(x)` batch gradient descent. history
-    holds the metrics of each step: `loss` and `weight`, (steps,). Composes with `jax.vmap`, over states, penalties
-    and data.
+    holds the metrics of each step: `loss` and `weight`, (steps,). With `steps` in the place of `epochs` a run may end
+    within an epoch, and go on from there. Composes with `jax.vmap`, over states, penalties and data.
 
     With `validation`, data of the same form, the network is evaluated after every epoch, within the same call:
     history also holds `validation_loss`, (epochs,), for each of the `metrics` (functions by name, that JAX can
@@ -127,7 +140,14 @@ def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=N
     (True, 40)
     """
     check_problem(net, loss, penalty)
-    epochs = integer("epochs", epochs, least=1)
+    if (epochs is None) == (steps is None):
+        raise ArgumentError(f"epochs: expected either epochs or steps, got {epochs} and {steps}")
+    if steps is None:
+        epochs = integer("epochs", epochs, least=1)
+    else:
+        steps = integer("steps", steps, least=1)
+        if validation is not None:
+            raise ArgumentError("validation: expected epochs, after each of which it is evaluated, got steps")
     metrics = check_metrics(metrics)
     data = check_data(net, loss, check_state(state).params, data)
     steps_per_epoch(len(data[0]), batch_size)
@@ -135,7 +155,7 @@ def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=N
         validation = check_validation(net, loss, state.params, validation, data)
     elif metrics:
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
-    return run_epochs(
+    return run(
         state,
         penalty,
         *data,
@@ -143,17 +163,32 @@ def train(net, loss, state, data, *, epochs, batch_size, shuffle=True, penalty=N
         net=net,
         loss=loss,
         epochs=epochs,
+        steps=steps,
         batch_size=batch_size,
         shuffle=bool(shuffle),
         metrics=tuple(metrics.items()),
     )
 
 
-@backend.jit(static=("net", "loss", "epochs", "batch_size", "shuffle", "metrics"))
-def run_epochs(state, penalty, x, y, weights, validation=None, *, net, loss, epochs, batch_size, shuffle, metrics=()):
+@backend.jit(static=("net", "loss", "epochs", "steps", "batch_size", "shuffle", "metrics"))
+def run(
+    state,
+    penalty,
+    x,
+    y,
+    weights,
+    validation=None,
+    *,
+    net,
+    loss,
+    epochs=None,
+    steps=None,
+    batch_size,
+    shuffle,
+    metrics=(),
+):
     """`train` on data that has been checked and entered already."""
     n = len(x)
-    steps = steps_per_epoch(n, batch_size)
     xp = namespace(*trees.leaves(state.params), x)
     padded = weights is not None or n % batch_size != 0
     size = batch_size * x[:1].size * x.dtype.itemsize
@@ -172,11 +207,18 @@ def run_epochs(state, penalty, x, y, weights, validation=None, *, net, loss, epo
             batches.append(used.astype(wide) if weights is None else xp.where(used, _take(xp, weights, index), 0))
         return backend.scan(step, state, tuple(batches))
 
-    def epoch(carry, index):
-        state, best = carry
+    def some(state, steps):
         chosen = batches(state.key, n, batch_size, state.step, steps, shuffle and batch_size < n)
         in_blocks = (-1, batches_at_once(steps, size), batch_size)
         state, history = backend.scan(block, state, tuple(a.reshape(in_blocks) for a in chosen))
+        return state, {name: values.reshape(-1) for name, values in history.items()}
+
+    if steps is not None:
+        return some(state, steps)
+
+    def epoch(carry, index):
+        state, best = carry
+        state, history = some(state, steps_per_epoch(n, batch_size))
         if validation is None:
             return (state, best), (history, {})
         prediction, value = predict(state.params, *validation, net=net, loss=loss)

@@ -313,7 +313,7 @@ def test_uint8_data_stays_uint8_in_memory(needs_jax):
     data = training.check_data(net, fnn.SoftmaxCrossEntropy(), state.params, (x, np.zeros(1000, int)))
     assert data[0].dtype == np.uint8
     options = {"net": net, "loss": fnn.SoftmaxCrossEntropy(), "epochs": 1, "batch_size": 10, "shuffle": True}
-    program = jax.jit(lambda s, d: training.run_epochs(s, None, *d, **options)).lower(state, data).as_text()
+    program = jax.jit(lambda s, d: training.run(s, None, *d, **options)).lower(state, data).as_text()
     assert "tensor<1000x784xui8>" in program
     assert "tensor<1000x784xf32>" not in program, "no float copy of the whole data is made"
 
@@ -486,3 +486,38 @@ def test_numpy_parameters_of_float64_may_be_given_beside_jax():
     net, key = fnn.Dense(2), fnn.random.key(0, backend="numpy")
     params = net.init(key, (3,), np.float64)
     assert fnn.init_state(net, fnn.Sgd(0.1), key, (3,), np.float64, params).params.w.dtype == np.float64
+
+
+# ---- runs of steps ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [(12,), (1, 11), (5, 7), (3, 4, 5)])
+def test_steps_are_epochs_cut_anywhere(parts, backend):
+    net, loss, data = fnn.mlp((8, 3)), fnn.SoftmaxCrossEntropy(), blobs(35)  # 4 steps an epoch, the last one ragged
+    begun = fnn.init_state(net, fnn.Adam(0.01), fnn.random.key(0, backend=backend), data[0].shape[1:])
+    whole, history = fnn.train(net, loss, begun, data, epochs=3, batch_size=10)
+    state, losses = begun, []
+    for steps in parts:
+        state, part = fnn.train(net, loss, state, data, steps=steps, batch_size=10)
+        assert part["loss"].shape == part["weight"].shape == (steps,)
+        losses.extend(np.asarray(part["loss"]))
+    assert int(state.step) == 12
+    np.testing.assert_allclose(losses, history["loss"], rtol=1e-6)
+    for ours, theirs in zip(fnn.trees.leaves(state.params), fnn.trees.leaves(whole.params), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({}, "expected either epochs or steps, got None and None"),
+        ({"epochs": 1, "steps": 1}, "expected either epochs or steps, got 1 and 1"),
+        ({"steps": 0}, "steps: expected an integer of at least 1, got 0"),
+        ({"steps": 1, "validation": True}, "validation: expected epochs"),
+    ],
+)
+def test_steps_and_epochs_exclude_each_other(how, says):
+    net, data = fnn.mlp((8, 3)), blobs(35)
+    begun = fnn.init_state(net, fnn.Adam(0.01), fnn.random.key(0, backend="numpy"), data[0].shape[1:])
+    with pytest.raises(fnn.errors.ArgumentError, match=says):
+        fnn.train(net, fnn.SoftmaxCrossEntropy(), begun, data, batch_size=10, **how)

@@ -69,7 +69,7 @@ def fnn_side(problem, on="jax", precision=None, uint8=False):
 
 
 def train_by_jax_grad(params, key, t, x, y, *, epochs, batch):
-    """`fnn.training.run_epochs` with `jax.grad` for our backward pass: the same layout, order and blocks."""
+    """`fnn.training.run` with `jax.grad` for our backward pass: the same layout, order and blocks."""
     import jax
 
     n, steps = len(x), batching.steps_per_epoch(len(x), batch)
