@@ -56,7 +56,11 @@ def run(epochs, targets, problem):
     with np.errstate(over="ignore", invalid="ignore"):
         now = fnn.train(net, loss, state, (x, targets[0]), epochs=epochs, batch_size=64)[0] if epochs else state
         found = fnn.diagnose(net, loss, now.params, x, targets[0])
-        _, history = fnn.fit(net, loss, state, (x, targets[0]), epochs=EPOCHS, telemetry=512, **data)
+        try:
+            _, history = fnn.fit(net, loss, state, (x, targets[0]), epochs=EPOCHS, telemetry=512, **data)
+        except fnn.errors.DivergenceError as error:
+            print(f"\nfit stopped at {error}")
+            return found, np.zeros(0), None
     return found, 100 * history["validation_accuracy"], history["telemetry"]
 
 
@@ -65,7 +69,8 @@ for illness, (epochs, targets, *problems) in CASES.items():
     for name, found, problem in zip(("SICK", "CURED"), (sick, cured), problems, strict=True):
         print(f"\n======== {illness}: the {name} network")
         found[illness] = run(epochs, targets, problem)
-        print(f"Accuracy on the test set after {EPOCHS} epochs: {found[illness][1][-1]:.1f} %")
+        if len(found[illness][1]):
+            print(f"\nAccuracy on the test set after {EPOCHS} epochs: {found[illness][1][-1]:.1f} %")
 
 # 2. The pictures: above, what shows the illness; below, what it does.
 plt.rcParams.update(dict.fromkeys(("axes.spines.top", "axes.spines.right"), False))
@@ -85,7 +90,9 @@ for (above, below), illness in zip(axes.T, CASES, strict=True):
             stuck = np.nan_to_num(telemetry.stuck[:, -1])
             above.plot(epochs, 100 * stuck, label=label, **look)
             above.set(xlabel="epoch", ylabel="examples stuck (%)", ylim=(-3, 103))
-        below.plot(epochs, accuracy, label=label, **look)
+        below.plot(epochs[: len(accuracy)], accuracy, label=label, **look)
+        if not len(accuracy):
+            below.text(1, 5, f"{label}: stopped in the first epoch, not finite", color=look["color"], size="small")
     below.set(xlabel="epoch", ylabel="accuracy on the test set (%)", ylim=(0, 100))
 axes[1, 0].legend(frameon=False)
 OUT.mkdir(parents=True, exist_ok=True)
@@ -95,6 +102,6 @@ print(f"\npicture: {OUT / 'sick_networks.png'}")
 # 3. What it shows.
 for illness in CASES:
     named = [[finding.illness for finding in runs[illness][0].findings] for runs in (sick, cured)]
-    before, after = sick[illness][1][-1], cured[illness][1][-1]
+    before, after = (runs[illness][1][-1] if len(runs[illness][1]) else 0 for runs in (sick, cured))
     if named != [[illness], []] or not before < 50 < 85 < after:
         sys.exit(f"expected {illness} named, and cured, got {named}, accuracies {before:.1f} % and {after:.1f} %")

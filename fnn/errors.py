@@ -43,6 +43,17 @@ class CheckpointError(FnnError, ValueError):
     """A file cannot be trusted to be a checkpoint, or could not be written."""
 
 
+class DivergenceError(FnnError, ArithmeticError):
+    """A run went where its numbers are not finite.
+
+    `state` is that before the step that went wrong, `history` what `fit` had to tell of the epochs before.
+    """
+
+    def __init__(self, message, state=None, history=None):
+        super().__init__(message)
+        self.state, self.history = state, history
+
+
 class MissingExtraError(FnnError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 

@@ -1,16 +1,19 @@
 """The host's loop: `fit` runs `train` epoch by epoch, validates after each and shows how it goes; and `evaluate`."""
 
+import functools
 import math
 import sys
 from typing import Any
 
 import numpy as np
 
-from . import backend, random
+from . import backend, random, trees
+from .backend import namespace
 from .backprop import check_problem, unpack
-from .batching import steps_per_epoch
-from .diagnostics import Statistics, statistics_of
-from .errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
+from .batching import batches, steps_per_epoch
+from .diagnostics import Statistics, layer_names, statistics_of
+from .errors import ArgumentError, DivergenceError, KindError, MissingExtraError, integer, real, require, shorten
+from .optimizers import SkipNonFinite
 from .schedules import ExponentialDecay
 from .training import (
     TrainState,
@@ -50,6 +53,9 @@ def fit(
     functions by name, such as `{"accuracy": fnn.accuracy}`, each of (prediction, target) or, where there are
     weights, (prediction, target, weights), evaluated on the validation data; `penalty` such as `fnn.L2(1e-4)`;
     `progress` shows a bar (the extra `progress`): by default on a terminal only. The rest is as for `train`.
+
+    Where the loss or a parameter is no finite number any more, `DivergenceError` names the step and the layer, and
+    holds the state before it; with `fnn.SkipNonFinite` in the optimizer such steps are left out, and counted there.
 
     `telemetry` is a number of examples, such as 512, on which each epoch ends with the figures of every layer: dead and
     saturated units, errors, gradients, steps. `history["telemetry"]` is then a `fnn.diagnostics.Statistics` of arrays
@@ -95,12 +101,20 @@ def fit(
 
     history, figures, best, least, waited = {}, [], state, math.inf, 0
     bar = _progress_bar(progress, epochs)
+    how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": bool(shuffle)}
     for _ in range(epochs):
-        state, steps = run(
-            state, penalty, *data, net=net, loss=loss, epochs=1, batch_size=batch_size, shuffle=bool(shuffle)
-        )
+        began = state
+        state, steps = run(state, penalty, *data, epochs=1, **how)
         losses, weights = np.asarray(steps["loss"], np.float64), np.asarray(steps["weight"], np.float64)
-        record = {"loss": float((losses * weights).sum() / max(weights.sum(), np.finfo(np.float64).tiny))}
+        fine = np.isfinite(losses)
+        if not (fine.all() and _finite(state.params)) and not _skips(state.optimizer):
+            if bar is not None:
+                bar.close()
+            found = {name: np.array(values) for name, values in history.items()}
+            raise _diverged(began, penalty, data, losses, found, **how)
+        losses, weights = losses[fine], weights[fine]  # what is not finite was left out
+        mean = (losses * weights).sum() / max(weights.sum(), np.finfo(np.float64).tiny)
+        record = {"loss": float(mean) if fine.any() else math.nan}
         if validation is not None:
             found = _evaluate(net, loss, state.params, validation, metrics)
             record |= {f"validation_{name}": value for name, value in found.items()}
@@ -123,6 +137,55 @@ def fit(
     if figures:
         record["telemetry"] = Statistics(*(np.array(columns) for columns in zip(*figures, strict=True)))
     return state, record
+
+
+@backend.jit
+def _finite(params):
+    """Whether every parameter is a finite number."""
+    sums = [namespace(p).isfinite(p).all() for p in trees.leaves(params)]
+    return functools.reduce(lambda a, b: a & b, sums, np.True_)
+
+
+def _skips(optimizer):
+    """Whether steps that are not finite are left out, wherever in the optimizer that is said."""
+    inner = optimizer if isinstance(optimizer, tuple) else ()
+    return isinstance(optimizer, SkipNonFinite) or any(_skips(part) for part in inner)
+
+
+def _diverged(began, penalty, data, losses, history, *, net, loss, batch_size, shuffle):
+    """What to raise of an epoch that began at this state: its first bad step, found by going there once more."""
+
+    def before(step):
+        how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": shuffle, "steps": step}
+        return run(began, penalty, *data, **how)[0] if step else began
+
+    bad = np.flatnonzero(~np.isfinite(losses))
+    step = int(bad[0]) if len(bad) else len(losses) - 1
+    state = before(step)
+    if not _finite(state.params):  # it was the step before that made them so
+        step -= 1
+        state = before(step)
+    x, y, _ = data
+    index, mask = batches(state.key, len(x), batch_size, state.step, 1, shuffle and batch_size < len(x))
+    chosen = np.asarray(index)[np.asarray(mask)]
+    found = Statistics(*map(np.asarray, statistics_of(state.params, x[chosen], y[chosen], None, net=net, loss=loss)))
+    names = layer_names(net, state.params, x.shape[1:])
+    outputs, errors, gradients = (np.flatnonzero(np.isinf(v)) for v in (found.mean, found.delta, found.gradient))
+    what = "the optimizer's step is"
+    if len(outputs):
+        what = f"the outputs of {names[outputs[0]]} are"
+    elif len(errors):
+        what = f"the errors at {names[errors[-1]]} are"  # they come from the last layer
+    elif len(gradients):
+        what = f"the gradient of {names[gradients[-1]]} is"
+    where = f"step {int(state.step)} (epoch {int(state.step) // len(losses)})"
+    return DivergenceError(
+        f"{where}: the loss is {losses[step]:g}, and {what} not finite. The state before it, and the history of the "
+        "epochs before, are .state and .history of this error. What helps: a lower learning rate; fnn.ClipByGlobalNorm "
+        "around the optimizer; fnn.SkipNonFinite, which leaves such steps out",
+        state,
+        history,
+    )
 
 
 def _spread(count, x, y):

@@ -269,6 +269,26 @@ def test_shapes_without_values_are_enough_for_like(needs_jax, tmp_path):
     assert (checkpoints.load(tmp_path / "net.npz", like=like).tree[0].w == params[0].w).all()
 
 
+def test_dots_in_like_stand_for_anything(tmp_path):
+    tree = {"params": [np.ones(2)], "more": {"a": np.ones(3), "b": (np.ones(4),)}, "number": 2.5}
+    checkpoints.save(tmp_path / "tree.npz", tree)
+    same(checkpoints.load(tmp_path / "tree.npz", like=tree | {"more": ...}, backend="numpy").tree, tree)
+    with pytest.raises(errors.ShapeError, match=r"missing: \['other'\]; too much: \['params'\]\[0\]"):
+        checkpoints.load(tmp_path / "tree.npz", like={"more": ..., "other": np.ones(1)}, backend="numpy")
+    with pytest.raises(errors.KindError):
+        checkpoints.save(tmp_path / "tree.npz", {"a": ...})
+
+
+def test_what_cannot_be_read_back_does_not_take_the_place_of_the_old_file(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path / "tree.npz", {"w": np.ones(3)})
+    real = np.lib.format.write_array
+    monkeypatch.setattr(np.lib.format, "write_array", lambda file, array, **how: real(file, array + 1, **how))
+    with pytest.raises(errors.CheckpointError, match="SHA-256"):
+        checkpoints.save(tmp_path / "tree.npz", {"w": np.zeros(3)})
+    assert os.listdir(tmp_path) == ["tree.npz"]
+    assert checkpoints.load(tmp_path / "tree.npz", backend="numpy").tree["w"].tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     "key", ["\0", "a\0b", "\ud800", "", "..", "/etc/passwd", "a'\"b", "\n", "manifest.json", "é" * 99]
 )
@@ -329,18 +349,21 @@ def test_every_truncation_is_an_error(small, tmp_path):
             loaded(tmp_path / "a.npz", small[:length])
 
 
-def rewritten(change=None, members=None, compression=zipfile.ZIP_STORED):
-    """A checkpoint whose manifest is changed, with these members in place of its own."""
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, SMALL["w"], version=(1, 0))
+def manifest_of_small(change=None):
     header = {"shape": [3], "dtype": "float32", "kind": "array"}
     header["sha256"] = checkpoints.hashlib.sha256(SMALL["w"].tobytes()).hexdigest()
     manifest = {"format": "fnn checkpoint", "version": 1, "tree": {"array": "w"}, "arrays": {"w": header}}
     manifest |= {"net": None, "metadata": {}, "libraries": {}}
     if change is not None:
         change(manifest)
-    whole = {"manifest.json": json.dumps(manifest).encode(), "w.npy": stream.getvalue()} | (members or {})
-    out = io.BytesIO()
+    return json.dumps(manifest).encode()
+
+
+def rewritten(change=None, members=None, compression=zipfile.ZIP_STORED):
+    """A checkpoint whose manifest is changed, with these members in place of its own."""
+    stream, out = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array(stream, SMALL["w"], version=(1, 0))
+    whole = {"manifest.json": manifest_of_small(change), "w.npy": stream.getvalue()} | (members or {})
     with zipfile.ZipFile(out, "w", compression) as archive:
         for name, data in whole.items():
             if data is not None:
@@ -402,6 +425,7 @@ HOSTILE = {
     "a network that is code": (put("net", value="__import__('os').system('ls')"), None),
     "a network that is nested": (put("net", value="Serial(" * 9000), None),
     "no manifest": (None, {"manifest.json": None}),
+    "a manifest that is too large": (None, {"manifest.json": manifest_of_small() + b" " * 2**24}),
     "a manifest that is no JSON": (None, {"manifest.json": b"{"}),
     "a manifest that is deep": (None, {"manifest.json": b"[" * 100_000}),
     "a manifest that is a list": (None, {"manifest.json": b"[]"}),

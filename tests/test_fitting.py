@@ -208,3 +208,44 @@ def test_a_range_test_is_a_run_whose_rate_grows_in_equal_proportions(backend):
         fnn.range_test(net, loss, fnn.Sgd(0.1), data, low=2.0, high=1.0, **options)
     with pytest.raises(errors.ArgumentError, match="low"):
         fnn.range_test(net, loss, fnn.Sgd(0.1), data, low=0.0, **options)
+
+
+# ---- runs that diverge -----------------------------------------------------------------------------------------------
+
+WILD = {
+    "rate": (fnn.mlp((16, 3)), fnn.Sgd(1e4), "errors at|outputs of|gradient of"),
+    "outputs": (fnn.mlp((16,) * 4 + (3,), fnn.Relu(), fnn.Normal(1e10)), fnn.Sgd(0.1), "the outputs of 6 Dense are"),
+    "step": (fnn.mlp((16, 3)), fnn.Sgd(1e38), "the optimizer's step is|outputs of"),
+}
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_a_run_that_diverges_stops_and_names_the_step_and_the_layer(name, backend):
+    net, optimizer, says = WILD[name]
+    (x, _), loss = blobs(40), fnn.Quadratic()
+    data, key = (x, np.eye(3, dtype=np.float32)[np.arange(40) % 3]), fnn.random.key(0, backend=backend)
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(fnn.errors.DivergenceError, match=says) as raised:
+        fnn.fit(net, loss, optimizer, data, key=key, epochs=50, batch_size=10)
+    error, step = raised.value, int(raised.value.state.step)
+    assert str(error).startswith(f"step {step} (epoch {step // 4}): ")
+    assert len(error.history.get("loss", ())) == step // 4
+    leaves = [np.asarray(leaf) for leaf in fnn.trees.leaves(error.state.params)]
+    assert all(np.isfinite(leaf).all() for leaf in leaves), "the state is the last good one"
+    with np.errstate(over="ignore", invalid="ignore"):
+        after, _ = fnn.train(net, loss, error.state, data, steps=1, batch_size=10)
+        again, _ = fnn.train(net, loss, after, data, steps=1, batch_size=10)
+    assert not all(np.isfinite(np.asarray(leaf)).all() for leaf in fnn.trees.leaves((after.params, again.params)))
+
+
+def test_steps_that_are_not_finite_are_left_out_and_counted_if_that_is_asked(backend):
+    (x, _), loss = blobs(40), fnn.Quadratic()
+    x[7] = 3e38  # one example whose loss overflows
+    data, key = (x, np.eye(3, dtype=np.float32)[np.arange(40) % 3]), fnn.random.key(0, backend=backend)
+    how = {"key": key, "epochs": 3, "batch_size": 10}
+    with np.errstate(over="ignore", invalid="ignore"):
+        state, history = fnn.fit(fnn.mlp((16, 3)), loss, fnn.SkipNonFinite(fnn.Sgd(0.01)), data, **how)
+        with pytest.raises(fnn.errors.DivergenceError):
+            fnn.fit(fnn.mlp((16, 3)), loss, fnn.Sgd(0.01), data, **how)
+    assert int(state.opt_state.skipped) == 3
+    assert np.isfinite(history["loss"]).all()
+    assert history["loss"][-1] < history["loss"][0]
