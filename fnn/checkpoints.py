@@ -87,7 +87,7 @@ def save(path, tree, *, net=None, metadata=None):
         "version": VERSION,
         "tree": nodes,
         "arrays": headers,
-        "net": None if net is None else _text(net),
+        "net": None if net is None else text_of(net),
         "metadata": _plain(metadata or {}),
         "libraries": _libraries(),
     }
@@ -132,8 +132,6 @@ def load(path, *, like=None, layers=None, backend=None):
         tree = _restore(read, read.manifest["tree"], "", {**_classes()[1], **own}, known, chosen)
         text = read.manifest["net"]
         net = None if text is None else rebuild(text, {**_classes()[0], **own})
-    if isinstance(tree, training.TrainState):
-        tree = tree._replace(key=random.like(tree.key, np if chosen == "numpy" else _backend.jnp))
     return Checkpoint(tree, net, read.manifest["metadata"])
 
 
@@ -143,8 +141,8 @@ _backend = backend  # `load` has an argument of the module's name
 def load_network(path, *, layers=None, backend=None):
     """`(net, params)` of a file that was saved with its network: ready to apply, on NumPy alone too.
 
-    The tree may be the parameters or a whole `TrainState`. Only fnn's own classes are rebuilt by name; your own layers
-    are named by you: `layers={"Mine": Mine}`.
+    The tree may be the parameters, a whole `TrainState`, or what `fit(checkpoint=...)` keeps. Only fnn's own classes
+    are rebuilt by name; your own layers are named by you: `layers={"Mine": Mine}`.
 
     >>> import tempfile
     >>> from fnn import Dense
@@ -156,10 +154,16 @@ def load_network(path, *, layers=None, backend=None):
     >>> again, params.w.shape
     (Dense(2), (2, 3))
     """
-    tree, net, _ = load(path, layers=layers, backend=backend)
-    if net is None:
-        raise CheckpointError(f"{path}: expected a file saved with its network, fnn.checkpoints.save(..., net=net)")
-    return net, tree.params if isinstance(tree, training.TrainState) else tree
+    chosen, own = _backend_name(backend), _named(layers)
+    with open(path, "rb") as file, _opened(file, path) as read, _trusting_nobody(path):
+        text, node, place = read.manifest["net"], read.manifest["tree"], ""
+        if text is None:
+            raise CheckpointError(f"{path}: expected a file saved with its network, fnn.checkpoints.save(..., net=net)")
+        state = dict(node.get("dict", ())).get("state", node)  # of a run that `fit` keeps
+        if "class TrainState" in state:
+            node, place = dict(state["class TrainState"])["params"], "params"
+        params = _restore(read, node, place, {**_classes()[1], **own}, {}, chosen)
+        return rebuild(text, {**_classes()[0], **own}), params
 
 
 # ---- a tree as JSON, and back ----------------------------------------------------------------------------------------
@@ -269,7 +273,12 @@ def _gather(read, kind, pairs, place, classes, known, chosen):
     ]
     if kind == "dict":
         return dict(zip(keys, values, strict=True))
-    return values if kind == "list" else tuple(values) if kind == "tuple" else tuple.__new__(classes[name], values)
+    if kind in ("list", "tuple"):
+        return values if kind == "list" else tuple(values)
+    made = tuple.__new__(classes[name], values)
+    if classes[name] is training.TrainState:
+        made = made._replace(key=random.like(made.key, np if chosen == "numpy" else _backend.jnp))
+    return made
 
 
 def _compare(path, found, expected):
@@ -293,29 +302,26 @@ def _compare(path, found, expected):
 # ---- the network as text, and what classes there are -----------------------------------------------------------------
 
 
-def _text(net):
+def text_of(net):
     """The network as text, after a look that it can be rebuilt from it."""
-    text, own = repr(net), {}
-
-    def classes_of(thing):
-        if isinstance(thing, Static):
-            own[type(thing).__name__] = type(thing)
-            for value in vars(thing).values():
-                classes_of(value)
-        elif isinstance(thing, tuple):
-            for value in thing:
-                classes_of(value)
-
-    classes_of(net)
+    text = repr(net)
     try:
-        again = rebuild(text, own)
+        again = rebuild(text, own_classes(net))
     except FnnError as error:
-        raise KindError(
-            f"net: expected a network that text can rebuild, got {shorten(net)}; save it without"
-        ) from error
+        expected = f"net: expected a network that text can rebuild, got {shorten(net)}; save it without"
+        raise KindError(expected) from error
     if again != net:
         raise KindError(f"net: expected a network that its text rebuilds, got {shorten(text)}")
     return text
+
+
+def own_classes(thing):
+    """The classes of a network and of all within it, by name."""
+    inside = vars(thing).values() if isinstance(thing, Static) else thing if isinstance(thing, tuple) else ()
+    found = {type(thing).__name__: type(thing)} if isinstance(thing, Static) else {}
+    for value in inside:
+        found |= own_classes(value)
+    return found
 
 
 @functools.cache

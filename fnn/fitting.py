@@ -1,5 +1,6 @@
 """The host's loop: `fit` runs `train` epoch by epoch, validates after each and shows how it goes; and `evaluate`."""
 
+import contextlib
 import functools
 import math
 import sys
@@ -14,6 +15,7 @@ from .batching import batches, steps_per_epoch
 from .diagnostics import Statistics, layer_names, statistics_of
 from .errors import ArgumentError, DivergenceError, KindError, MissingExtraError, integer, real, require, shorten
 from .optimizers import SkipNonFinite
+from .resuming import Run, Store, leave, listening
 from .schedules import ExponentialDecay
 from .training import (
     TrainState,
@@ -44,6 +46,10 @@ def fit(
     patience=None,
     stop_below=None,
     telemetry=None,
+    checkpoint=None,
+    every=1,
+    keep=3,
+    resume=False,
     progress=None,
 ):
     """Train a network: `(state, history)`.
@@ -53,6 +59,12 @@ def fit(
     functions by name, such as `{"accuracy": fnn.accuracy}`, each of (prediction, target) or, where there are
     weights, (prediction, target, weights), evaluated on the validation data; `penalty` such as `fnn.L2(1e-4)`;
     `progress` shows a bar (the extra `progress`): by default on a terminal only. The rest is as for `train`.
+
+    `checkpoint` is a folder for checkpoints: after `every` epochs, 1 by default, and at the end all that it takes to go
+    on is saved there, and the newest `keep`, 3 by default, are kept. `resume=True` goes on from the newest one that is
+    whole, if there is any, to the same result as if the run had never stopped. With a checkpoint, SIGTERM and Ctrl-C
+    let it finish some steps (a tenth of an epoch at most) and save; it says where, and leaves with status 143, or by
+    KeyboardInterrupt.
 
     Where the loss or a parameter is no finite number any more, `DivergenceError` names the step and the layer, and
     holds the state before it; with `fnn.SkipNonFinite` in the optimizer such steps are left out, and counted there.
@@ -99,44 +111,64 @@ def fit(
     if validation is not None:
         validation = check_validation(net, loss, state.params, validation, data)
 
-    history, figures, best, least, waited = {}, [], state, math.inf, 0
-    bar = _progress_bar(progress, epochs)
     how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": bool(shuffle)}
-    for _ in range(epochs):
-        began = state
-        state, steps = run(state, penalty, *data, epochs=1, **how)
-        losses, weights = np.asarray(steps["loss"], np.float64), np.asarray(steps["weight"], np.float64)
-        fine = np.isfinite(losses)
-        if not (fine.all() and _finite(state.params)) and not _skips(state.optimizer):
-            if bar is not None:
-                bar.close()
-            found = {name: np.array(values) for name, values in history.items()}
-            raise _diverged(began, penalty, data, losses, found, **how)
-        losses, weights = losses[fine], weights[fine]  # what is not finite was left out
-        mean = (losses * weights).sum() / max(weights.sum(), np.finfo(np.float64).tiny)
-        record = {"loss": float(mean) if fine.any() else math.nan}
-        if validation is not None:
-            found = _evaluate(net, loss, state.params, validation, metrics)
-            record |= {f"validation_{name}": value for name, value in found.items()}
-        if telemetry is not None:
-            figures.append(statistics_of(state.params, *probe, state, net=net, loss=loss))
-        for name, value in record.items():
-            history.setdefault(name, []).append(value)
-        if bar is not None:
-            numbers = {name.replace("validation_", "val_"): v for name, v in record.items() if np.ndim(v) == 0}
-            bar.set_postfix({name: f"{value:.4f}" for name, value in numbers.items()})
-            bar.update()
-        watched = record["loss" if validation is None else "validation_loss"]
-        best, least, waited = (state, watched, 0) if watched < least else (best, least, waited + 1)
-        if record["loss"] < stop_below or waited == patience:
-            break
-    if bar is not None:
-        bar.close()
-    state = state if patience is None else best
-    record: dict[str, Any] = {name: np.array(values) for name, values in history.items()}
-    if figures:
-        record["telemetry"] = Statistics(*(np.array(columns) for columns in zip(*figures, strict=True)))
-    return state, record
+    per_epoch, now = steps_per_epoch(len(data[0]), batch_size), Run(state, state, math.inf, 0, {}, [], np.zeros((0, 2)))
+    store, piece = None, per_epoch
+    if checkpoint is not None:
+        setting = {"batch_size": batch_size, "shuffle": bool(shuffle), "examples": len(data[0])}
+        store, piece = Store(checkpoint, net, setting, every, keep), -(-per_epoch // 10)
+        now = store.begin(now, resume)
+    elif resume:
+        raise ArgumentError("resume: expected a folder to go on from, checkpoint=...")
+    with _progress_bar(progress, epochs, now.epochs) as bar, listening(store is not None) as caught:
+        while now.epochs < epochs and not (_last(now, "loss") < stop_below or now.waited == patience):
+            began = now.state
+            state, done = run(began, penalty, *data, steps=min(piece, per_epoch - len(now.steps)), **how)
+            done = np.stack([np.asarray(done[name], np.float64) for name in ("loss", "weight")], axis=1)
+            if not (np.isfinite(done[:, 0]).all() and _finite(state.params)) and not _skips(state.optimizer):
+                raise _diverged(began, penalty, data, done[:, 0], now.told(), per_epoch, **how)
+            now = now._replace(state=state, steps=np.concatenate([now.steps, done]))
+            if len(now.steps) == per_epoch:
+                record = {"loss": _mean(*now.steps.T)}
+                if validation is not None:
+                    found = _evaluate(net, loss, state.params, validation, metrics)
+                    record |= {f"validation_{name}": value for name, value in found.items()}
+                figures = [] if telemetry is None else [statistics_of(state.params, *probe, state, net=net, loss=loss)]
+                now = _end_of_epoch(now, record, figures)
+                if bar is not None:
+                    bar.set_postfix(
+                        {k.replace("validation_", "val_"): f"{v:.4f}" for k, v in record.items() if not np.ndim(v)}
+                    )
+                    bar.update()
+                if store is not None and not caught and now.epochs % every == 0:
+                    store.save(now)
+            if caught and store is not None:
+                break
+        path = None if store is None else store.save(now)
+    if caught:
+        leave(caught[0], path)
+    return (now.state if patience is None else now.best), now.told()
+
+
+def _end_of_epoch(now, record, figures):
+    """The run with this record, and these figures, of the epoch that is now done."""
+    watched = record.get("validation_loss", record["loss"])
+    best = {"waited": now.waited + 1}
+    if watched < now.least:
+        best = {"best": now.state, "least": watched, "waited": 0}
+    history = {name: [*now.history.get(name, ()), value] for name, value in record.items()}
+    return now._replace(history=history, telemetry=now.telemetry + figures, steps=np.zeros((0, 2)), **best)
+
+
+def _mean(losses, weights):
+    """The mean loss of an epoch, of its steps that were not left out."""
+    fine = np.isfinite(losses)
+    mean = (losses[fine] * weights[fine]).sum() / max(weights[fine].sum(), np.finfo(np.float64).tiny)
+    return float(mean) if fine.any() else math.nan
+
+
+def _last(now, name):
+    return now.history[name][-1] if now.epochs else math.inf
 
 
 @backend.jit
@@ -152,8 +184,8 @@ def _skips(optimizer):
     return isinstance(optimizer, SkipNonFinite) or any(_skips(part) for part in inner)
 
 
-def _diverged(began, penalty, data, losses, history, *, net, loss, batch_size, shuffle):
-    """What to raise of an epoch that began at this state: its first bad step, found by going there once more."""
+def _diverged(began, penalty, data, losses, history, per_epoch, *, net, loss, batch_size, shuffle):
+    """What to raise of steps that began at this state: its first bad step, found by going there once more."""
 
     def before(step):
         how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": shuffle, "steps": step}
@@ -178,7 +210,7 @@ def _diverged(began, penalty, data, losses, history, *, net, loss, batch_size, s
         what = f"the errors at {names[errors[-1]]} are"  # they come from the last layer
     elif len(gradients):
         what = f"the gradient of {names[gradients[-1]]} is"
-    where = f"step {int(state.step)} (epoch {int(state.step) // len(losses)})"
+    where = f"step {int(state.step)} (epoch {int(state.step) // per_epoch})"
     return DivergenceError(
         f"{where}: the loss is {losses[step]:g}, and {what} not finite. The state before it, and the history of the "
         "epochs before, are .state and .history of this error. What helps: a lower learning rate; fnn.ClipByGlobalNorm "
@@ -254,12 +286,18 @@ def _evaluate(net, loss, params, data, metrics, batch_size=1024):
     return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in found.items()}
 
 
-def _progress_bar(progress, epochs):
-    if progress is False or (progress is None and not sys.stderr.isatty()):
-        return None
+@contextlib.contextmanager
+def _progress_bar(progress, epochs, done):
+    """A bar of the epochs, some of them done already, or None."""
+    bar = None
+    if progress or (progress is None and sys.stderr.isatty()):
+        try:
+            bar = require("tqdm", "progress").tqdm(total=epochs, initial=done, unit="epoch", file=sys.stderr)
+        except MissingExtraError:
+            if progress:
+                raise
     try:
-        return require("tqdm", "progress").tqdm(total=epochs, unit="epoch", file=sys.stderr)
-    except MissingExtraError:
-        if progress:
-            raise
-        return None
+        yield bar
+    finally:
+        if bar is not None:
+            bar.close()

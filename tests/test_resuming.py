@@ -1,0 +1,186 @@
+"""A `fit` that is stopped anywhere, by whatever, and goes on is the one that never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fnn
+from fnn import errors, trees
+from fnn.backend import jax
+
+HERE = str(Path(fnn.__file__).parent.parent)
+X, Y = np.random.default_rng(0).normal(size=(53, 4)).astype(np.float32), np.arange(53) % 3
+NET = fnn.Serial((fnn.Dense(8), fnn.Relu(), fnn.Dropout(0.2), fnn.Dense(3)))
+LOSS = fnn.SoftmaxCrossEntropy()
+ADAM = fnn.Adam(fnn.schedules.CosineAnnealing(0.05, 60))
+
+
+def fit(backend="numpy", net=NET, optimizer=ADAM, data=(X, Y), **how):
+    how = {"epochs": 6, "batch_size": 5, "key": fnn.random.key(1, backend=backend)} | how
+    return fnn.fit(net, LOSS, optimizer, data, **how)
+
+
+def same(ours, theirs, tolerance=0):
+    for a, b in zip(trees.leaves(ours), trees.leaves(theirs), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance)
+
+
+WATCHED = {
+    "validation": (X[:20], Y[:20]),
+    "metrics": {"accuracy": fnn.accuracy, "confusion": fnn.confusion_matrix},
+    "telemetry": 10,
+}
+
+
+@pytest.mark.parametrize("how", [{}, WATCHED, WATCHED | {"patience": 2}], ids=["plain", "watched", "patient"])
+def test_a_fit_that_goes_on_is_the_one_that_never_stopped(how, backend, tmp_path):
+    whole, history = fit(backend, **how)
+    fit(backend, epochs=2, checkpoint=tmp_path, **how)
+    state, found = fit(backend, checkpoint=tmp_path, resume=True, **how)
+    same(state.params, whole.params, 1e-6)
+    assert int(state.step) == int(whole.step)
+    assert sorted(found) == sorted(history)
+    for name, values in history.items():
+        same(found[name], values, 1e-5)
+    again, told = fit(backend, checkpoint=tmp_path, resume=True, **how)
+    same(again.params, state.params)
+    assert len(told["loss"]) == len(found["loss"]), "what is done is not done again"
+
+
+def test_a_folder_without_a_run_begins_one_and_keeps_the_newest(tmp_path):
+    folder = tmp_path / "new" / "run"
+    plain, _ = fit()
+    state, _ = fit(checkpoint=folder, resume=True, every=2, keep=2)
+    same(state.params, plain.params, 1e-6)
+    assert sorted(os.listdir(folder)) == ["step-0000000044.npz", "step-0000000066.npz"]
+    net, params = fnn.load_network(folder / "step-0000000066.npz", backend="numpy")
+    assert net == NET
+    same(params, state.params)
+
+
+def test_a_run_that_is_there_is_not_written_over(tmp_path):
+    fit(epochs=1, checkpoint=tmp_path)
+    with pytest.raises(
+        errors.ArgumentError, match=r"holds a run already, to step-0000000011\.npz; resume=True goes on"
+    ):
+        fit(checkpoint=tmp_path)
+    with pytest.raises(errors.ArgumentError, match="resume: expected a folder"):
+        fit(resume=True)
+    for wrong in ({"every": 0}, {"keep": 0}):
+        with pytest.raises(errors.ArgumentError, match=next(iter(wrong))):
+            fit(checkpoint=tmp_path / "other", **wrong)
+    with pytest.raises(errors.KindError, match="checkpoint: expected a folder"):
+        fit(checkpoint=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"batch_size": 6}, errors.ArgumentError, "which has batch_size = 5"),
+        ({"shuffle": False}, errors.ArgumentError, "which has shuffle = True"),
+        ({"data": (X[:50], Y[:50])}, errors.ArgumentError, "which has examples = 53"),
+        ({"net": fnn.Serial((*NET.layers[:2], fnn.Dropout(0.3), NET.layers[3]))}, errors.ArgumentError, "has net ="),
+        ({"net": fnn.mlp((9, 3))}, errors.ShapeError, "of another shape or dtype"),
+        ({"optimizer": fnn.Sgd(0.1)}, errors.ShapeError, "too much: "),
+    ],
+)  # fmt: skip
+def test_another_run_is_refused(change, error, says, tmp_path):
+    fit(epochs=1, checkpoint=tmp_path)
+    with pytest.raises(error, match=says):
+        fit(checkpoint=tmp_path, resume=True, **change)
+
+
+def test_of_broken_checkpoints_the_newest_that_is_whole_is_taken(tmp_path):
+    whole, _ = fit()
+    fit(epochs=3, checkpoint=tmp_path)
+    newest = sorted(tmp_path.iterdir())
+    newest[-1].write_bytes(newest[-1].read_bytes()[:-100])
+    state, _ = fit(checkpoint=tmp_path, resume=True)
+    same(state.params, whole.params, 1e-6)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(errors.CheckpointError, match=r"step-0000000066\.npz: not a checkpoint that can be trusted"):
+        fit(checkpoint=tmp_path, resume=True)
+
+
+@dataclass(frozen=True)
+class Mine(fnn.Tanh):
+    scale: float = 1.0
+
+
+def test_a_run_with_layers_of_ones_own_goes_on(tmp_path):
+    net = fnn.Serial((fnn.Dense(8), Mine(), fnn.Dense(3)))
+    whole, _ = fit(net=net)
+    fit(net=net, epochs=2, checkpoint=tmp_path)
+    same(fit(net=net, checkpoint=tmp_path, resume=True)[0].params, whole.params, 1e-6)
+
+
+def test_runs_of_optax_and_of_functions_and_in_bfloat16_go_on(needs_jax, tmp_path):
+    optax = pytest.importorskip("optax")
+    net = fnn.Serial((fnn.Dense(8), fnn.Function(jax.numpy.sin), fnn.Dense(3)))
+
+    def begin():
+        optimizer = fnn.from_optax(optax.adam(1e-2))
+        return fnn.init_state(net, optimizer, fnn.random.key(0), (4,), jax.numpy.bfloat16)
+
+    whole, _ = fit(net=net, optimizer=begin(), key=None, epochs=3)
+    fit(net=net, optimizer=begin(), key=None, epochs=1, checkpoint=tmp_path)
+    state, _ = fit(net=net, optimizer=begin(), key=None, epochs=3, checkpoint=tmp_path, resume=True)
+    assert state.params[0].w.dtype == jax.numpy.bfloat16
+    assert (state.params[0].w == whole.params[0].w).all()
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------
+
+SLOW = """
+import sys, time
+from dataclasses import dataclass
+import numpy as np, fnn
+
+@dataclass(frozen=True)
+class Slow(fnn.Identity):
+    def forward(self, params, z, key=None):
+        time.sleep(0.01)
+        return super().forward(params, z, key)
+
+folder, epochs, resume = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "resume"
+x, y = np.random.default_rng(0).normal(size=(53, 4)).astype(np.float32), np.arange(53) % 3
+net = fnn.Serial((fnn.Dense(8), Slow(), fnn.Dropout(0.2), fnn.Dense(3)))
+how = {"checkpoint": folder, "resume": resume} if folder != "-" else {}
+print("begun", flush=True)
+key = fnn.random.key(1, backend="numpy")
+how |= {"key": key, "epochs": epochs, "batch_size": 1}
+state, history = fnn.fit(net, fnn.SoftmaxCrossEntropy(), fnn.Adam(0.01), (x, y), **how)
+print([p.tobytes().hex() for p in fnn.trees.leaves(state.params)], history["loss"].tolist())
+"""
+
+
+def start(tmp_path, *arguments):
+    (tmp_path / "slow.py").write_text(SLOW)
+    settings = os.environ | {"FNN_BACKEND": "numpy", "PYTHONPATH": HERE, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, str(tmp_path / "slow.py"), *map(str, arguments)]
+    return subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_signal_lets_it_save_and_say_where_and_the_run_goes_on_to_the_byte(number, status, tmp_path):
+    folder = tmp_path / "run"
+    process = start(tmp_path, folder, 6, "new")
+    process.stdout.readline()
+    time.sleep(1.2)  # some way into the epochs, of half a second each
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    saved = sorted(folder.iterdir())[-1]
+    assert f"{number.name}: the run is in {saved}; resume=True goes on from there" in said
+    out, said = start(tmp_path, folder, 6, "resume").communicate(timeout=60)
+    whole, _ = start(tmp_path, "-", 6, "new").communicate(timeout=60)
+    assert out.splitlines()[-1] == whole.splitlines()[-1], said
