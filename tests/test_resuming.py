@@ -68,7 +68,7 @@ def test_a_folder_without_a_run_begins_one_and_keeps_the_newest(tmp_path):
 def test_a_run_that_is_there_is_not_written_over(tmp_path):
     fit(epochs=1, checkpoint=tmp_path)
     with pytest.raises(
-        errors.ArgumentError, match=r"holds a run already, to step-0000000011\.npz; resume=True goes on"
+        errors.ArgumentError, match=r"holds a run already, to step-0000000011\.npz; resume=True"
     ):
         fit(checkpoint=tmp_path)
     with pytest.raises(errors.ArgumentError, match="resume: expected a folder"):
