@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,3 +190,16 @@ def test_a_signal_lets_it_save_and_say_where_and_the_run_goes_on_to_the_byte(num
     assert int(saved.stem.removeprefix("step-")) < 10 * 53
     out, _ = start(tmp_path, folder, 10, "resume").communicate(timeout=60)
     assert out.splitlines()[-1] == whole
+
+
+def test_after_a_fit_signals_are_obeyed_as_before(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    fit(epochs=1, checkpoint=tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_fit_in_a_thread_saves_too_and_leaves_signals_alone(tmp_path):
+    thread = threading.Thread(target=lambda: fit(epochs=1, checkpoint=tmp_path))
+    thread.start()
+    thread.join()
+    assert os.listdir(tmp_path) == ["step-0000000011.npz"]
