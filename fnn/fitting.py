@@ -112,7 +112,8 @@ def fit(
         validation = check_validation(net, loss, state.params, validation, data)
 
     how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": bool(shuffle)}
-    per_epoch, now = steps_per_epoch(len(data[0]), batch_size), Run(state, state, math.inf, 0, {}, [], np.zeros((0, 2)))
+    per_epoch, best = steps_per_epoch(len(data[0]), batch_size), state if patience else None
+    now = Run(state, best, math.inf, 0, {}, [], np.zeros((0, 2)))
     store, piece = None, per_epoch
     if checkpoint is not None:
         setting = {"batch_size": batch_size, "shuffle": bool(shuffle), "examples": len(data[0])}
@@ -126,7 +127,8 @@ def fit(
             state, done = run(began, penalty, *data, steps=min(piece, per_epoch - len(now.steps)), **how)
             done = np.stack([np.asarray(done[name], np.float64) for name in ("loss", "weight")], axis=1)
             if not (np.isfinite(done[:, 0]).all() and _finite(state.params)) and not _skips(state.optimizer):
-                raise _diverged(began, penalty, data, done[:, 0], now.told(), per_epoch, **how)
+                kept = "" if store is None else f" The newest checkpoint is {store.newest()}."
+                raise _diverged(began, penalty, data, done[:, 0], now.told(), per_epoch, kept, **how)
             now = now._replace(state=state, steps=np.concatenate([now.steps, done]))
             if len(now.steps) == per_epoch:
                 record = {"loss": _mean(*now.steps.T)}
@@ -155,7 +157,7 @@ def _end_of_epoch(now, record, figures):
     watched = record.get("validation_loss", record["loss"])
     best = {"waited": now.waited + 1}
     if watched < now.least:
-        best = {"best": now.state, "least": watched, "waited": 0}
+        best = {"best": None if now.best is None else now.state, "least": watched, "waited": 0}
     history = {name: [*now.history.get(name, ()), value] for name, value in record.items()}
     return now._replace(history=history, telemetry=now.telemetry + figures, steps=np.zeros((0, 2)), **best)
 
@@ -184,7 +186,7 @@ def _skips(optimizer):
     return isinstance(optimizer, SkipNonFinite) or any(_skips(part) for part in inner)
 
 
-def _diverged(began, penalty, data, losses, history, per_epoch, *, net, loss, batch_size, shuffle):
+def _diverged(began, penalty, data, losses, history, per_epoch, kept, *, net, loss, batch_size, shuffle):
     """What to raise of steps that began at this state: its first bad step, found by going there once more."""
 
     def before(step):
@@ -213,8 +215,8 @@ def _diverged(began, penalty, data, losses, history, per_epoch, *, net, loss, ba
     where = f"step {int(state.step)} (epoch {int(state.step) // per_epoch})"
     return DivergenceError(
         f"{where}: the loss is {losses[step]:g}, and {what} not finite. The state before it, and the history of the "
-        "epochs before, are .state and .history of this error. What helps: a lower learning rate; fnn.ClipByGlobalNorm "
-        "around the optimizer; fnn.SkipNonFinite, which leaves such steps out",
+        f"epochs before, are .state and .history of this error.{kept} What helps: a lower learning rate; "
+        "fnn.ClipByGlobalNorm around the optimizer; fnn.SkipNonFinite, which leaves such steps out",
         state,
         history,
     )

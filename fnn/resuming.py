@@ -18,7 +18,8 @@ from .errors import ArgumentError, CheckpointError, KindError, integer, shorten
 class Run(NamedTuple):
     """A `fit` between two steps, all that it takes to go on.
 
-    state, best    the `TrainState` now, and that after the best epoch, of which the loss was `least`
+    state          the `TrainState` now
+    best           that after the best epoch, whose loss was `least`; None where nobody asks for it
     waited         epochs since then
     history        of the epochs that are done, a list of values for each name
     telemetry      the same, a list of `Statistics`
@@ -53,7 +54,7 @@ class Store:
         if not isinstance(folder, str | Path):
             raise KindError(f"checkpoint: expected a folder, got {shorten(folder)}")
         self.folder, self.net, self.setting = Path(folder), net, setting
-        self.every, self.keep = integer("every", every, least=1), integer("keep", keep, least=1)
+        self.every, self.keep, self._saved = integer("every", every, least=1), integer("keep", keep, least=1), None
         try:
             checkpoints.text_of(net)
         except KindError:
@@ -79,15 +80,22 @@ class Store:
         raise errors[0]
 
     def save(self, run):
-        """Write where the run is, and delete all but the newest; the path."""
+        """Write where the run is, unless that is written, and delete all but the newest; the path."""
         path = self.folder / f"step-{int(run.state.step):010d}.npz"
+        if path == self._saved:
+            return path
         history = {name: np.array(values) for name, values in run.history.items()}
         telemetry = [{name: np.asarray(v) for name, v in of_epoch._asdict().items()} for of_epoch in run.telemetry]
         saved = run._replace(history=history, telemetry=telemetry)._asdict()
         checkpoints.save(path, saved, net=self.net, metadata=self.setting | {"epochs": run.epochs})
         for old in self._found()[: -self.keep]:
             old.unlink(missing_ok=True)
+        self._saved = path
         return path
+
+    def newest(self):
+        """The path of the newest checkpoint, or None."""
+        return next(reversed(self._found()), None)
 
     def _found(self):
         return sorted(self.folder.glob("step-??????????.npz"))
@@ -103,11 +111,14 @@ class Store:
         history = {name: list(values) for name, values in found["history"].items()}
         telemetry = [Statistics(**of_epoch) for of_epoch in found["telemetry"]]
         states = {name: _alike(getattr(run, name), found[name]) for name in ("state", "best")}
+        self._saved = Path(path)
         return Run(**found | states | {"history": history, "telemetry": telemetry})
 
 
 def _alike(like, state):
     """A state that was read, on the backend of another one, and in its dtypes."""
+    if like is None:
+        return None
     xp = namespace(like.key)
     key, without = random.like(state.key, xp), state._replace(key=())
     if xp is np:

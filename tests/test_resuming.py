@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import errors, trees
+from fnn import checkpoints, errors, trees
 from fnn.backend import jax
 
 HERE = str(Path(fnn.__file__).parent.parent)
@@ -190,6 +190,29 @@ def test_a_signal_lets_it_save_and_say_where_and_the_run_goes_on_to_the_byte(num
     assert int(saved.stem.removeprefix("step-")) < 10 * 53
     out, _ = start(tmp_path, folder, 10, "resume").communicate(timeout=60)
     assert out.splitlines()[-1] == whole
+
+
+def test_a_run_that_diverges_says_which_checkpoint_is_the_newest(tmp_path):
+    fit(epochs=1, checkpoint=tmp_path, optimizer=fnn.Sgd(0.1))
+    path = tmp_path / "step-0000000011.npz"
+    state = (
+        checkpoints.load(path).tree["state"] if jax is None else checkpoints.load(path, backend="numpy").tree["state"]
+    )
+    x = X.copy()
+    x[3] = 3e38
+    with np.errstate(all="ignore"), pytest.raises(errors.DivergenceError, match=f"The newest checkpoint is {path}"):
+        fnn.fit(NET, LOSS, state, (x, Y), epochs=3, batch_size=5, checkpoint=tmp_path, resume=True)
+    assert checkpoints.load(path, backend="numpy").metadata["epochs"] == 1
+
+
+def test_a_state_is_saved_once_where_no_best_one_is_asked_for(tmp_path):
+    fit(epochs=1, checkpoint=tmp_path / "plain")
+    fit(epochs=1, checkpoint=tmp_path / "patient", patience=2)
+    plain, patient = (
+        checkpoints.load(tmp_path / name / "step-0000000011.npz", backend="numpy") for name in ("plain", "patient")
+    )
+    assert plain.tree["best"] is None
+    same(patient.tree["best"].params, patient.tree["state"].params)
 
 
 def test_after_a_fit_signals_are_obeyed_as_before(tmp_path):
