@@ -123,10 +123,11 @@ def load(path, *, like=None, layers=None, backend=None):
     own = _named(layers)
     with open(path, "rb") as file, _opened(file, path) as read, _trusting_nobody(path):
         leaves, known = {}, {}
-        if like is not None:
+        if like is not None and like is not ...:
             _describe(like, "", leaves, known)
-            free = tuple(place.removeprefix(".") for place, node in known.items() if node is ...)
-            found = {place: header for place, header in read.manifest["arrays"].items() if not place.startswith(free)}
+            free = [re.escape(place.removeprefix(".")) for place, node in known.items() if node is ...]
+            below = re.compile(rf"({'|'.join(free)})([.\[]|$)" if free else "$.")
+            found = {place: header for place, header in read.manifest["arrays"].items() if not below.match(place)}
             _compare(path, found, {place: _header(place, leaf) for place, leaf in leaves.items()})
             own |= {type(node).__name__: type(node) for node in known.values() if isinstance(node, tuple)}
         tree = _restore(read, read.manifest["tree"], "", {**_classes()[1], **own}, known, chosen)

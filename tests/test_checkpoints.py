@@ -209,6 +209,11 @@ class TwiceParams(NamedTuple):
     factor: Any
 
 
+class TwoParams(NamedTuple):
+    factor: Any
+    factors: Any
+
+
 @dataclass(frozen=True)
 class Twice(fnn.Layer):
     power: int = 1
@@ -275,6 +280,11 @@ def test_dots_in_like_stand_for_anything(tmp_path):
     same(checkpoints.load(tmp_path / "tree.npz", like=tree | {"more": ...}, backend="numpy").tree, tree)
     with pytest.raises(errors.ShapeError, match=r"missing: \['other'\]; too much: \['params'\]\[0\]"):
         checkpoints.load(tmp_path / "tree.npz", like={"more": ..., "other": np.ones(1)}, backend="numpy")
+    whole = TwoParams(np.ones(1), np.ones(2))
+    checkpoints.save(tmp_path / "tree.npz", whole)
+    with pytest.raises(errors.ShapeError, match=r"too much: factors$"):
+        checkpoints.load(tmp_path / "tree.npz", like=TwoParams(..., None), backend="numpy")
+    same(checkpoints.load(tmp_path / "tree.npz", like=TwoParams(..., ...), backend="numpy").tree, whole)
     with pytest.raises(errors.KindError):
         checkpoints.save(tmp_path / "tree.npz", {"a": ...})
 
