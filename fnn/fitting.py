@@ -122,7 +122,7 @@ def fit(
     elif resume:
         raise ArgumentError("resume: expected a folder to go on from, checkpoint=...")
     with _progress_bar(progress, epochs, now.epochs) as bar, listening(store is not None) as caught:
-        while now.epochs < epochs and not (_last(now, "loss") < stop_below or now.waited == patience):
+        while now.epochs < epochs and not (_last_loss(now) < stop_below or now.waited == patience):
             began = now.state
             state, done = run(began, penalty, *data, steps=min(piece, per_epoch - len(now.steps)), **how)
             done = np.stack([np.asarray(done[name], np.float64) for name in ("loss", "weight")], axis=1)
@@ -142,9 +142,9 @@ def fit(
                         {k.replace("validation_", "val_"): f"{v:.4f}" for k, v in record.items() if not np.ndim(v)}
                     )
                     bar.update()
-                if store is not None and not caught and now.epochs % every == 0:
+                if store is not None and now.epochs % every == 0:
                     store.save(now)
-            if caught and store is not None:
+            if caught:
                 break
         path = None if store is None else store.save(now)
     if caught:
@@ -169,8 +169,8 @@ def _mean(losses, weights):
     return float(mean) if fine.any() else math.nan
 
 
-def _last(now, name):
-    return now.history[name][-1] if now.epochs else math.inf
+def _last_loss(now):
+    return now.history["loss"][-1] if now.epochs else math.inf
 
 
 @backend.jit
@@ -196,7 +196,7 @@ def _diverged(began, penalty, data, losses, history, per_epoch, kept, *, net, lo
     bad = np.flatnonzero(~np.isfinite(losses))
     step = int(bad[0]) if len(bad) else len(losses) - 1
     state = before(step)
-    if not _finite(state.params):  # it was the step before that made them so
+    if step and not _finite(state.params):  # it was the step before that made them so
         step -= 1
         state = before(step)
     x, y, _ = data

@@ -237,6 +237,15 @@ def test_a_run_that_diverges_stops_and_names_the_step_and_the_layer(name, backen
     assert not all(np.isfinite(np.asarray(leaf)).all() for leaf in fnn.trees.leaves((after.params, again.params)))
 
 
+def test_a_run_that_begins_with_what_is_not_finite_is_told_so(backend):
+    net, (x, y) = fnn.mlp((16, 3)), blobs(40)
+    state = fnn.init_state(net, fnn.Sgd(0.1), fnn.random.key(0, backend=backend), x.shape[1:])
+    state = state._replace(params=fnn.trees.map(lambda p: p * np.float32(np.nan), state.params))
+    says = r"step 0 \(epoch 0\): the loss is nan, and the outputs of 0 Dense are not finite"
+    with pytest.raises(fnn.errors.DivergenceError, match=says):
+        fnn.fit(net, fnn.SoftmaxCrossEntropy(), state, (x, y), epochs=1, batch_size=10)
+
+
 def test_steps_that_are_not_finite_are_left_out_and_counted_if_that_is_asked(backend):
     (x, _), loss = blobs(40), fnn.Quadratic()
     x[7] = 3e38  # one example whose loss overflows
