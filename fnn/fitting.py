@@ -8,25 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, random, trees
+from . import backend, random, streaming, trees
 from .backend import namespace
-from .backprop import check_problem, unpack
+from .backprop import check_problem, enter_batch, mean_cost, unpack
 from .batching import batches, steps_per_epoch
 from .diagnostics import Statistics, layer_names, statistics_of
 from .errors import ArgumentError, DivergenceError, KindError, MissingExtraError, integer, real, require, shorten
+from .layers import enter
 from .optimizers import SkipNonFinite
 from .resuming import Run, Store, leave, listening
 from .schedules import ExponentialDecay
 from .training import (
     TrainState,
-    check_data,
+    check_alike,
     check_metrics,
-    check_validation,
     init_state,
     measure,
     predict,
-    run,
-    train,
 )
 
 
@@ -59,6 +57,10 @@ def fit(
     functions by name, such as `{"accuracy": fnn.accuracy}`, each of (prediction, target) or, where there are
     weights, (prediction, target, weights), evaluated on the validation data; `penalty` such as `fnn.L2(1e-4)`;
     `progress` shows a bar (the extra `progress`): by default on a terminal only. The rest is as for `train`.
+
+    Data larger than memory are arrays that lie in files, `fnn.datasets.read_npy(path, mapped=True)` or what is cut from
+    them: they are looked through once, and then no more than some batches (16 MiB) are in memory. The run is that of
+    the same data in memory; a copy, `np.array(x)`, brings them there.
 
     `checkpoint` is a folder for checkpoints: after `every` epochs, 1 by default, and at the end all that it takes to go
     on is saved there, and the newest `keep`, 3 by default, are kept. `resume=True` goes on from the newest one that is
@@ -103,13 +105,14 @@ def fit(
         if key is None:
             raise KindError("key: expected a key such as fnn.random.key(0), got None")
         state = init_state(net, optimizer, random.check_key(key), x.shape[1:])
-    data = check_data(net, loss, state.params, (x, *tuple(data)[1:]))
+    data = streaming.check(net, loss, state.params, (x, *tuple(data)[1:]))
     if telemetry is not None:
-        probe = _spread(integer("telemetry", telemetry, least=2), *data[:2])
+        probe = _spread(integer("telemetry", telemetry, least=2), state.params, *data[:2])
     if validation is None and metrics:
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
     if validation is not None:
-        validation = check_validation(net, loss, state.params, validation, data)
+        validation = streaming.check(net, loss, state.params, validation, "validation")
+        check_alike(validation, data)
 
     how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": bool(shuffle)}
     per_epoch, best = steps_per_epoch(len(data[0]), batch_size), state if patience else None
@@ -124,7 +127,8 @@ def fit(
     with _progress_bar(progress, epochs, now.epochs) as bar, listening(store is not None) as caught:
         while now.epochs < epochs and not (_last_loss(now) < stop_below or now.waited == patience):
             began = now.state
-            state, done = run(began, penalty, *data, steps=min(piece, per_epoch - len(now.steps)), **how)
+            steps = min(piece, per_epoch - len(now.steps))
+            state, done = streaming.advance(began, penalty, data, steps=steps, **how)
             done = np.stack([np.asarray(done[name], np.float64) for name in ("loss", "weight")], axis=1)
             if not (np.isfinite(done[:, 0]).all() and _finite(state.params)) and not _skips(state.optimizer):
                 kept = "" if store is None else f" The newest checkpoint is {store.newest()}."
@@ -191,7 +195,7 @@ def _diverged(began, penalty, data, losses, history, per_epoch, kept, *, net, lo
 
     def before(step):
         how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": shuffle, "steps": step}
-        return run(began, penalty, *data, **how)[0] if step else began
+        return streaming.advance(began, penalty, data, **how)[0] if step else began
 
     bad = np.flatnonzero(~np.isfinite(losses))
     step = int(bad[0]) if len(bad) else len(losses) - 1
@@ -199,10 +203,10 @@ def _diverged(began, penalty, data, losses, history, per_epoch, kept, *, net, lo
     if step and not _finite(state.params):  # it was the step before that made them so
         step -= 1
         state = before(step)
-    x, y, _ = data
-    index, mask = batches(state.key, len(x), batch_size, state.step, 1, shuffle and batch_size < len(x))
-    chosen = np.asarray(index)[np.asarray(mask)]
-    found = Statistics(*map(np.asarray, statistics_of(state.params, x[chosen], y[chosen], None, net=net, loss=loss)))
+    n = len(data[0])
+    index, mask = batches(state.key, n, batch_size, state.step, 1, shuffle and batch_size < n)
+    _, x, y = enter(state.params, *streaming.read(data[:2], np.asarray(index)[np.asarray(mask)]))
+    found = Statistics(*map(np.asarray, statistics_of(state.params, x, y, None, net=net, loss=loss)))
     names = layer_names(net, state.params, x.shape[1:])
     outputs, errors, gradients = (np.flatnonzero(np.isinf(v)) for v in (found.mean, found.delta, found.gradient))
     what = "the optimizer's step is"
@@ -222,10 +226,10 @@ def _diverged(began, penalty, data, losses, history, per_epoch, kept, *, net, lo
     )
 
 
-def _spread(count, x, y):
+def _spread(count, params, x, y):
     """So many examples, or all there are, evenly from the first to the last."""
     chosen = np.linspace(0, len(x) - 1, min(count, len(x))).astype(np.int32)
-    return x[chosen], y[chosen]
+    return enter(params, *streaming.read((x, y), chosen))[1:]
 
 
 def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5, high=10.0):
@@ -252,14 +256,16 @@ def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5,
     steps *= integer("epochs", epochs, least=1)
     rising = ExponentialDecay(low, high / low, steps)
     state = init_state(net, optimizer._replace(learning_rate=rising), random.check_key(key), x.shape[1:])
-    _, history = train(net, loss, state, data, epochs=epochs, batch_size=batch_size)
+    data = streaming.check(net, loss, state.params, data)
+    how = {"net": net, "loss": loss, "batch_size": batch_size, "shuffle": True}
+    _, history = streaming.advance(state, None, data, steps=steps, **how)
     return rising(np.arange(steps)), np.asarray(history["loss"])
 
 
 def _examples(data, batch_size):
     """x as an array, from which a new network takes the shape of its inputs, and the steps of an epoch."""
     x: Any = unpack(data)[0]
-    x = x if backend.is_jax(x) else backend.as_array("x", x, np)
+    x = x if backend.is_jax(x) or streaming.mapped(x) is not None else backend.as_array("x", x, np)
     return x, steps_per_epoch(len(x) if x.ndim else 0, batch_size)
 
 
@@ -267,8 +273,8 @@ def evaluate(net, loss, params, data, *, batch_size=1024, metrics=None):
     """The mean cost and the metrics on data, as a dict of floats (or arrays, where a metric gives one) by name.
 
     Nothing is dropped out, and no penalty counts. `batch_size` bounds the memory, 1,024 examples by default; the
-    figures do not depend on it. `metrics` are as for `fit`, on NumPy arrays: they see `loss.predict` of the
-    network's output, that is probabilities.
+    figures do not depend on it, and data in files are read some at a time. `metrics` are as for `fit`, on NumPy arrays:
+    they see `loss.predict` of the network's output, that is probabilities.
 
     >>> from fnn import Quadratic, mlp
     >>> net = mlp((1,))
@@ -278,14 +284,20 @@ def evaluate(net, loss, params, data, *, batch_size=1024, metrics=None):
     """
     check_problem(net, loss)
     batch_size = integer("batch_size", batch_size, least=1)
-    return _evaluate(net, loss, params, check_data(net, loss, params, data), check_metrics(metrics), batch_size)
+    return _evaluate(net, loss, params, streaming.check(net, loss, params, data), check_metrics(metrics), batch_size)
 
 
 def _evaluate(net, loss, params, data, metrics, batch_size=1024):
-    prediction, value = predict(params, *data, net=net, loss=loss, batch_size=batch_size)
-    on_host = [None if a is None or not metrics else np.asarray(a) for a in (prediction, *data[1:])]
-    found = {name: np.asarray(v) for name, v in measure(metrics.items(), *on_host).items()}
-    return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in found.items()}
+    found = []
+    for _, *part in streaming.parts(data, batch_size):
+        _, x, y, weights = enter_batch(params, *part)
+        prediction, losses = predict(params, x, y, net=net, loss=loss, batch_size=batch_size)
+        kept = (losses, weights, prediction, y) if metrics else (losses, weights, None, None)
+        found.append([None if a is None else np.asarray(a) for a in kept])
+    losses, weights, prediction, y = (None if of[0] is None else np.concatenate(of) for of in zip(*found, strict=True))
+    value, _ = mean_cost(loss, losses, weights)
+    measured = {name: np.asarray(v) for name, v in measure(metrics.items(), prediction, y, weights).items()}
+    return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in measured.items()}
 
 
 @contextlib.contextmanager

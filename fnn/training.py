@@ -117,12 +117,13 @@ def train(
 ):
     """A whole run as one compiled call: `(state, history)` after so many epochs, or steps, from `state` on.
 
-    Data is `(x, y)` or `(x, y, weights)` with the examples along the first axis; x as uint8 stays uint8. Every
-    example is used exactly once an epoch, in an order of the epoch's own unless `shuffle=False`; a ragged last batch
-    is filled up with weight 0. It takes a full step all the same, so a `batch_size` that leaves a small rest makes
-    the end of an epoch noisy. `batch_size=1` is stochastic and `batch_size=len(x)` batch gradient descent. history
-    holds the metrics of each step: `loss` and `weight`, (steps,). With `steps` in the place of `epochs` a run may end
-    within an epoch, and go on from there. Composes with `jax.vmap`, over states, penalties and data.
+    Data is `(x, y)` or `(x, y, weights)` with the examples along the first axis; x as uint8 stays uint8, and what lies
+    in a file comes into memory, where `fit` leaves it there. Every example is used exactly once an epoch, in an order
+    of the epoch's own unless `shuffle=False`; a ragged last batch is filled up with weight 0. It takes a full step all
+    the same, so a `batch_size` that leaves a small rest makes the end of an epoch noisy. `batch_size=1` is stochastic
+    and `batch_size=len(x)` batch gradient descent. history holds the metrics of each step: `loss` and `weight`,
+    (steps,). With `steps` in the place of `epochs` a run may end within an epoch, and go on from there. Composes with
+    `jax.vmap`, over states, penalties and data.
 
     With `validation`, data of the same form, the network is evaluated after every epoch, within the same call:
     history also holds `validation_loss`, (epochs,), for each of the `metrics` (functions by name, that JAX can
@@ -152,7 +153,8 @@ def train(
     data = check_data(net, loss, check_state(state).params, data)
     steps_per_epoch(len(data[0]), batch_size)
     if validation is not None:
-        validation = check_validation(net, loss, state.params, validation, data)
+        validation = check_data(net, loss, state.params, validation, "validation")
+        check_alike(validation, data)
     elif metrics:
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
     return run(
@@ -195,7 +197,7 @@ def run(
 
     def step(state, batch):
         x, y, of_batch = unpack(batch)
-        if xp is np and weights is None and of_batch is not None and of_batch.all():
+        if xp is np and of_batch is not None and (of_batch == 1).all():
             of_batch = None  # only the ragged last batch needs weights; a compiled step has them always, or never
         return update(state, penalty, x, y, of_batch, net=net, loss=loss)
 
@@ -221,8 +223,8 @@ def run(
         state, history = some(state, steps_per_epoch(n, batch_size))
         if validation is None:
             return (state, best), (history, {})
-        prediction, value = predict(state.params, *validation, net=net, loss=loss)
-        value = cast(value, best.loss.dtype)
+        prediction, losses = predict(state.params, *validation[:2], net=net, loss=loss)
+        value = cast(mean_cost(loss, losses, validation[2])[0], best.loss.dtype)
         found = {"loss": value} | measure(metrics, prediction, *validation[1:])
         better = value < best.loss
         best = trees.map(lambda new, old: xp.where(better, new, old), Best(state.params, value, index), best)
@@ -250,8 +252,8 @@ def batches_at_once(steps, size):
 
 
 @backend.jit(static=("net", "loss", "batch_size"))
-def predict(params, x, y, weights, *, net, loss, batch_size=1024):
-    """What the network predicts for all examples, batch by batch, and the mean cost."""
+def predict(params, x, y, *, net, loss, batch_size=1024):
+    """What the network predicts for all examples, batch by batch, and the cost of each."""
     n = len(x)
     batch_size = min(n, batch_size)
     xp = namespace(*trees.leaves(params), x)
@@ -264,7 +266,7 @@ def predict(params, x, y, weights, *, net, loss, batch_size=1024):
     _, output = backend.scan(batch, (), starts)
     output = output.reshape(-1, *output.shape[2:])[:n]
     output = cast(output, backend.at_least_float32(output.dtype))
-    return loss.predict(output), mean_cost(loss, loss.value(output, y), weights)[0]
+    return loss.predict(output), loss.value(output, y)
 
 
 def measure(metrics, prediction, y, weights):
@@ -291,14 +293,12 @@ def _take(xp, array, index):
     return xp.take(array, index, axis=0, mode="clip")  # the indices are in range; JAX's other modes would check them
 
 
-def check_validation(net, loss, params, validation, data):
-    """`check_data` of validation data, whose examples have the shape of those to be trained on."""
-    validation = check_data(net, loss, params, validation, "validation")
+def check_alike(validation, data):
+    """The examples of validation data have the shape of those to be trained on."""
     found, wanted = validation[0].shape, data[0].shape[1:]
     if found[1:] != wanted:
         expected = ", ".join(str(size) for size in ("N", *wanted))
         raise ShapeError(f"validation: expected x of shape ({expected}), as the data have, got {found}")
-    return validation
 
 
 def check_metrics(metrics):

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import random, trees
 from ..backend import namespace
-from ..backprop import check_problem
+from ..backprop import check_problem, mean_cost
 from ..diagnostics import Statistics
 from ..errors import ArgumentError, KindError, ShapeError, integer, real, require, same_shape, shorten
 from ..sweeps import sweep
@@ -205,7 +205,7 @@ def _costs(net, loss, params, first, second, x, y, places, chunk):
 
     def cost(place):
         moved = trees.map(lambda p, d, e: p + (place[0] * d + place[1] * e).astype(p.dtype), params, first, second)
-        return predict(moved, x, y, None, net=net, loss=loss)[1]
+        return mean_cost(loss, predict(moved, x, y, net=net, loss=loss)[1], None)[0]
 
     return numbers("costs", sweep(cost, xp.asarray(places, dtype=np.float32), chunk=chunk))
 
