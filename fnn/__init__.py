@@ -69,7 +69,19 @@ from .initializers import (
     VarianceScaling,
     Zeros,
 )
-from .layers import Dense, DenseParams, Dropout, Flatten, Function, Layer, LayerNorm, RMSNorm, Scale
+from .layers import (
+    Dense,
+    DenseParams,
+    Dropout,
+    Flatten,
+    Function,
+    Layer,
+    LayerNorm,
+    RMSNorm,
+    Scale,
+    Standardize,
+    StandardizeParams,
+)
 from .losses import (
     L1,
     L2,
@@ -219,6 +231,8 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Squareplus",
+    "Standardize",
+    "StandardizeParams",
     "Swish",
     "Tanh",
     "Tape",

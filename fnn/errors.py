@@ -138,3 +138,11 @@ def finite(name, array):
             f"{name}: expected finite numbers, got {values[tuple(bad[0])]} at {name}[{place}] "
             f"({len(bad)} of {array.size} are not finite as {array.dtype})"
         )
+
+
+def not_negative(name, array):
+    """Raise if a concrete array (N,) holds a number below 0, naming the first."""
+    negative = on_host(array) < 0
+    if bool(negative.any()):
+        row = int(negative.argmax())
+        raise DataError(f"{name}: expected numbers of at least 0, got {array[row]} at {name}[{row}]")

@@ -13,7 +13,18 @@ from . import backend, random, trees
 from .backend import cast, namespace
 from .backprop import check_problem, differentiate, enter_batch, mean_cost, unpack
 from .batching import batches, steps_per_epoch
-from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, finite, integer, on_host, shape, shorten
+from .errors import (
+    ArgumentError,
+    FnnError,
+    KindError,
+    ShapeError,
+    finite,
+    integer,
+    not_negative,
+    on_host,
+    shape,
+    shorten,
+)
 from .layers import Array
 from .networks import parameter_shapes
 from .optimizers import apply_updates, prepare
@@ -32,7 +43,8 @@ class TrainState(NamedTuple):
 def init_state(net, optimizer, key, input_shape, dtype=np.float32, params=None):
     """The state at step 0. The key is split once: for the initial values, and for the order and noise of the run.
 
-    `input_shape` is the shape of an example, without the batch axis; `params`, if given, are used instead of new ones.
+    `input_shape` is the shape of an example, without the batch axis; `params`, if given, are used instead of new ones:
+    on NumPy if all of them are NumPy's, else on JAX.
 
     >>> from fnn import Adam, mlp
     >>> init_state(mlp((3, 1)), Adam(), random.key(0, backend="numpy"), (2,)).step
@@ -46,11 +58,16 @@ def init_state(net, optimizer, key, input_shape, dtype=np.float32, params=None):
         params = fresh
     else:
         trees.same_structure("params", params, parameter_shapes(net, input_shape))
+        xp = namespace(*trees.leaves(params))
         for place, leaf in trees.paths(params):
             if not backend.is_floating(getattr(leaf, "dtype", None)):
                 raise KindError(f"{place}: expected an array of floating point, got {shorten(leaf)}")
-        params = trees.map(lambda p: namespace(p).array(p), params)  # a copy: what is the caller's is not locked
-        run_key = random.like(run_key, namespace(*trees.leaves(params)))
+            try:
+                backend.check_dtype(xp, leaf.dtype)
+            except FnnError as error:
+                raise error.at(place)  # noqa: B904 - the same error, its place added
+        params = trees.map(xp.array, params)  # a copy: what is the caller's is not locked
+        run_key = random.like(run_key, xp)
     params = trees.lock(params)
     optimizer = prepare(optimizer, params)
     step = namespace(run_key).zeros((), np.int32)[()]
@@ -328,10 +345,7 @@ def check_data(net, loss, params, data, name="data"):
         loss.check((len(x), *net.output_shape(x.shape[1:])), concrete, values=known)
         if known and weights is not None:
             finite("weights", weights)
-            negative = on_host(weights) < 0
-            if bool(negative.any()):
-                row = int(negative.argmax())
-                raise DataError(f"weights: expected numbers of at least 0, got {weights[row]} at weights[{row}]")
+            not_negative("weights", weights)
     except FnnError as error:
         raise error.at(name) if name != "data" else error  # noqa: B904 - the same error, its place added
     return x, y, weights

@@ -42,7 +42,7 @@ NETS = {
     "linear": fnn.Dense(3),
     "no bias": fnn.Serial((fnn.Dense(4, bias=False), fnn.Tanh(), fnn.Dense(3, bias=False))),
     "mlp": fnn.mlp((6, 5, 3), fnn.Gelu()),
-    "scaled": fnn.Serial((fnn.Scale(0.5), fnn.mlp((4, 3), fnn.Sigmoid()))),
+    "scaled": fnn.Serial((fnn.Scale(0.5), fnn.Standardize(), fnn.mlp((4, 3), fnn.Sigmoid()))),
     "nested": fnn.Serial((fnn.Serial((fnn.Dense(4), fnn.Serial((fnn.Softplus(), fnn.Dense(5))))), fnn.Dense(3))),
     "norms": fnn.Serial((fnn.Dense(6), fnn.LayerNorm(), fnn.Tanh(), fnn.Dense(4), fnn.RMSNorm(), fnn.Dense(3))),
     "learnt slopes": fnn.Serial((fnn.Dense(4), fnn.PRelu(), fnn.Dense(4), fnn.Swish(learnt=True), fnn.Dense(3))),

@@ -29,6 +29,7 @@ LAYERS = {
     "dense": fnn.Dense(3),
     "layer_norm": fnn.LayerNorm(),
     "rms_norm": fnn.RMSNorm(),
+    "standardize": fnn.Standardize(),
     "dropout": fnn.Dropout(0.4),
     "flatten": fnn.Flatten(),
     "residual": fnn.Residual(fnn.Serial((fnn.Dense(3), fnn.Tanh(), fnn.Dense(K)))),

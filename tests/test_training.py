@@ -488,6 +488,18 @@ def test_numpy_parameters_of_float64_may_be_given_beside_jax():
     assert fnn.init_state(net, fnn.Sgd(0.1), key, (3,), np.float64, params).params.w.dtype == np.float64
 
 
+def test_numpy_parameters_among_those_of_jax_go_to_jax(needs_jax):
+    net, loss, state, data = problem("jax", fnn.Adam(0.01))
+    mixed = (state.params[0]._replace(b=np.asarray(state.params[0].b)), *state.params[1:])
+    again = fnn.init_state(net, state.optimizer, fnn.random.key(0), (6,), params=mixed)
+    assert all(isinstance(leaf, needs_jax.Array) for leaf in fnn.trees.leaves(again))
+    ours, theirs = (fnn.train(net, loss, s, data, epochs=1, batch_size=10)[0].params for s in (again, state))
+    oracle.assert_close(ours, theirs, 0)
+    wide = (state.params[0]._replace(b=np.zeros(8)), *state.params[1:])
+    with pytest.raises(errors.ArgumentError, match=r"params\[0\]\.b: dtype: float64 on JAX needs .*jax_enable_x64"):
+        fnn.init_state(net, fnn.Sgd(0.1), fnn.random.key(0), (6,), params=wide)
+
+
 # ---- runs of steps ---------------------------------------------------------------------------------------------------
 
 
