@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from . import backend, random, trees
+from . import backend, mapping, random, trees
 from .backend import cast, contract, floating, namespace, product
 from .errors import (
     ArgumentError,
@@ -418,7 +418,8 @@ def _mean_and_std(x, weights):
         w = np.ascontiguousarray(weights[start : start + rows_at_once])  # else a product takes thrice as long
         if not w.any():
             continue
-        rows = backend.as_array("x", x[start : start + rows_at_once], np)
+        piece = mapping.rows(x, slice(start, start + rows_at_once))
+        rows = backend.as_array("x", piece, np)
         if rows.dtype.kind == "c":
             raise KindError(f"x: expected real numbers, got dtype {rows.dtype}")
         rows = np.array(rows, np.float64).reshape(len(w), -1)

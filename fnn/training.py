@@ -209,6 +209,7 @@ def run(
     """`train` on data that has been checked and entered already."""
     n = len(x)
     xp = namespace(*trees.leaves(state.params), x)
+    wide = backend.at_least_float32(next((p.dtype for p in trees.leaves(state.params)), np.float32))
     padded = weights is not None or n % batch_size != 0
     size = batch_size * x[:1].size * x.dtype.itemsize
 
@@ -222,7 +223,6 @@ def run(
         index, used = chosen
         batches = [_take(xp, x, index), _take(xp, y, index)]
         if padded:
-            wide = np.float32 if weights is None else weights.dtype
             batches.append(used.astype(wide) if weights is None else xp.where(used, _take(xp, weights, index), 0))
         return backend.scan(step, state, tuple(batches))
 
@@ -249,7 +249,6 @@ def run(
 
     best = None
     if validation is not None:
-        wide = backend.at_least_float32(next((p.dtype for p in trees.leaves(state.params)), np.float32))
         best = Best(state.params, xp.asarray(np.inf, dtype=wide)[()], xp.asarray(-1, dtype=np.int32)[()])
     (state, best), (history, found) = backend.scan(epoch, (state, best), xp.arange(epochs, dtype=np.int32))
     history = {name: values.reshape(-1) for name, values in history.items()} | found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn import errors, streaming
+from fnn import errors, mapping, streaming
 from fnn.backend import jax
 
 BACKENDS = ["numpy"] if jax is None else ["numpy", "jax"]
@@ -80,6 +80,13 @@ def test_so_it_is_whatever_lies_in_a_file(files, name):
     same(ours[1], theirs[1])
 
 
+def test_a_run_in_float64_keeps_its_digits_in_the_last_batch(files):
+    state = fnn.init_state(NET, fnn.Sgd(0.1), fnn.random.key(0, backend="numpy"), (5,), np.float64)
+    runs = [fnn.fit(NET, LOSS, state, data, **HOW)[0].params for data in (files[:2], (X, Y), (X, Y, np.ones(103)))]
+    same(*runs[:2])
+    same(*runs[1:])
+
+
 @pytest.mark.parametrize("dtype", [">f8", "<f4", "u1", "<i2"])
 def test_every_type_of_number_is_taken(tmp_path, monkeypatch, dtype):
     monkeypatch.setattr(streaming, "AT_ONCE", 1000)
@@ -136,9 +143,9 @@ def test_a_range_test_reads_from_files_too(files):
 def test_what_lies_in_a_file_is_seen_and_what_was_copied_is_not(files):
     x = files[0]
     for array in (x, x[3:], x[:, ::2], x[::-1], x.T, np.asarray(x), x.reshape(-1)):
-        assert streaming.mapped(array) is not None
+        assert mapping.mapped(array) is not None
     for array in (X, np.array(x), x + 1, x[[1, 2]], [1.0], None, 3, np.float64(1)):
-        assert streaming.mapped(array) is None
+        assert mapping.mapped(array) is None
 
 
 VIEWS = {
@@ -156,29 +163,29 @@ VIEWS = {
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_rows_are_those_asked_for_of_any_view(tmp_path, monkeypatch, view, order):
-    monkeypatch.setattr(streaming, "_ROWS", 3)
+    monkeypatch.setattr(mapping, "_ROWS", 3)
     whole = np.asarray(np.arange(105 * 5).reshape(105, 5), order=order)
     np.save(tmp_path / "x.npy", whole)
     opened = np.load(tmp_path / "x.npy", mmap_mode="r")
     array, expected = VIEWS[view](opened), VIEWS[view](whole)
     for index in ([0], [4, 0, 2, 2, 1], list(range(len(expected)))[::-1], slice(1, 4), slice(2, 10**9)):
         index = index if isinstance(index, slice) else np.array(index, np.int32)
-        found = streaming.rows(array, index)
+        found = mapping.rows(array, index)
         np.testing.assert_array_equal(found, expected[index])
-        assert streaming.mapped(found) is None
+        assert mapping.mapped(found) is None
 
 
 def test_rows_far_into_a_file_are_found(tmp_path):
     far = np.memmap(tmp_path / "x", np.float32, "w+", offset=8200, shape=(1_100_000, 1000))  # 4.4 GB, nearly all holes
     far[1_099_999] = 7
-    assert streaming.rows(far, np.array([1_099_999, 0], np.int32))[:, 0].tolist() == [7, 0]
+    assert mapping.rows(far, np.array([1_099_999, 0], np.int32))[:, 0].tolist() == [7, 0]
 
 
 def test_a_mapping_that_copies_what_is_written_keeps_it(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((100, 5)))
     x = np.load(tmp_path / "x.npy", mmap_mode="c")
     x[3] = 1
-    assert streaming.rows(x, np.arange(100)).sum() == streaming.rows(x, slice(None)).sum() == x.sum() == 5
+    assert mapping.rows(x, np.arange(100)).sum() == mapping.rows(x, slice(None)).sum() == x.sum() == 5
 
 
 def test_no_more_than_some_batches_is_in_memory(tmp_path, monkeypatch):
@@ -199,7 +206,7 @@ def test_pages_that_were_read_are_given_back(tmp_path):
     resident = lambda: int(re.search(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     x = in_file(tmp_path / "x.npy", np.zeros((20_000, 400)))  # 64 MB
     before = resident()
-    streaming.rows(x, np.arange(20_000)[::-1])
+    mapping.rows(x, np.arange(20_000)[::-1])
     for _ in streaming.parts((x, None, None)):
         pass
     assert resident() - before < 8 * 1024
