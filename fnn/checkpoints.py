@@ -29,6 +29,7 @@ import numpy as np
 from . import (
     activations,
     backend,
+    files,
     initializers,
     layers,
     losses,
@@ -39,13 +40,8 @@ from . import (
     training,
     trees,
 )
-from .errors import ArgumentError, CheckpointError, FnnError, KindError, ShapeError, shorten
+from .errors import ArgumentError, CheckpointError, FnnError, KindError, ShapeError, require, shorten
 from .static import Static, rebuild
-
-try:
-    import fcntl
-except ImportError:  # Windows, where a file that is open cannot be deleted anyway
-    fcntl: Any = None
 
 VERSION = 1
 _MANIFEST, _LARGEST_MANIFEST = "manifest.json", 16 * 2**20  # bytes
@@ -53,6 +49,10 @@ _DTYPES = {
     np.dtype(name).name: np.dtype(name).newbyteorder("<")
     for name in ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
 } | {"bfloat16": np.dtype("<u2")}
+_SAFETENSORS = {"BOOL": "bool", "BF16": "bfloat16", "C64": "complex64"} | {
+    f"{name[0].upper()}{8 * dtype.itemsize}": name for name, dtype in _DTYPES.items() if name[0] in "iuf"
+}
+_DIGEST = "fnn.sha256"  # in the metadata: the format has no checksum of its own
 
 
 class Checkpoint(NamedTuple):
@@ -92,22 +92,17 @@ def save(path, tree, *, net=None, metadata=None):
         "libraries": _libraries(),
     }
     written = json.dumps(manifest, indent=1)
-    try:
-        with _replacing(path) as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                archive.writestr(zipfile.ZipInfo(_MANIFEST), written)
-                for place, array in arrays.items():
-                    with archive.open(zipfile.ZipInfo(f"{place}.npy"), "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-            with _opened(file, path) as read:
-                for place in arrays:
-                    read.array(place)
-    except FnnError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not saved, and what was there is untouched: {error}") from error
+    with files.saving(path) as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(_MANIFEST), written)
+            for place, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(f"{place}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+        with _opened(file, path) as read:
+            for place in arrays:
+                read.array(place)
 
 
 def load(path, *, like=None, layers=None, backend=None):
@@ -121,7 +116,7 @@ def load(path, *, like=None, layers=None, backend=None):
     """
     chosen = _backend_name(backend)
     own = _named(layers)
-    with open(path, "rb") as file, _opened(file, path) as read, _trusting_nobody(path):
+    with open(path, "rb") as file, _opened(file, path) as read, _doubted(path):
         leaves, known = {}, {}
         if like is not None and like is not ...:
             _describe(like, "", leaves, known)
@@ -132,7 +127,7 @@ def load(path, *, like=None, layers=None, backend=None):
             own |= {type(node).__name__: type(node) for node in known.values() if isinstance(node, tuple)}
         tree = _restore(read, read.manifest["tree"], "", {**_classes()[1], **own}, known, chosen)
         text = read.manifest["net"]
-        net = None if text is None else rebuild(text, {**_classes()[0], **own})
+        net = None if text is None else _network(path, text, own)
     return Checkpoint(tree, net, read.manifest["metadata"])
 
 
@@ -156,7 +151,7 @@ def load_network(path, *, layers=None, backend=None):
     (Dense(2), (2, 3))
     """
     chosen, own = _backend_name(backend), _named(layers)
-    with open(path, "rb") as file, _opened(file, path) as read, _trusting_nobody(path):
+    with open(path, "rb") as file, _opened(file, path) as read, _doubted(path):
         text, node, place = read.manifest["net"], read.manifest["tree"], ""
         if text is None:
             raise CheckpointError(f"{path}: expected a file saved with its network, fnn.checkpoints.save(..., net=net)")
@@ -164,7 +159,75 @@ def load_network(path, *, layers=None, backend=None):
         if "class TrainState" in state:
             node, place = dict(state["class TrainState"])["params"], "params"
         params = _restore(read, node, place, {**_classes()[1], **own}, {}, chosen)
-        return rebuild(text, {**_classes()[0], **own}), params
+        return _network(path, text, own), params
+
+
+def save_safetensors(path, params, *, metadata=None):
+    """Write parameters into a file in the format safetensors, which PyTorch and others read: whole, or not at all.
+
+    Args: `params`, a tree of arrays and nothing else, named in the file by their places: `params[0].w` is "0.w";
+    `metadata`, a dict of text to text (default: none). A SHA-256 of names, shapes, dtypes and values is added to it.
+    Raises `KindError` for what is no array that the format holds (keys, complex128), `ArgumentError` for two places of
+    one name, `CheckpointError` where it cannot be written: the file that was there is then untouched.
+    Source: Hugging Face, "Safetensors", the format.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_safetensors(Path(folder) / "net.safetensors", {"w": np.ones(3)})
+    ...     load_safetensors(Path(folder) / "net.safetensors", {"w": np.zeros(3)}, backend="numpy")
+    {'w': array([1., 1., 1.])}
+    """
+    library = require("safetensors.numpy", "safetensors")
+    path, metadata = Path(os.path.realpath(path)), {} if metadata is None else metadata
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for item in metadata.items() for text in item):
+        raise KindError(f"metadata: expected a dict of text to text, got {shorten(metadata)}")
+    leaves, headers = _weights(params)
+    arrays = {name: _stored(leaf) for name, leaf in leaves.items()}
+    digest = _digest(headers, arrays)
+    for name, header in headers.items():
+        if header["dtype"] == "bfloat16":
+            arrays[name] = arrays[name].view("bfloat16")
+    with files.saving(path) as file:
+        file.write(library.save(arrays, metadata | {_DIGEST: digest}))
+        file.flush()
+        os.fsync(file.fileno())
+        with _doubted(path), library.safe_open(file.name, "numpy") as opened:
+            found = _tensor_headers(opened)
+            if found != headers or _digest(found, _tensors(file, found)) != digest:
+                raise ValueError("what is read back is not what was written")
+
+
+def load_safetensors(path, like, *, backend=None):
+    """The tree `like`, filled with the arrays of a safetensors file, written by `save_safetensors` or anybody else.
+
+    Args: `like`, a tree of arrays or of what stands for them (parameters, or `jax.eval_shape` of `init`), whose names
+    (see `save_safetensors`), shapes and dtypes the file must have, and no others; `backend`, "jax" or "numpy" (default:
+    that of new keys). On NumPy bfloat16 becomes float32, which `like` may say.
+    Returns a tree of the structure of `like`.
+    Raises `ShapeError`, before any array is read, that lists what is missing, too much or of another shape or dtype;
+    `CheckpointError` for a file that is not whole, or has not the SHA-256 in its metadata, where it has one;
+    `FileNotFoundError` for none. Source: as `save_safetensors`.
+
+    >>> import safetensors.numpy, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     safetensors.numpy.save_file({"0.w": np.ones(3)}, Path(folder) / "theirs.safetensors")
+    ...     load_safetensors(Path(folder) / "theirs.safetensors", [{"w": np.zeros(3)}], backend="numpy")
+    [{'w': array([1., 1., 1.])}]
+    """
+    library, chosen = require("safetensors.numpy", "safetensors"), _backend_name(backend)
+    _, wanted = _weights(like)
+    with open(path, "rb") as file, _doubted(path), library.safe_open(path, "numpy") as opened:
+        headers = _tensor_headers(opened)
+        widened = {
+            name: header | {"dtype": "float32"}
+            for name, header in headers.items()
+            if chosen == "numpy" and header["dtype"] == "bfloat16" and wanted.get(name, header)["dtype"] == "float32"
+        }
+        _compare(path, headers | widened, wanted)
+        arrays = _tensors(file, headers)
+        if (opened.metadata() or {}).get(_DIGEST) not in (None, _digest(headers, arrays)):
+            raise ValueError("another SHA-256 than when it was saved")
+        return _by_name(lambda name, _: _on(chosen, arrays[name], headers[name], f"{path}: {name}"), like)
 
 
 # ---- a tree as JSON, and back ----------------------------------------------------------------------------------------
@@ -316,6 +379,13 @@ def text_of(net):
     return text
 
 
+def _network(path, text, own):
+    try:
+        return rebuild(text, {**_classes()[0], **own})
+    except FnnError as error:
+        raise error.at(f"{path}: net") from None
+
+
 def own_classes(thing):
     """The classes of a network and of all within it, by name."""
     inside = vars(thing).values() if isinstance(thing, Static) else thing if isinstance(thing, tuple) else ()
@@ -391,9 +461,7 @@ class _Reading(NamedTuple):
         dtype, shape = _DTYPES[header["dtype"]], tuple(header["shape"])
         data = self.archive.read(f"{place}.npy")
         stream = io.BytesIO(data)
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("another version of .npy")
-        if np.lib.format.read_array_header_1_0(stream) != (shape, False, dtype):
+        if files.npy_header(stream) != (shape, False, dtype):
             raise ValueError(f"{place} is not what the manifest says")
         values = memoryview(data)[stream.tell() :]
         if hashlib.sha256(values).hexdigest() != header["sha256"]:
@@ -404,52 +472,40 @@ class _Reading(NamedTuple):
         """The array on a backend."""
         if place not in self.manifest["arrays"]:
             raise CheckpointError(f"{self.path}: the array {shorten(place)} is missing")
-        array = self.array(place)
-        header = self.manifest["arrays"][place]
-        array = array.astype(array.dtype.newbyteorder("="), copy=True)
-        jax = _backend.jax
-        if header["kind"].startswith("key "):
-            if chosen == "numpy":
-                return trees.locked(array)
-            return jax.random.wrap_key_data(jax.numpy.asarray(array), impl=header["kind"].removeprefix("key "))
-        if header["dtype"] == "bfloat16":
-            if chosen == "jax":
-                return jax.numpy.asarray(array).view(jax.numpy.bfloat16)
-            array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return _on(chosen, self.array(place), self.manifest["arrays"][place], f"{self.path}: {place}")
+
+
+def _on(chosen, array, header, where):
+    """An array, as it is stored, on a backend."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=True)
+    jax = _backend.jax
+    if header["kind"].startswith("key "):
         if chosen == "numpy":
-            return trees.locked(array) if array.ndim else array[()]
-        if array.dtype.itemsize // (2 if array.dtype.kind == "c" else 1) > 4 and not jax.config.jax_enable_x64:
-            raise ArgumentError(
-                f"{self.path}: {place} is {array.dtype}, which JAX would cut: jax.config.update('jax_enable_x64', True)"
-            )
-        return jax.numpy.asarray(array)
+            return trees.locked(array)
+        return jax.random.wrap_key_data(jax.numpy.asarray(array), impl=header["kind"].removeprefix("key "))
+    if header["dtype"] == "bfloat16":
+        if chosen == "jax":
+            return jax.numpy.asarray(array).view(jax.numpy.bfloat16)
+        array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if chosen == "numpy":
+        return trees.locked(array) if array.ndim else array[()]
+    if array.dtype.itemsize // (2 if array.dtype.kind == "c" else 1) > 4 and not jax.config.jax_enable_x64:
+        raise ArgumentError(f"{where} is {array.dtype}, which JAX would cut: jax.config.update('jax_enable_x64', True)")
+    return jax.numpy.asarray(array)
 
 
-@contextlib.contextmanager
-def _trusting_nobody(path):
-    """Whatever goes wrong in reading becomes a `CheckpointError`."""
-    try:
-        yield
-    except FnnError:
-        raise
-    except Exception as error:  # zipfile, json and NumPy have a dozen ways to say that a file is broken
-        reason = str(error) or type(error).__name__
-        raise CheckpointError(f"{path}: not a checkpoint that can be trusted: {shorten(reason, 200)}") from error
+def _doubted(path):
+    return files.doubted(CheckpointError, f"{path}: not a checkpoint that can be trusted")
 
 
 @contextlib.contextmanager
 def _opened(file, path):
     """A `_Reading` of an open file."""
     with contextlib.ExitStack() as stack:
-        with _trusting_nobody(path):
-            size = file.seek(0, os.SEEK_END)
-            end = _end(file, size)
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            members = {info.filename: info for info in archive.infolist()}
-            if any(info.compress_type or info.compress_size != info.file_size for info in members.values()):
+        with _doubted(path):
+            archive, members = stack.enter_context(files.archive(file))
+            if any(info.compress_type for info in members.values()):
                 raise ValueError("members that are compressed")
-            if len(members) < end or sum(info.file_size for info in members.values()) > size:
-                raise ValueError("members that overlap, or have the same name")
             if members[_MANIFEST].file_size > _LARGEST_MANIFEST:
                 raise ValueError("a manifest too large")
             manifest = json.loads(archive.read(_MANIFEST).decode())
@@ -458,18 +514,6 @@ def _opened(file, path):
             if stored != set(manifest["arrays"]):
                 raise ValueError(f"arrays missing or too many: {sorted(stored ^ set(manifest['arrays']))}")
         yield _Reading(path, archive, manifest)
-
-
-def _end(file, size):
-    """How many members the archive says it has: few enough to look at, at the very end of the file."""
-    file.seek(max(0, size - 22))
-    end = file.read(22)
-    if len(end) < 22 or end[:4] != b"PK\5\6":
-        raise ValueError("cut off, or no zip archive")
-    count, directory = int.from_bytes(end[10:12], "little"), int.from_bytes(end[12:16], "little")
-    if directory > 2 * _LARGEST_MANIFEST or directory == 0xFFFFFFFF:
-        raise ValueError("a directory too large")
-    return count if count < 0xFFFF else 0
 
 
 def _check(manifest):
@@ -492,44 +536,60 @@ def _check(manifest):
             raise ValueError(f"a header that makes no sense: {place}")
 
 
-@contextlib.contextmanager
-def _replacing(path):
-    """A new file beside `path`, that takes its place if all goes well, and is gone if not."""
-    _sweep(path.parent)
-    partial, file = _create(path)
-    try:
-        with file:
-            yield file
-            os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
-    with contextlib.suppress(OSError, AttributeError):  # Windows cannot open a directory
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+# ---- parameters as safetensors ---------------------------------------------------------------------------------------
 
 
-def _create(path):
-    """A file of a name that nobody has, locked as long as it is open, so that `_sweep` leaves it alone."""
-    while True:
-        partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-        file = open(partial, "x+b")  # noqa: SIM115 - closed by who asked for it
-        if fcntl is None:
-            return partial, file
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
-            return partial, file
-        file.close()  # swept away before it was locked
+def _by_name(f, node, name=""):
+    """The tree with `f(name, leaf)` in the place of each leaf: its name is its place with dots, `0.w` for `[0].w`."""
+    if node is None:
+        return None
+    if not isinstance(node, tuple | list | dict):
+        return f(name or "array", node)
+    inner = {key: _by_name(f, child, f"{name}.{key}" if name else str(key)) for key, _, child in _children(node, name)}
+    if isinstance(node, dict):
+        return inner
+    return tuple.__new__(type(node), inner.values()) if isinstance(node, tuple) else list(inner.values())
 
 
-def _sweep(folder):
-    """Delete what was being written when its process was killed."""
-    for left in folder.glob(".*.????????.partial"):
-        with contextlib.suppress(OSError), open(left, "rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(left)
+def _weights(tree):
+    """The arrays of a tree by name, and the header of each."""
+    leaves, headers = {}, {}
+
+    def add(name, leaf):
+        if name in leaves:
+            raise ArgumentError(f"{name}: expected places that differ, got two of this name")
+        header = _header(name, leaf) if hasattr(leaf, "dtype") else {"kind": None}
+        if header["kind"] != "array" or header["dtype"] not in _SAFETENSORS.values():
+            raise KindError(f"{name}: expected an array of a dtype that safetensors have, got {shorten(leaf)}")
+        leaves[name], headers[name] = leaf, header
+
+    _by_name(add, tree)
+    return leaves, headers
+
+
+def _tensor_headers(opened):
+    """The headers of the arrays in a safetensors file, in the order in which they lie there."""
+    headers = {}
+    for name in opened.offset_keys():
+        tensor = opened.get_slice(name)
+        dtype = _SAFETENSORS.get(tensor.get_dtype(), tensor.get_dtype())
+        headers[name] = {"shape": tensor.get_shape(), "dtype": dtype, "kind": "array"}
+    return headers
+
+
+def _tensors(file, headers):
+    """The arrays as they are stored: one behind another up to the end, as safetensors have made sure."""
+    sizes = {name: (_DTYPES[header["dtype"]], math.prod(header["shape"])) for name, header in headers.items()}
+    file.seek(-sum(dtype.itemsize * size for dtype, size in sizes.values()), os.SEEK_END)
+    return {
+        name: np.fromfile(file, dtype, size).reshape(headers[name]["shape"]) for name, (dtype, size) in sizes.items()
+    }
+
+
+def _digest(headers, arrays):
+    """SHA-256 of names, shapes, dtypes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(headers):
+        digest.update(json.dumps([name, headers[name]["shape"], headers[name]["dtype"]]).encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()

@@ -1,25 +1,31 @@
-"""Data to learn from: MNIST from its IDX files, scikit-learn's small digits, and a reader for any IDX file.
+"""Data to learn from: MNIST from its IDX files, scikit-learn's small digits, and readers of IDX, .npy and .npz files.
 
 Every data set is `((x_train, y_train), (x_test, y_test))`: x uint8 (N, pixels), as stored, and y int32 labels (N,). An
 IDX file is two zero bytes, a type code, the rank, a big-endian uint32 for each size, then the values in C order. Files
-come from anywhere, so nothing in them is believed: a reader takes no more bytes than the header promises, plus one.
+come from anywhere, so nothing in them is believed: a reader takes no more bytes than the header promises, plus one, and
+unpacks no more than 4 GiB of one file.
 """
 
 import contextlib
 import gzip
 import hashlib
+import io
 import math
 import os
 import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from . import random
+from . import files, random
 from .errors import ArgumentError, DataError, require, shorten
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+_LARGEST_UNPACKED = 4 * 2**30  # bytes, which a file of 4 MiB may claim to hold
+_LARGEST_NPY_HEADER = 12 + 2**16  # bytes, with what is before it
 
 # SHA-256 of the unpacked files: mirrors serve the same bytes, each compressed in its own way.
 _MNIST = {
@@ -36,8 +42,9 @@ def read_idx(path):
 
     Args: `path`, of a file with values of type uint8, int8, int16, int32, float32 or float64.
     Returns an array of the type and the shape in the header, in the machine's byte order.
-    Raises `DataError` for a file that is empty, corrupt, too short or too long, `FileNotFoundError` for none. Time and
-    memory are bounded by what the header claims and by what the file holds, whichever is less.
+    Raises `DataError` for a file that is empty, corrupt, too short or too long, or packed and of more than 4 GiB when
+    unpacked, `FileNotFoundError` for none. Time and memory are bounded by what the header claims and by what the file
+    holds, whichever is less.
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", on its file format.
 
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -60,9 +67,12 @@ def read_idx(path):
             )
         shape = tuple(np.frombuffer(sizes, ">u4").tolist())
         length = math.prod(shape) * dtype.itemsize
-        values = bytearray()
-        for chunk in _chunks(file, length):
-            values += chunk
+        if isinstance(file, gzip.GzipFile) and length > _LARGEST_UNPACKED:
+            raise DataError(
+                f"{path}: expected at most {_LARGEST_UNPACKED} bytes when unpacked, got a header of shape "
+                f"{shorten(shape)} and {dtype.name}; unpack it with gunzip"
+            )
+        values = _taken(file, length)
     if len(values) != length:
         got = "more" if len(values) > length else f"{len(values)} bytes"
         raise DataError(
@@ -73,6 +83,68 @@ def read_idx(path):
     except ValueError as error:  # more than 64 axes, or an empty array with sizes whose product overflows
         raise DataError(f"{path}: expected a shape that NumPy can hold, got {shorten(shape)}") from error
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def read_npy(path, *, mapped=False):
+    """The array in a .npy file, as `numpy.save` writes it.
+
+    Args: `path`; `mapped`, whether the values stay in the file until they are used (default: False), for an array that
+    is larger than memory: the file must then stay as it is.
+    Returns an array of the type and the shape in the header, in the machine's byte order and yours to write; mapped a
+    read-only `numpy.memmap` in the file's byte order, unless it is empty.
+    Raises `DataError` for a file that is not whole, too long, of Python objects (which would have to be unpickled) or
+    otherwise not what NumPy writes, `FileNotFoundError` for none. Nothing is allocated before the header and the size
+    of the file agree.
+    Source: NumPy, "NEP 1: A simple file format for NumPy arrays", versions 1.0 and 2.0.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(Path(folder) / "x.npy", np.arange(3.0))
+    ...     read_npy(Path(folder) / "x.npy")
+    array([0., 1., 2.])
+    """
+    with open(path, "rb") as file, files.doubted(DataError, f"{path}: expected an .npy file that can be trusted"):
+        size = os.fstat(file.fileno()).st_size
+        dtype, shape, order, head = _npy_header(file, size)
+        if mapped and size > head.tell():
+            return np.memmap(file, dtype, "r", head.tell(), shape, order)
+        return _npy_array(file, size, dtype, shape, order, head)
+
+
+def read_npz(path):
+    """The arrays in an .npz file by name, as `numpy.savez` and `numpy.savez_compressed` write it.
+
+    Args: `path`.
+    Returns a dict of arrays, each as `read_npy` gives it.
+    Raises `DataError`, naming the member, for one that `read_npy` would refuse, or that has a wrong checksum, is
+    encrypted, lies over another, has the name of another, of no .npy file or one that leads out of a folder; for
+    compressed members of more than 4 GiB in all when unpacked; `FileNotFoundError` for no file. Memory is bounded by
+    what headers and the directory claim and by what the file holds, whichever is less.
+    Source: NumPy, "NEP 1: A simple file format for NumPy arrays".
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(Path(folder) / "data.npz", x=np.zeros((2, 3)), y=np.arange(2))
+    ...     {name: array.shape for name, array in read_npz(Path(folder) / "data.npz").items()}
+    {'x': (2, 3), 'y': (2,)}
+    """
+    told, arrays = f"{path}: expected an .npz file that can be trusted", {}
+    with open(path, "rb") as file, files.doubted(DataError, told), files.archive(file) as (archive, members):
+        packed = [info for info in members.values() if info.compress_type != zipfile.ZIP_STORED]
+        if sum(info.file_size for info in packed) > _LARGEST_UNPACKED:
+            raise ValueError(f"more than {_LARGEST_UNPACKED} bytes when unpacked; save it with np.savez")
+        for member, info in members.items():
+            name, size = member.removesuffix(".npy"), info.file_size
+            place = f"{path}: member {shorten(name)}: expected an .npy file that can be trusted"
+            with files.doubted(DataError, place):
+                if name == member:
+                    raise ValueError("a name that does not end in .npy")
+                parts = member.replace("\\", "/").split("/")
+                if not parts[0] or ".." in parts:
+                    raise ValueError("a name that leads out of a folder")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("compressed in another way than np.savez_compressed does")
+                with archive.open(info) as stream:
+                    arrays[name] = _npy_array(stream, size, *_npy_header(stream, size))
+    return arrays
 
 
 def mnist(folder=None, download=False, *, url="https://storage.googleapis.com/cvdf-datasets/mnist/"):
@@ -144,6 +216,39 @@ def _chunks(file, limit):
     while left and (chunk := file.read(min(left, 1 << 20))):
         left -= len(chunk)
         yield chunk
+
+
+def _taken(file, length, begun=b""):
+    """The first `length` bytes of a file that has begun so, or one more, in memory that grows as they come."""
+    values = bytearray(begun)
+    for chunk in _chunks(file, length - len(values)):
+        values += chunk
+    return values
+
+
+def _npy_header(file, size):
+    """`(dtype, shape, order, head)` of a .npy file of `size` bytes: `head` is its beginning, read up to the values."""
+    head = io.BytesIO(file.read(min(size, _LARGEST_NPY_HEADER)))  # a header may claim a length of 4 GiB
+    shape, is_fortran, dtype = files.npy_header(head)
+    if dtype.hasobject:
+        raise ValueError("objects, which would have to be unpickled")
+    if not dtype.itemsize or dtype.subdtype:
+        raise ValueError(f"values of type {dtype}")
+    if any(type(length) is not int or not 0 <= length < 2**63 for length in shape):
+        raise ValueError("a shape of other than sizes")
+    if math.prod(shape) * dtype.itemsize != size - head.tell():
+        raise ValueError(f"{size - head.tell()} bytes for {dtype} values of shape {shorten(shape)}")
+    return dtype, shape, "F" if is_fortran else "C", head
+
+
+def _npy_array(file, size, dtype, shape, order, head):
+    """The array of which `_npy_header` has read the header and perhaps the first values."""
+    length = size - head.tell()
+    values = _taken(file, length, begun=head.read())
+    if len(values) != length:
+        raise ValueError(f"{length} bytes of values expected, got {len(values)}")
+    array = np.ndarray(shape, dtype, buffer=values, order=order)
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _check_sha256(path, expected):

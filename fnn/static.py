@@ -9,6 +9,7 @@ import ast
 import math
 import numbers
 import re
+import warnings
 from dataclasses import MISSING, fields
 
 import numpy as np
@@ -116,7 +117,10 @@ def rebuild(text, classes):
         raise ArgumentError(what)
 
     try:
-        return build(ast.parse(text, mode="eval").body)
+        with warnings.catch_warnings():  # of `2if` and the like, which fnn never wrote
+            warnings.simplefilter("ignore")
+            parsed = ast.parse(text, mode="eval")
+        return build(parsed.body)
     except FnnError:
         raise
     except (SyntaxError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fnn
-from fnn import checkpoints, errors, trees
+from fnn import checkpoints, errors, files, trees
 from fnn.backend import jax
 
 BACKENDS = ["numpy"] if jax is None else ["numpy", "jax"]
@@ -451,8 +452,20 @@ def test_the_file_that_the_hostile_ones_are_made_from_is_good(tmp_path):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused(name, tmp_path):
     change, members = HOSTILE[name]
-    with pytest.raises(errors.FnnError):
+    with pytest.raises(errors.FnnError, match=r"a\.npz: "):
         loaded(tmp_path / "a.npz", rewritten(change, members))
+
+
+WARNING = [(put("net", value=text), None) for text in ("Dense(2if 1else 3)", "Dense('\\d')")]
+
+
+@pytest.mark.parametrize(("change", "members"), [*WARNING, (None, {"w.npy": npy("(3if 1else 4,)", bytes(12))})])
+def test_text_at_which_python_would_warn_is_refused_without_a_warning(change, members, tmp_path):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(errors.FnnError, match=r"a\.npz: "):
+            loaded(tmp_path / "a.npz", rewritten(change, members))
+    assert not told
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
@@ -567,7 +580,7 @@ def test_what_another_process_is_writing_is_left_alone_and_what_a_dead_one_left_
     dead.write_bytes(b"half")
     other = tmp_path / "notes.partial"
     other.write_bytes(b"mine")
-    partial, file = checkpoints._create(tmp_path / "run.npz")
+    partial, file = files.create(tmp_path / "run.npz")
     with file:
         checkpoints.save(tmp_path / "second.npz", 1)
         assert not dead.exists()
@@ -584,3 +597,265 @@ def test_a_link_stays_a_link_and_the_mode_is_that_of_new_files(tmp_path):
     assert (tmp_path / "link.npz").is_symlink()
     assert checkpoints.load(tmp_path / "real.npz").tree == {"a": 1}
     assert (tmp_path / "real.npz").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
+# ---- parameters as safetensors ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def library():
+    return pytest.importorskip("safetensors.numpy")
+
+
+@backends
+def test_parameters_come_back_from_safetensors_to_the_bit_on_either_backend(library, backend, tmp_path):
+    params = NET.init(fnn.random.key(3, backend=backend), (5,))
+    checkpoints.save_safetensors(tmp_path / "net.safetensors", params)
+    for other in BACKENDS:
+        found = checkpoints.load_safetensors(tmp_path / "net.safetensors", params, backend=other)
+        same(trees.map(np.asarray, found), trees.map(np.asarray, params))
+        for leaf in trees.leaves(found):
+            assert fnn.backend.is_jax(leaf) == (other == "jax")
+            assert other == "jax" or not np.asarray(leaf).flags.writeable or not np.shape(leaf)
+
+
+def test_places_with_dots_are_the_names_and_others_read_the_file(library, tmp_path):
+    params = NET.init(fnn.random.key(3, backend="numpy"), (5,))
+    checkpoints.save_safetensors(tmp_path / "net", params, metadata={"epoch": "7", "ü": ""})
+    theirs = library.load_file(tmp_path / "net")
+    assert {"1.w", "1.b", "2.1.w", "3.0.params.b", "3.0.params.w", "5.b"} < set(theirs)
+    assert len(theirs) == len(trees.leaves(params))
+    np.testing.assert_array_equal(theirs["3.0.params.w"], params[3][0].params.w)
+    with library.safe_open(tmp_path / "net", "numpy") as opened:
+        assert opened.metadata().keys() == {"epoch", "ü", "fnn.sha256"}
+    library.save_file(theirs, tmp_path / "theirs", metadata={"format": "pt"})  # in another order, without the hash
+    same(checkpoints.load_safetensors(tmp_path / "theirs", params, backend="numpy"), params)
+
+
+def test_every_array_that_safetensors_hold_comes_back(library, tmp_path):
+    tree = {"all": [np.arange(4).astype(kind) for kind in "?bBhHiIqQefdF"], "none": None, "a.b": ()}
+    tree |= {"of": (np.float32(2), np.array(1.5), np.zeros((0, 3)), np.arange(3).astype(">i4"), np.ones((1, 1, 2)))}
+    whole = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    tree |= {
+        "views": [
+            whole.T,
+            whole[:, ::-1],
+            whole[..., 1],
+            np.asfortranarray(whole),
+            np.broadcast_to(whole[0], (2, 3, 4)),
+        ]
+    }
+    checkpoints.save_safetensors(tmp_path / "t", tree)
+    found = checkpoints.load_safetensors(tmp_path / "t", tree, backend="numpy")
+    same(found, trees.map(lambda leaf: leaf.astype(leaf.dtype.newbyteorder("="))[()], tree))
+    checkpoints.save_safetensors(tmp_path / "t", np.ones(2))
+    assert checkpoints.load_safetensors(tmp_path / "t", np.ones(2), backend="numpy").tolist() == [1, 1]
+    checkpoints.save_safetensors(tmp_path / "t", ())
+    assert checkpoints.load_safetensors(tmp_path / "t", ()) == ()
+
+
+def test_bfloat16_comes_back_and_is_float32_on_numpy(library, needs_jax, tmp_path):
+    tree = {"w": jax.numpy.linspace(-3, 3, 7, dtype=jax.numpy.bfloat16), "b": jax.numpy.bfloat16(0.1)}
+    checkpoints.save_safetensors(tmp_path / "t", tree)
+    with library.safe_open(tmp_path / "t", "numpy") as opened:
+        assert opened.get_slice("w").get_dtype() == "BF16"
+    found = checkpoints.load_safetensors(tmp_path / "t", tree, backend="jax")
+    same(trees.map(np.asarray, found), trees.map(np.asarray, tree))
+    wide = trees.map(lambda leaf: np.asarray(leaf).astype(np.float32), tree)
+    for like in (tree, wide):
+        same(
+            checkpoints.load_safetensors(tmp_path / "t", like, backend="numpy"), trees.map(lambda leaf: leaf[()], wide)
+        )
+    with pytest.raises(errors.ShapeError, match=r"b: \(\) bfloat16 in the file, \(\) float32 expected"):
+        checkpoints.load_safetensors(tmp_path / "t", wide, backend="jax")
+    with pytest.raises(errors.ShapeError, match=r"w: \(7,\) bfloat16 in the file, \(7,\) float64 expected"):
+        checkpoints.load_safetensors(tmp_path / "t", tree | {"w": np.zeros(7)}, backend="numpy")
+
+
+def test_of_safetensors_too_jax_is_not_given_what_it_would_cut(library, needs_jax, tmp_path):
+    checkpoints.save_safetensors(tmp_path / "t", [np.array([1 + 1e-12])])
+    with pytest.raises(errors.ArgumentError, match="t: 0 is float64, which JAX would cut"):
+        checkpoints.load_safetensors(tmp_path / "t", [np.ones(1)], backend="jax")
+
+
+def test_shapes_without_values_are_enough_for_safetensors(library, needs_jax, tmp_path):
+    net = fnn.mlp((6, 3))
+    params = net.init(fnn.random.key(0), (5,))
+    checkpoints.save_safetensors(tmp_path / "t", params)
+    like = jax.eval_shape(lambda key: net.init(key, (5,)), fnn.random.key(0))
+    same(checkpoints.load_safetensors(tmp_path / "t", like, backend="numpy"), trees.map(np.asarray, params))
+
+
+NO_WEIGHTS = [
+    3,
+    "text",
+    True,
+    1.5,
+    ...,
+    object(),
+    np.array([object()]),
+    np.array(["a"]),
+    np.ones(1, complex),
+    np.zeros(1, "M8[s]"),
+]
+
+
+@pytest.mark.parametrize("thing", NO_WEIGHTS, ids=range(len(NO_WEIGHTS)))
+def test_what_safetensors_do_not_hold_is_refused_by_its_place_and_nothing_is_written(library, thing, tmp_path):
+    with pytest.raises(errors.KindError, match=r"^1\.a: expected an array of "):
+        checkpoints.save_safetensors(tmp_path / "t", (np.ones(1), {"a": thing}))
+    with pytest.raises(errors.KindError, match=r"^1\.a: expected an array of "):
+        checkpoints.load_safetensors(tmp_path / "t", (np.ones(1), {"a": thing}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_are_no_weights(library, needs_jax, tmp_path):
+    with pytest.raises(errors.KindError, match=r"^key: expected an array"):
+        checkpoints.save_safetensors(tmp_path / "t", {"key": fnn.random.key(0)})
+
+
+def test_two_places_of_one_name_are_refused(library, tmp_path):
+    for tree in ({"a": {"b": np.ones(1)}, "a.b": np.ones(1)}, {"": np.ones(1), "array": np.ones(1)}):
+        with pytest.raises(errors.ArgumentError, match="expected places that differ, got two of this name"):
+            checkpoints.save_safetensors(tmp_path / "t", tree)
+    with pytest.raises(errors.KindError, match="expected text as keys"):
+        checkpoints.save_safetensors(tmp_path / "t", {1: np.ones(1)})
+    for name in ("__metadata__", "\ud800"):
+        with pytest.raises(errors.CheckpointError):
+            checkpoints.save_safetensors(tmp_path / "t", {name: np.ones(1)})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("metadata", [{"a": 1}, {1: "a"}, [], "text", {"a": None}])
+def test_metadata_of_safetensors_are_text(library, metadata, tmp_path):
+    with pytest.raises(errors.KindError, match="metadata: expected a dict of text to text"):
+        checkpoints.save_safetensors(tmp_path / "t", (), metadata=metadata)
+
+
+def test_what_differs_from_like_is_listed(library, tmp_path):
+    kinds = {"a": np.ones(3, np.float32), "b": np.ones(2), "c": np.ones(1), "d": np.ones((2, 1))}
+    checkpoints.save_safetensors(tmp_path / "t", kinds)
+    like = {"a": np.ones(3), "b": np.ones(2), "d": np.ones((1, 2)), "e": [np.ones(1)]}
+    told = (
+        r"missing: e\.0; too much: c; of another .* a: \(3,\) float32 in the file, \(3,\) float64 expected, d: \(2, 1\)"
+    )
+    with pytest.raises(errors.ShapeError, match=rf"t: expected the arrays of `like`; {told}"):
+        checkpoints.load_safetensors(tmp_path / "t", like, backend="numpy")
+
+
+def test_what_safetensors_cannot_give_back_does_not_take_the_place_of_the_old_file(library, tmp_path, monkeypatch):
+    checkpoints.save_safetensors(tmp_path / "t", [np.ones(3)])
+    real = library.save
+    changed = lambda data: data[:-1] + bytes([data[-1] ^ 1])
+    for broken in (changed, lambda data: data[:-1], lambda data: b""):
+        monkeypatch.setattr(library, "save", lambda *args, broken=broken: broken(real(*args)))
+        with pytest.raises(errors.CheckpointError, match="t: not a checkpoint"):
+            checkpoints.save_safetensors(tmp_path / "t", [np.zeros(3)])
+    assert os.listdir(tmp_path) == ["t"]
+    assert checkpoints.load_safetensors(tmp_path / "t", [np.ones(3)], backend="numpy")[0].tolist() == [1, 1, 1]
+    with pytest.raises(errors.CheckpointError, match="not saved, and what was there is untouched"):
+        checkpoints.save_safetensors(tmp_path / "nowhere" / "t", [])
+
+
+FEW = {"w": np.arange(3, dtype=np.float32), "b": np.array([True, False])}
+
+
+def tensors(path, data):
+    path.write_bytes(data)
+    return checkpoints.load_safetensors(path, FEW, backend="numpy")
+
+
+def test_every_changed_byte_of_safetensors_is_an_error_or_changes_nothing(library, tmp_path):
+    checkpoints.save_safetensors(tmp_path / "t", FEW, metadata={"a": "b"})
+    data, refused = (tmp_path / "t").read_bytes(), 0
+    for length in range(len(data)):
+        with pytest.raises(errors.CheckpointError, match="t: not a checkpoint that can be trusted"):
+            tensors(tmp_path / "t", data[:length])
+    for i, byte in enumerate(data):
+        for other in (byte ^ 1, byte ^ 128, (byte + 1) % 256):
+            try:
+                found = tensors(tmp_path / "t", data[:i] + bytes([other]) + data[i + 1 :])
+            except errors.FnnError:
+                refused += 1
+            else:
+                same(found, FEW)
+    assert refused > 2.5 * len(data)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "like"),
+    [
+        ('"w"', '"v"', {"v": np.zeros((2, 1))}),
+        ("F64", "I64", {"w": np.zeros((2, 1), np.int64)}),
+        ("[2,1]", "[1,2]", {"w": np.zeros((1, 2))}),
+    ],
+)
+def test_the_hash_in_safetensors_is_that_of_names_dtypes_and_shapes_too(library, old, new, like, tmp_path):
+    checkpoints.save_safetensors(tmp_path / "t", {"w": np.ones((2, 1))})
+    data = (tmp_path / "t").read_bytes()
+    (tmp_path / "t").write_bytes(data.replace(old.encode(), new.encode()))
+    with pytest.raises(errors.CheckpointError, match="another SHA-256"):
+        checkpoints.load_safetensors(tmp_path / "t", like, backend="numpy")
+
+
+def raw(header, data=bytes(14), length=None):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + data
+
+
+def entries(begin=12, **changed):
+    w = {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]} | changed
+    return {"w": w, "b": {"dtype": "BOOL", "shape": [2], "data_offsets": [begin, begin + 2]}}
+
+
+HOSTILE_TENSORS = {
+    "nothing": b"",
+    "a checkpoint": rewritten(),
+    "a header longer than the file": raw(entries(), length=2**40),
+    "a header longer than can be": raw(entries(), length=2**64 - 1),
+    "a header shorter than it is": raw(entries(), length=20),
+    "terabytes": raw(entries(shape=[2**40], data_offsets=[0, 2**42])),
+    "a shape that overflows": raw(entries(shape=[2**62, 2**62])),
+    "a shape that is negative": raw(entries(shape=[-3])),
+    "another shape than values": raw(entries(shape=[4])),
+    "offsets that overlap": raw(entries(begin=10), bytes(12)),
+    "offsets that run back": raw(entries(data_offsets=[12, 0])),
+    "a hole": raw(entries(begin=13), bytes(15)),
+    "bytes behind the values": raw(entries(), bytes(15)),
+    "a dtype that is none": raw(entries(dtype="object")),
+    "no JSON": raw(b"{'w': 1}"),
+    "a list": raw([]),
+    "a deep header": raw(b"[" * 100_000),
+    "metadata of numbers": raw(entries() | {"__metadata__": {"a": 1}}),
+    "another hash": raw(entries() | {"__metadata__": {"fnn.sha256": "0" * 64}}),
+}  # fmt: skip
+
+
+def test_the_safetensors_that_the_hostile_ones_are_made_from_are_good(library, tmp_path):
+    same(tensors(tmp_path / "t", raw(entries())), {"w": np.zeros(3, np.float32), "b": np.zeros(2, bool)})
+
+
+@pytest.mark.parametrize("name", HOSTILE_TENSORS)
+def test_hostile_safetensors_are_refused(library, name, tmp_path):
+    with pytest.raises(errors.CheckpointError, match="t: not a checkpoint that can be trusted"):
+        tensors(tmp_path / "t", HOSTILE_TENSORS[name])
+
+
+def test_a_dtype_that_fnn_does_not_have_is_listed(library, tmp_path):
+    with pytest.raises(errors.ShapeError, match=r"w: \(3,\) F8_E5M2 in the file"):
+        tensors(tmp_path / "t", raw(entries(begin=3, dtype="F8_E5M2", data_offsets=[0, 3]), bytes(5)))
+
+
+def test_without_safetensors_the_extra_is_named_and_a_missing_file_is_missing(library, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        checkpoints.load_safetensors(tmp_path / "none", ())
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    for call in (checkpoints.save_safetensors, checkpoints.load_safetensors):
+        with pytest.raises(errors.MissingExtraError, match=r"safetensors: pip install 'fnn\[safetensors\]'"):
+            call(tmp_path / "t", ())
+
+
+def test_importing_fnn_does_not_import_safetensors():
+    code = "import sys, fnn; print('safetensors' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=ON_NUMPY, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

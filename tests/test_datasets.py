@@ -4,12 +4,15 @@ import contextlib
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import struct
 import subprocess
 import sys
 import threading
 import tracemalloc
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -195,8 +198,9 @@ FEW = 6 << 20  # a chunk of 1 MiB, in gzip's hands and in ours; less than any fi
 )
 def test_a_header_that_claims_terabytes_is_refused_without_the_memory(tmp_path, shape, pack):
     (tmp_path / "the-file").write_bytes(pack(header(8, *shape) + bytes(100)))
-    expected = r"the-file: expected \d+(\.\.\.)? bytes .*got 100 bytes"
-    with peak_below(FEW), pytest.raises(errors.DataError, match=expected) as caught:
+    too_large = pack is packed and shape != (2**32 - 1,)
+    expected = "at most 4294967296 bytes .*gunzip" if too_large else r"\d+(\.\.\.)? bytes .*got 100 bytes"
+    with peak_below(FEW), pytest.raises(errors.DataError, match=f"the-file: expected {expected}") as caught:
         datasets.read_idx(tmp_path / "the-file")
     assert len(str(caught.value)) < len(str(tmp_path)) + 250  # a length of 578 digits tells nobody anything
 
@@ -218,6 +222,281 @@ def test_no_more_is_taken_from_a_file_than_one_byte_beyond_its_end():
     for limit in (0, 10, 1 << 20, (5 << 20) + 3):
         file = Endless()
         assert sum(map(len, datasets._chunks(file, limit))) == limit + 1 == file.taken
+
+
+# ---- .npy and .npz ---------------------------------------------------------------------------------------------------
+
+NPY_TYPES = ["?", "i1", "u1", *(order + kind for order in "<>" for kind in ("i2", "u4", "i8", "f2", "f4", "f8", "c8"))]
+NPY_TYPES += ["S3", "<U2", ">U2", "V3", "<M8[s]", "<m8[ms]", [("a", "<f4", (2,)), ("b", ">i2")]]
+NPY_SHAPES = [(), (6,), (2, 3), (3, 1, 2), (0,), (0, 28, 28), (3, 0)]
+
+
+def npy_arrays():
+    """An array of each type, and of each shape in either order."""
+    of_types = [
+        np.frombuffer(bytes(range(1, 1 + 2 * np.dtype(t).itemsize)), t)
+        for t in NPY_TYPES
+        if t not in ("?", "<U2", ">U2")
+    ]
+    of_types += [np.array([True, False]), np.array(["ab", "c"], "<U2"), np.array(["ab", "c"], ">U2")]
+    of_shapes = [np.arange(np.prod(s, dtype=int), dtype=np.float32).reshape(s) for s in NPY_SHAPES]
+    return [*of_types, *of_shapes, *(np.asfortranarray(a) for a in of_shapes)]
+
+
+def npy(header, values=b"", version=1):
+    """A .npy file with any header."""
+    header = header.encode("latin1") + b"\n"
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header + values
+
+
+def described(descr="'<f4'", shape="(3,)", order="False"):
+    return f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}}}"
+
+
+def zipped(members, compression=zipfile.ZIP_STORED):
+    """The bytes of a zip archive of `(name, data)` pairs."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of equal names
+        for name, data in members:
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def patched(data, at, fmt, value):
+    data = bytearray(data)
+    struct.pack_into(fmt, data, at % len(data), value)
+    return bytes(data)
+
+
+def is_the_same(array, expected):
+    """Equal in shape, order, values, and in type up to the byte order, which is the machine's."""
+    assert array.dtype == expected.dtype.newbyteorder("=")
+    assert (array.shape, array.tobytes()) == (expected.shape, expected.astype(array.dtype).tobytes())
+    assert array.flags.f_contiguous == expected.flags.f_contiguous
+    assert array.flags.writeable
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_every_type_shape_and_order_of_npy_is_read_exactly(tmp_path, version):
+    path = tmp_path / "named-anyhow"
+    for array in npy_arrays():
+        with open(path, "wb") as file:
+            np.lib.format.write_array(file, array, version=version, allow_pickle=False)
+        is_the_same(datasets.read_npy(path), array)
+        mapped = datasets.read_npy(str(path), mapped=True)
+        assert isinstance(mapped, np.memmap) == bool(array.size)
+        if array.size:
+            assert (mapped.dtype, mapped.shape) == (array.dtype, array.shape)
+            assert mapped.tobytes() == np.load(path).tobytes() == array.tobytes()
+            assert not mapped.flags.writeable
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_every_type_shape_and_order_of_npz_is_read_exactly(tmp_path, save):
+    arrays = {f"a/{i}": array for i, array in enumerate(npy_arrays())} | {"": np.ones(1), "x.npy": np.zeros(2)}
+    save(tmp_path / "a.npz", **arrays)
+    found = datasets.read_npz(tmp_path / "a.npz")
+    assert list(found) == list(np.load(tmp_path / "a.npz")) == list(arrays)
+    for name, array in arrays.items():
+        is_the_same(found[name], array)
+    save(tmp_path / "a.npz")
+    assert datasets.read_npz(tmp_path / "a.npz") == {}
+
+
+def test_a_mapped_array_takes_from_the_file_what_is_touched_and_no_more(tmp_path):
+    with open(tmp_path / "a.npy", "wb") as file:  # 1 TB, of which the disk holds nothing
+        np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": (2**28, 1024)})
+        end = file.tell() + 2**40
+        file.seek(end - 4)
+        file.write(np.float32(7).tobytes())
+    with peak_below(FEW):
+        array = datasets.read_npy(tmp_path / "a.npy", mapped=True)
+        assert array.shape == (2**28, 1024)
+        assert array[-1, -2:].tolist() == [0, 7]
+
+
+def test_an_npy_file_longer_than_one_chunk_is_read_whole_in_its_own_memory(tmp_path):
+    values = np.random.default_rng(0).normal(size=(1 << 19) + 17)
+    np.save(tmp_path / "a.npy", values)
+    np.savez_compressed(tmp_path / "a.npz", values=values)
+    with peak_below(2 * values.nbytes):
+        found = datasets.read_npy(tmp_path / "a.npy")
+    is_the_same(found, values)
+    is_the_same(datasets.read_npz(tmp_path / "a.npz")["values"], values)
+
+
+def test_a_file_by_python_2_is_read_without_a_warning(tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy(described(shape="(3L,)"), np.arange(3, dtype="<f4").tobytes()))
+    with warnings.catch_warnings(record=True) as told:
+        assert datasets.read_npy(tmp_path / "a.npy").tolist() == [0, 1, 2]
+    assert not told
+
+
+@pytest.mark.parametrize("read", [datasets.read_npy, datasets.read_npz])
+def test_a_missing_array_file_stays_a_file_not_found_error(tmp_path, read):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read(tmp_path / "nowhere")
+
+
+GOOD = npy(described(), bytes(12))
+DEEP = "(" * 1000 + ")" * 1000
+WRONG_NPY = {  # what is wrong: the bytes, and what the error says
+    "empty": (b"", "magic"),
+    "text": (b"some text, longer than the magic", "magic"),
+    "a zip archive": (zipped([("x.npy", GOOD)]), "magic"),
+    "one byte short": (GOOD[:-1], r"11 bytes for float32 values of shape \(3,\)"),
+    "one byte long": (GOOD + b"\0", r"13 bytes for float32 values of shape \(3,\)"),
+    "nothing but a header": (npy(described()), "0 bytes for float32"),
+    "terabytes": (npy(described(shape=f"({2**40}, 4)"), bytes(12)), r"12 bytes for .*\(1099511"),
+    "a negative size": (npy(described(shape="(-3,)"), bytes(12)), "other than sizes"),
+    "two negative sizes": (npy(described(shape="(-3, -1)"), bytes(12)), "other than sizes"),
+    "a size of truth": (npy(described(shape="(True, 3)"), bytes(12)), "other than sizes"),
+    "a size of 12000 digits": (npy(described(shape=f"(0x{'f' * 9900},)"), bytes(12)), "other than sizes"),
+    "a product that wraps to 3": (npy(described(shape=f"({2**62}, 4, 3)"), bytes(12)), "12 bytes for"),
+    "a product that wraps to 0": (npy(described(shape=f"({2**32}, {2**32})")), "0 bytes for"),
+    "empty, but too large": (npy(described(shape=f"(0, {2**62}, {2**62})")), "too big"),
+    "more axes than NumPy has": (npy(described(shape=f"({'1, ' * 65})"), bytes(4)), "maximum supported dimension"),
+    "a shape of floats": (npy(described(shape="(3.0,)"), bytes(12)), "shape is not valid"),
+    "objects": (npy(described("'|O'"), bytes(24)), "unpickled"),
+    "a pickle": (npy(described("'|O'", "()"), b"\x80\x04N."), "unpickled"),
+    "objects in a field": (npy(described("[('a', '<f4'), ('b', [('c', '|O')])]"), bytes(36)), "unpickled"),
+    "text of any length": (npy(described("'T'"), bytes(48)), "unpickled"),
+    "values of no size": (npy(described("'V0'", f"({2**60},)")), "values of type"),
+    "arrays as values": (npy(described("('<f4', (3,))", "(1,)"), bytes(12)), "values of type"),
+    "a type that is none": (npy(described("'<q9'"), bytes(12)), "descr|type"),
+    "a type of a dict": (npy(described("{'ab': 1}"), bytes(12)), "trusted"),
+    "an order that is none": (npy(described(order="0"), bytes(12)), "fortran_order"),
+    "a key too many": (npy(described()[:-1] + ", 'more': 1}", bytes(12)), "keys"),
+    "a header that is a call": (npy("__import__('os').abort()", bytes(12)), "trusted"),
+    "a header that is no Python": (npy("{'descr': \\", bytes(12)), "trusted"),
+    "a header with an escape that is none": (npy("'\\d'", bytes(12)), "not a dictionary"),
+    "a header with an indent": (npy("{\n  1\n 2", bytes(12)), "trusted"),
+    "a header of zero bytes": (npy("\0" * 50, bytes(12)), "trusted"),
+    "a nested header": (npy(DEEP, bytes(12)), "trusted"),
+    "a header of signs": (npy("-" * 9000 + "1", bytes(12)), "trusted"),
+    "a header of 64 kB": (npy(described() + " " * 65_000, bytes(12)), "65...|large"),
+    "a header of 4 GB": (b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(100), "4294967295 bytes"),
+    "version 3": (b"\x93NUMPY\3\0" + GOOD[8:], r"version \(3, 0\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_NPY)
+def test_a_wrong_npy_file_or_member_is_refused_by_name_in_little_memory(tmp_path, name):
+    data, told = WRONG_NPY[name]
+    (tmp_path / "the-file").write_bytes(data)
+    for mapped in (False, True):
+        with peak_below(FEW), pytest.raises(errors.DataError, match=f"the-file: expected an .npy file.*({told})"):
+            datasets.read_npy(tmp_path / "the-file", mapped=mapped)
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        (tmp_path / "the-file").write_bytes(zipped([("good.npy", GOOD), ("x.npy", data)], compression))
+        with peak_below(FEW), pytest.raises(errors.DataError, match=f"the-file: member 'x': expected.*({told})"):
+            datasets.read_npz(tmp_path / "the-file")
+
+
+ONE = zipped([("x.npy", GOOD)])
+TWO = zipped([("x.npy", GOOD), ("y.npy", GOOD)])
+ONES, TWOS = ONE.index(b"PK\1\2"), TWO.rindex(b"PK\1\2")  # where the directory tells of the last member
+WRONG_NPZ = {  # what is wrong: the bytes, and what the error says after the name of the file
+    "empty": (b"", "cut off"),
+    "an .npy file": (GOOD, "cut off, or no zip"),
+    "something behind it": (TWO + b"\0", "cut off"),
+    "a comment behind it": (patched(TWO, -2, "<H", 1) + b"a", "cut off"),
+    "a zip in a zip": (zipped([("x.npy", TWO)]), "member 'x': .*magic"),
+    "a zip in a zip by its name": (zipped([("x.npz", TWO)]), "member 'x.npz': .*does not end in .npy"),
+    "a member that is no array": (zipped([("x.npy", GOOD), ("read.me", b"")]), "member 'read.me': .*end in .npy"),
+    "a folder": (zipped([("x/", b"")]), "member 'x/': .*end in .npy"),
+    "a name that leads out": (zipped([("../x.npy", GOOD)]), "member '../x': .*out of a folder"),
+    "a name that leads out further on": (zipped([("a/../../x.npy", GOOD)]), "member 'a/../../x': .*out of a folder"),
+    "a name that leads out of Windows": (zipped([("..\\x.npy", GOOD)]), "member '..*x': .*out of a folder"),
+    "an absolute name": (zipped([("/x.npy", GOOD)]), "member '/x': .*out of a folder"),
+    "two of a name": (zipped([("x.npy", GOOD), ("x.npy", GOOD)]), "same name"),
+    "two of a name up to a zero byte": (TWO.replace(b"y.npy", b"x.npy").replace(b"x.npy", b"x\0npy"), "same name"),
+    "two at one place": (patched(TWO, TWOS + 42, "<I", 0), "overlap.*y.npy"),
+    "one within another": (patched(TWO, TWOS + 42, "<I", 40), "overlap.*y.npy"),
+    "one that begins where another has a longer name": (patched(TWO, 28, "<H", 5), "overlap.*y.npy"),
+    "one before the file": (patched(ONE, -6, "<I", ONES + 1), "overlap"),
+    "one longer than the file": (patched(ONE, ONES + 20, "<Q", 9999 << 32 | 9999), "longer than the file"),
+    "two sizes": (patched(ONE, ONES + 24, "<I", 9999), "two sizes.*x.npy"),
+    "encrypted": (patched(ONE, ONES + 8, "<H", 1), "encrypted.*x.npy"),
+    "patched data": (patched(ONE, ONES + 8, "<H", 0x20), "member 'x': .*trusted"),
+    "another checksum": (patched(ONE, ONES + 16, "<I", 1), "member 'x': .*CRC"),
+    "another byte in the values": (patched(ONE, ONES - 1, "B", 1), "member 'x': .*CRC"),
+    "another name inside": (patched(ONE, 30, "B", ord("z")), "member 'x': .*differ"),
+    "a directory of terabytes": (patched(ONE, -10, "<I", 2**32 - 1), "directory too large"),
+    "bzip2": (zipped([("x.npy", GOOD)], zipfile.ZIP_BZIP2), "member 'x': .*savez_compressed"),
+    "LZMA": (zipped([("x.npy", GOOD)], zipfile.ZIP_LZMA), "member 'x': .*savez_compressed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_NPZ)
+def test_a_wrong_npz_file_is_refused_with_its_name_and_the_members(tmp_path, name):
+    data, told = WRONG_NPZ[name]
+    (tmp_path / "the-file").write_bytes(data)
+    with peak_below(FEW), pytest.raises(errors.DataError, match=f"the-file: .*{told}"):
+        datasets.read_npz(tmp_path / "the-file")
+
+
+def test_the_directory_of_a_large_archive_is_measured_too(tmp_path):
+    data = ONE[:-22] + struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 2**40, 0)
+    data += struct.pack("<4sLQL", b"PK\6\7", 0, len(ONE) - 22, 1) + ONE[-22:]
+    (tmp_path / "the-file").write_bytes(data)
+    with pytest.raises(errors.DataError, match=r"the-file: .*directory too large"):
+        datasets.read_npz(tmp_path / "the-file")
+
+
+def test_a_bomb_of_an_npz_is_refused_without_the_memory(tmp_path):
+    data = npy(described(shape=f"({2**40},)"), bytes(64 << 20))
+    (tmp_path / "the-file").write_bytes(zipped([("x.npy", data)], zipfile.ZIP_DEFLATED))
+    with peak_below(FEW), pytest.raises(errors.DataError, match=r"the-file: member 'x': .*bytes for float32 values"):
+        datasets.read_npz(tmp_path / "the-file")
+
+
+def test_what_is_unpacked_from_one_file_is_bounded_in_all_and_what_is_not_packed_is_not(tmp_path, monkeypatch):
+    assert datasets._LARGEST_UNPACKED == 4 * 2**30
+    monkeypatch.setattr(datasets, "_LARGEST_UNPACKED", 2 * len(GOOD) - 1)
+    for names, compression in (("x", zipfile.ZIP_DEFLATED), ("xyz", zipfile.ZIP_STORED)):
+        (tmp_path / "the-file").write_bytes(zipped([(f"{name}.npy", GOOD) for name in names], compression))
+        assert "".join(datasets.read_npz(tmp_path / "the-file")) == names
+    (tmp_path / "the-file").write_bytes(zipped([("x.npy", GOOD), ("y.npy", GOOD)], zipfile.ZIP_DEFLATED))
+    with pytest.raises(errors.DataError, match=r"the-file: .*more than .* bytes when unpacked; .*np\.savez"):
+        datasets.read_npz(tmp_path / "the-file")
+    long = header(8, 2 * len(GOOD)) + bytes(2 * len(GOOD))
+    (tmp_path / "the-file").write_bytes(plain(long))
+    assert datasets.read_idx(tmp_path / "the-file").size == 2 * len(GOOD)
+    (tmp_path / "the-file").write_bytes(packed(long))
+    with pytest.raises(errors.DataError, match=r"the-file: expected at most .* bytes when unpacked.*gunzip"):
+        datasets.read_idx(tmp_path / "the-file")
+
+
+@pytest.mark.parametrize(
+    ("read", "data"),
+    [
+        (datasets.read_npy, GOOD),
+        (lambda path: datasets.read_npy(path, mapped=True), GOOD),
+        (datasets.read_npz, ONE),
+        (datasets.read_npz, zipped([("x.npy", GOOD)], zipfile.ZIP_DEFLATED)),
+    ],
+    ids=["npy", "mapped", "npz", "compressed"],
+)
+def test_every_truncation_and_every_changed_byte_is_our_error_or_an_array(tmp_path, read, data):
+    path, refused = tmp_path / "the-file", 0
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(errors.DataError, match="the-file: "):
+            read(path)
+    for i, byte in enumerate(data):
+        for other in (byte ^ 1, byte ^ 128, (byte + 1) % 256):
+            path.write_bytes(data[:i] + bytes([other]) + data[i + 1 :])
+            try:
+                found = read(path)
+            except errors.DataError:
+                refused += 1
+            else:
+                arrays = found.values() if isinstance(found, dict) else [found]
+                assert all(isinstance(array, np.ndarray) for array in arrays)
+    assert refused > len(data)
 
 
 # ---- MNIST in a folder -----------------------------------------------------------------------------------------------
