@@ -177,7 +177,7 @@ def scan(f, carry, xs, length=None) -> Any:
 
     `xs` is an array, a tuple of arrays, or None with the `length` given.
     """
-    if any(is_jax(leaf) for leaf in tree_leaves((carry, xs))):
+    if jax is not None and any(is_jax(leaf) for leaf in jax.tree.leaves((carry, xs))):
         return jax.lax.scan(f, carry, xs, length)
     rows = zip(*xs, strict=True) if isinstance(xs, tuple) else [None] * (length or 0) if xs is None else xs
     outputs = []

@@ -77,10 +77,12 @@ def _walk(words, n, position):
     """The bijection of 0 … n−1 at the given positions; `words` holds a random word, or an array of them, a round."""
     xp = backend.namespace(words, position)
     a, b = _factors(n)
-    out = _feistel(words, a, b, position.astype(np.uint32))
     few = a * b - n  # results beyond n, at most some 30: where the walk leads from each is looked up
+    beyond = xp.broadcast_to(xp.arange(n, a * b, dtype=np.uint32), (*position.shape[:-1], few))
+    # what is used more than once XLA computes, and compiles, each time anew, unless it comes out of a loop
+    out = _feistel(words, a, b, xp.concatenate([position.astype(np.uint32), beyond], axis=-1), looped=few > 0)
     if few:
-        tail = _feistel(words, a, b, xp.zeros_like(out[..., :1]) + xp.arange(n, a * b, dtype=np.uint32))
+        out, tail = out[..., :-few], out[..., -few:]
         for _ in range(few.bit_length()):  # each round doubles how far every entry has walked
             tail = _follow(tail, tail, n)
         out = _follow(out, tail, n)
@@ -105,15 +107,23 @@ def _factors(n):
     return int(a[best]), int(b[best])
 
 
-def _feistel(words, a, b, position):
+def _feistel(words, a, b, position, looped):
+    """The network's result at each position, less than a · b."""
     a, b = np.uint32(a), np.uint32(b)
-    left, right = position // b, _modulo(position, b)
-    for r in range(_ROUNDS):
-        if r % 2:
-            right = _modulo(right + _modulo(_mix(left ^ words[r]), b), b)
-        else:
-            left = _modulo(left + _modulo(_mix(right ^ words[r]), a), a)
-    return left * b + right
+
+    def two_rounds(halves, words):
+        left, right = halves
+        left = _modulo(left + _modulo(_mix(right ^ words[0]), a), a)
+        return (left, _modulo(right + _modulo(_mix(left ^ words[1]), b), b)), ()
+
+    pairs = words.reshape(_ROUNDS // 2, 2, *words.shape[1:])
+    halves = position // b, _modulo(position, b)
+    if looped:
+        halves, _ = backend.scan(two_rounds, halves, pairs)
+    else:
+        for pair in pairs:
+            halves, _ = two_rounds(halves, pair)
+    return halves[0] * b + halves[1]
 
 
 def _modulo(x, m):

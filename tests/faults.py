@@ -206,7 +206,7 @@ FAULTS = [
     Fault("penalty without gradient", BACKPROP, "differentiate", "g + cast(p, g.dtype)", "g",
           network(penalty=fnn.L2(0.1))),
     Fault("penalty counted twice", fnn.L2, "gradient", "c * w", "2 * c * w", network(penalty=fnn.L2(0.1))),
-    Fault("biases penalised", L.penalties, "_coefficients", "w.ndim > 1", "w.ndim > 0",
+    Fault("biases penalised", L.penalties, "_each", "w.ndim > 1", "w.ndim > 0",
           functools.partial(test_losses.test_penalties_by_hand, "numpy")),
     Fault("L1 is L2", fnn.L1, "gradient", "namespace(w).sign(w)", "w", network(penalty=fnn.L1(0.1))),
 ]  # fmt: skip

@@ -22,11 +22,10 @@ class L2(NamedTuple):
     coefficient: Any
 
     def value(self, params):
-        terms = trees.map(lambda c, w: 0.5 * c * (w * w).sum(), _coefficients(self, params), params)
-        return sum(trees.leaves(terms))
+        return 0.5 * sum(trees.leaves(_each(self, lambda c, w: c * (w * w).sum(), params)))
 
     def gradient(self, params):
-        return trees.map(lambda c, w: c * w, _coefficients(self, params), params)
+        return _each(self, lambda c, w: c * w, params)
 
 
 class L1(NamedTuple):
@@ -42,18 +41,16 @@ class L1(NamedTuple):
     coefficient: Any
 
     def value(self, params):
-        terms = trees.map(lambda c, w: c * absolute(w).sum(), _coefficients(self, params), params)
-        return sum(trees.leaves(terms))
+        return sum(trees.leaves(_each(self, lambda c, w: c * absolute(w).sum(), params)))
 
     def gradient(self, params):
-        return trees.map(lambda c, w: c * namespace(w).sign(w), _coefficients(self, params), params)
+        return _each(self, lambda c, w: c * namespace(w).sign(w), params)
 
 
-def _coefficients(penalty, params):
-    """One number for each parameter."""
-    name = f"{type(penalty).__name__}.coefficient"
-    if isinstance(penalty.coefficient, tuple | list | dict):
-        each = trees.prefix(name, penalty.coefficient, params)
-    else:
-        each = trees.map(lambda w: penalty.coefficient if w.ndim > 1 else 0.0, params)
-    return trees.map_learnt(lambda c: c, each, fixed=lambda c: 0.0)
+def _each(penalty, f, params):
+    """f(λ, w) for each parameter."""
+    zero = lambda w: f(0.0, w)
+    if not isinstance(penalty.coefficient, tuple | list | dict):
+        return trees.map_learnt(lambda w: f(penalty.coefficient if w.ndim > 1 else 0.0, w), params, fixed=zero)
+    each = trees.prefix(f"{type(penalty).__name__}.coefficient", penalty.coefficient, params)
+    return trees.map_learnt(lambda w, c: f(c, w), params, each, fixed=zero)
