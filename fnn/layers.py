@@ -357,7 +357,7 @@ class Standardize(Layer):
     def per_example_gradient(self, params, y, dy):
         return StandardizeParams(*(-g / params.std for g in (dy, dy * y)))
 
-    def measured(self, x, weights=None, dtype=np.float32):
+    def measured(self, x, weights=None, dtype: Any = np.float32):
         """The parameters by which data x (N, ...) come to have mean 0 and standard deviation 1, feature by feature.
 
             μ = Σ w x / Σ w        σ = √(Σ w (x − μ)² / Σ w)

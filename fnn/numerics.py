@@ -18,6 +18,18 @@ def absolute(r):
     return xp.where(r > 0, r, xp.where(r < 0, -r, 0 * r))
 
 
+def ramp(z):
+    """max(z, 0), with the derivative 0 at 0, which JAX's maximum has not."""
+    xp = namespace(z)
+    return np.maximum(z, 0) if xp is np else xp.where(z <= 0, 0, z)
+
+
+def kept(d, mask):
+    """d where the mask is true, else 0: on NumPy a product, for `where` takes five times as long there."""
+    xp = namespace(d, mask)
+    return d * mask if xp is np else xp.where(mask, d, 0)
+
+
 def magnitude(z):
     """|z|, with the derivative 1 at 0: what formulas use that are smooth there."""
     return namespace(z).where(z >= 0, z, -z)

@@ -9,7 +9,7 @@ import numpy as np
 from .. import random
 from ..backend import cast, floating, namespace
 from ..errors import ArgumentError, real
-from ..numerics import logistic, magnitude, softplus
+from ..numerics import kept, logistic, magnitude, ramp, softplus
 from .base import Activation, Learnt
 
 
@@ -46,12 +46,11 @@ class Relu(Activation):
         return 0, math.inf
 
     def forward(self, params, z, key=None):
-        z = floating(z)
-        a = namespace(z).where(z <= 0, 0, z)  # maximum(z, 0) would have the derivative ½ at 0
+        a = ramp(floating(z))
         return a, a
 
     def backward(self, params, a, da):
-        return namespace(a).where(a > 0, da, 0)
+        return kept(da, a > 0)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,405 @@
+"""The estimators are what scikit-learn asks of one, take what its own take, and learn with what fnn is."""
+
+import math
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import fnn
+from fnn import errors
+from fnn.backend import jax
+from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+X, Y = load_iris(return_X_y=True)
+NAMES = np.array(["setosa", "versicolor", "virginica"])
+RNG = np.random.default_rng(0)
+COUNTS = RNG.poisson(np.exp(1 + X[:, 0] - X[:, 0].mean()))
+BOTH = [FNNClassifier, FNNRegressor]
+SOON = {"max_iter": 5, "random_state": 0}
+
+
+def params_of(model):
+    return [np.asarray(p) for p in fnn.trees.leaves(model.params_)]
+
+
+def same(ours, theirs):
+    for a, b in zip(params_of(ours), params_of(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# ---- what scikit-learn asks for --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_scikit_learns_own_checks_pass(kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = check_estimator(kind(), on_skip=None)
+    assert len(found) > 50
+    assert {check["status"] for check in found} <= {"passed", "skipped"}
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [(FNNClassifier, MLPClassifier), (FNNRegressor, MLPRegressor)])
+def test_what_scikit_learns_take_is_taken(kind, theirs):
+    ours = kind().get_params()
+    missing = set(theirs().get_params()) - set(ours)
+    assert missing == {"max_fun"}  # of L-BFGS, a solver that is not here
+    own = {"standardize", "backend"}
+    own |= {"alpha", "learning_rate_init"} if kind is FNNClassifier else set()
+    for name, value in theirs().get_params().items():
+        if name not in own | missing:
+            assert ours[name] == value
+    for name in ("loss_", "best_loss_", "loss_curve_", "n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_"):
+        fitted = [model(**SOON).fit(X, Y) for model in (kind, theirs)]
+        assert hasattr(fitted[0], name) == hasattr(fitted[1], name) is True
+    shapes = [[w.shape for w in (*model.coefs_, *model.intercepts_)] for model in fitted]
+    assert shapes[0] == shapes[1]
+
+
+def test_it_stands_in_pipelines_searches_and_cross_validations():
+    model = make_pipeline(StandardScaler(), FNNClassifier(random_state=0, max_iter=40))
+    search = GridSearchCV(model, {"fnnclassifier__hidden_layer_sizes": [(2,), (30, 30)]}, cv=3).fit(X, NAMES[Y])
+    assert search.best_params_ == {"fnnclassifier__hidden_layer_sizes": (30, 30)}
+    assert cross_val_score(model, X, NAMES[Y], cv=3).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_copies_by_clone_and_by_pickle_are_as_good(kind):
+    model = kind(activation=fnn.Gelu(), solver=fnn.AdamW, **SOON).fit(X, Y)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    fresh = clone(model)
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)
+    same(fresh.fit(X, Y), model)
+
+
+def test_the_same_random_state_gives_the_same_and_another_another():
+    first, again, other = (FNNClassifier(max_iter=2, random_state=seed).fit(X, Y) for seed in (3, 3, 4))
+    same(first, again)
+    assert not np.array_equal(params_of(first)[-2], params_of(other)[-2])
+
+
+# ---- what is learnt --------------------------------------------------------------------------------------------------
+
+
+def test_flowers_digits_and_diabetes_are_learnt_without_preparing_them():
+    for load, model, least in (
+        (load_iris, FNNClassifier(random_state=0), 0.93),
+        (load_digits, FNNClassifier(random_state=0, max_iter=30, backend="numpy"), 0.95),
+        (load_diabetes, FNNRegressor(random_state=0), 0.25),
+    ):
+        x, y = load(return_X_y=True)
+        x_train, x_test, y_train, y_test = train_test_split(x, y, random_state=0)
+        assert model.fit(x_train, y_train).score(x_test, y_test) > least
+
+
+def test_probabilities_are_of_the_classes_in_their_order():
+    model = FNNClassifier(random_state=0, max_iter=50).fit(X, NAMES[Y])
+    p = model.predict_proba(X)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+    assert (model.classes_[p.argmax(axis=1)] == model.predict(X)).all()
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p, rtol=1e-12)
+    two = FNNClassifier(random_state=0, max_iter=50).fit(X[:100], NAMES[Y[:100]])
+    assert two.n_outputs_ == 1
+    assert two.out_activation_ == "logistic"
+    assert (two.classes_[two.predict_proba(X[:100]).argmax(axis=1)] == NAMES[Y[:100]]).all()
+
+
+def test_sets_of_labels_are_learnt():
+    labels = np.stack([Y == 0, Y > 0, X[:, 0] > 5.8], axis=1).astype(int)
+    model = FNNClassifier(random_state=0).fit(X, labels)
+    assert accuracy_score(labels, model.predict(X)) > 0.9
+    assert model.predict_proba(X).shape == (150, 3)
+    assert ((model.predict_proba(X) > 0.5) == model.predict(X)).all()
+
+
+def test_several_outputs_and_counts_are_learnt():
+    targets = np.stack([1e4 + 300 * X[:, 2], 1e-3 * X[:, 3]], axis=1)
+    model = FNNRegressor(random_state=0, learning_rate_init=0.01).fit(X, targets)
+    assert model.score(X, targets) > 0.99
+    assert model.predict(X).shape == (150, 2)
+    counts = FNNRegressor("poisson", random_state=0, learning_rate_init=0.01).fit(X, COUNTS)
+    assert (counts.predict(X) > 0).all()
+    assert np.corrcoef(counts.predict(X), np.exp(X[:, 0]))[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("loss", ["absolute_error", "huber"])
+def test_robust_costs_pass_by_an_outlier(loss):
+    y = 3 * X[:, 2]
+    spoilt = y.copy()
+    spoilt[::15] += 1000
+    robust, plain = (
+        FNNRegressor(name, learning_rate_init=0.01, random_state=0).fit(X, spoilt) for name in (loss, "squared_error")
+    )
+    wrong = [np.abs(model.predict(X) - y).mean() for model in (robust, plain)]
+    assert wrong[0] < 0.7 * wrong[1]
+
+
+def test_what_was_learnt_is_a_network_of_fnns_that_can_be_saved(tmp_path):
+    for model in (FNNClassifier(**SOON).fit(X, Y), FNNRegressor(**SOON).fit(X, 1e3 + Y)):
+        fnn.checkpoints.save(tmp_path / "net.npz", model.params_, net=model.net_)
+        net, params = fnn.load_network(tmp_path / "net.npz", backend="numpy")
+        output = net.apply(params, X)
+        if isinstance(model, FNNRegressor):
+            np.testing.assert_allclose(output[:, 0], model.predict(X), rtol=1e-12)
+        else:
+            assert (output.argmax(axis=1) == model.predict(X)).all()
+        means = params[0].params
+        np.testing.assert_allclose(means.mean, X.mean(axis=0), rtol=1e-12)
+
+
+def test_without_standardising_the_network_is_the_bare_one():
+    model = FNNRegressor(hidden_layer_sizes=(4,), standardize=False, **SOON).fit(X, Y)
+    assert model.net_ == fnn.mlp((4, 1), initializer=fnn.GlorotUniform())
+    np.testing.assert_array_equal(model.predict(X), model.net_.apply(model.params_, X)[:, 0])
+
+
+def test_both_backends_learn_the_same():
+    if jax is None:
+        with pytest.raises(errors.KindError, match="needs JAX"):
+            FNNClassifier(backend="jax", **SOON).fit(X, Y)
+        return
+    x = X.astype(np.float32)
+    ours, theirs = (FNNClassifier((5,), backend=name, batch_size=32, **SOON).fit(x, Y) for name in ("numpy", "jax"))
+    for a, b in zip(params_of(ours), params_of(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
+
+
+# ---- how it is learnt ------------------------------------------------------------------------------------------------
+
+
+def stops_after(losses, tol, patience):
+    """The rule of scikit-learn, written a second time."""
+    best, waited = math.inf, 0
+    for i, value in enumerate(losses, 1):
+        waited = waited + 1 if value > best - tol else 0
+        best = min(best, value)
+        if waited > patience:
+            return i
+    return None
+
+
+@pytest.mark.parametrize("patience", [1, 4, 10])
+def test_it_stops_by_the_rule_and_told_of_each_epoch_or_not_is_the_same_run(patience, capsys):
+    how = {"random_state": 0, "learning_rate_init": 0.05, "tol": 1e-3, "n_iter_no_change": patience, "batch_size": 40}
+    quiet, loud = (FNNClassifier(verbose=verbose, **how).fit(X, Y) for verbose in (False, True))
+    assert quiet.n_iter_ == len(quiet.loss_curve_) == stops_after(quiet.loss_curve_, 1e-3, patience) < 200
+    assert quiet.loss_curve_ == loud.loss_curve_
+    same(quiet, loud)
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == quiet.n_iter_
+    assert told[-1] == f"Iteration {quiet.n_iter_}, loss = {quiet.loss_:.8f}"
+    assert quiet.t_ == 150 * quiet.n_iter_
+    assert quiet.best_loss_ == min(quiet.loss_curve_)
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_the_epochs_ran_out_it_warns_and_where_it_stopped_by_itself_not():
+    with pytest.warns(ConvergenceWarning, match="max_iter: 3 epochs"):
+        FNNClassifier(max_iter=3).fit(X, Y)
+    FNNClassifier(tol=0.5, random_state=0).fit(X, Y)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_with_early_stopping_the_best_epoch_on_what_was_held_out_counts(kind):
+    how = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 5, "learning_rate_init": 0.05}
+    model = kind(random_state=0, **how).fit(X, Y)
+    again = kind(random_state=0, early_stopping=False)
+    assert model.n_iter_ == len(model.validation_scores_) < 200
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    split = {"test_size": 0.3, "random_state": np.random.RandomState(0)}
+    _, held_x, _, held_y = train_test_split(X, Y, stratify=Y if kind is FNNClassifier else None, **split)
+    assert model.score(held_x, held_y) == pytest.approx(model.best_validation_score_, rel=1e-12)
+    assert again.fit(X, Y).validation_scores_ == []
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_parts_make_a_whole(kind):
+    whole = kind(**SOON | {"max_iter": 6}).fit(X, Y)
+    parts = kind(random_state=0)
+    for i in range(6):
+        parts.partial_fit(X, Y, **({"classes": [0, 1, 2]} if kind is FNNClassifier and i == 0 else {}))
+    same(parts, whole)
+    warm = kind(random_state=0, warm_start=True, max_iter=3)
+    same(warm.fit(X, Y).fit(X, Y), whole)
+    assert warm.loss_curve_ == whole.loss_curve_ == parts.loss_curve_
+    assert (warm.n_iter_, warm.t_) == (3, 900)
+    anew = kind(random_state=0, max_iter=3).fit(X, Y)
+    same(anew.fit(X, Y), kind(random_state=0, max_iter=3).fit(X, Y))
+
+
+def test_classes_that_come_later_are_known_from_the_first_part():
+    model = FNNClassifier(random_state=0, learning_rate_init=0.05)
+    for _ in range(30):
+        for start in range(0, 150, 50):  # one class each
+            model.partial_fit(X[start : start + 50], NAMES[Y[start : start + 50]], classes=NAMES)
+    assert model.score(X, NAMES[Y]) > 0.6
+
+
+def test_a_weight_is_so_many_examples():
+    weights = RNG.integers(0, 4, 150)
+    how = {"random_state": 0, "batch_size": 600, "max_iter": 20}
+    weighted = FNNClassifier(**how).fit(X, Y, sample_weight=weights)
+    repeated = FNNClassifier(**how).fit(X.repeat(weights, axis=0), Y.repeat(weights))
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-9)
+
+
+def test_the_rate_falls_by_inverse_scaling_and_where_it_is_adaptive():
+    rate = InverseScaling(0.5, 0.5, 150.0, 4.0)
+    assert [round(rate(step), 6) for step in (0, 3, 4, 8)] == [
+        0.5,
+        0.5,
+        round(0.5 / 151**0.5, 6),
+        round(0.5 / 301**0.5, 6),
+    ]
+    how = {"solver": "sgd", "random_state": 0, "batch_size": 50, "max_iter": 30}
+    plain, scaled = (FNNClassifier(learning_rate=name, **how).fit(X, Y) for name in ("constant", "invscaling"))
+    assert plain.loss_curve_[0] == scaled.loss_curve_[0]
+    assert scaled.loss_ > plain.loss_
+    slower = FNNClassifier(solver="sgd", learning_rate="adaptive", learning_rate_init=0.1, tol=1e-2, random_state=0)
+    slower.fit(X, Y)
+    assert 5 * 11 < slower.n_iter_ < 200  # it went on at several rates
+    assert float(slower._state.optimizer.learning_rate) < 1e-6
+
+
+def test_solvers_are_the_optimizers_they_name():
+    kinds = {
+        "adam": fnn.Adam,
+        "sgd": fnn.Nesterov,
+        fnn.Lion: fnn.Lion,
+    }
+    for solver, kind in kinds.items():
+        model = FNNClassifier(solver=solver, learning_rate_init=0.02, **SOON).fit(X, Y)
+        assert type(model._state.optimizer) is kind
+        assert model._state.optimizer.learning_rate == np.float64(0.02)
+    options = {"solver": "sgd", "nesterovs_momentum": False, **SOON}
+    assert type(FNNClassifier(**options).fit(X, Y)._state.optimizer) is fnn.Momentum
+    assert type(FNNClassifier(momentum=0, **options).fit(X, Y)._state.optimizer) is fnn.Sgd
+    beta = FNNClassifier(beta_1=0.8, beta_2=0.9, epsilon=1e-3, **SOON).fit(X, Y)._state.optimizer
+    assert (float(beta.b1), float(beta.b2), float(beta.eps)) == (0.8, 0.9, 1e-3)
+
+
+@pytest.mark.parametrize("name", ["identity", "logistic", "tanh", "relu"])
+def test_activations_are_those_they_name(name):
+    model = FNNClassifier((7, 6), activation=name, **SOON).fit(X, Y)
+    theirs = MLPClassifier((7, 6), activation=name, **SOON).fit(X, Y)
+    theirs.coefs_, theirs.intercepts_ = model.coefs_, model.intercepts_
+    scaled = StandardScaler().fit_transform(X)
+    np.testing.assert_allclose(theirs.predict_proba(scaled), model.predict_proba(X), rtol=1e-9)
+
+
+def test_a_penalty_makes_weights_smaller():
+    small, large = (FNNClassifier(alpha=alpha, **SOON | {"max_iter": 50}).fit(X, Y) for alpha in (0, 100))
+    size = [sum((w**2).sum() for w in model.coefs_) for model in (large, small)]
+    assert size[0] < size[1] / 2
+
+
+# ---- what is wrong ---------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "hidden_layer_sizes": [(0,), -1, "100", 2.5, (3, "x")],
+    "activation": ["Relu", fnn.Relu, None, 3],
+    "solver": ["lbfgs", None, 3],
+    "learning_rate": ["fast", 0.1],
+    "backend": ["torch", 1],
+    "alpha": [-1, math.nan, "0"],
+    "learning_rate_init": [0, -1.0, math.inf],
+    "power_t": [-1],
+    "tol": [-1e-9],
+    "momentum": [1, -0.1],
+    "validation_fraction": [0, 1],
+    "beta_1": [1],
+    "beta_2": [-0.1],
+    "epsilon": [0],
+    "max_iter": [0, 1.5],
+    "n_iter_no_change": [0, "ten"],
+    "batch_size": [0, "all", 1.5],
+}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("name", WRONG)
+def test_a_parameter_that_makes_no_sense_is_named(name, kind):
+    for value in WRONG[name]:
+        with pytest.raises((ValueError, TypeError), match=name) as caught:
+            kind(**{name: value}).fit(X, Y)
+        assert isinstance(caught.value, errors.FnnError)
+
+
+BAD = {
+    "nan": (lambda: FNNClassifier().fit(X * np.nan, Y), "NaN"),
+    "one row more": (lambda: FNNClassifier().fit(X, Y[1:]), "inconsistent numbers of samples"),
+    "numbers as classes": (lambda: FNNClassifier().fit(X, X[:, 0]), "Unknown label type: continuous"),
+    "weights all 0": (lambda: FNNClassifier().fit(X, Y, np.zeros(150)), "sample_weight: .* all are zero"),
+    "weights below 0": (lambda: FNNRegressor().fit(X, Y, -np.ones(150)), "weights: expected numbers of at least 0"),
+    "weights too few": (lambda: FNNRegressor().fit(X, Y, np.ones(149)), "sample_weight: expected shape"),
+    "counts below 0": (lambda: FNNRegressor("poisson").fit(X, -Y), "at least 0"),
+    "loss": (lambda: FNNRegressor("log").fit(X, Y), "loss: expected one of squared_error"),
+    "other features": (lambda: FNNClassifier(**SOON).fit(X, Y).predict(X[:, 1:]), "expecting 4 features"),
+    "held out too few": (
+        lambda: FNNRegressor(early_stopping=True, validation_fraction=0.001).fit(X, Y),
+        "validation_fraction: expected one",
+    ),
+    "no classes": (lambda: FNNClassifier().partial_fit(X, Y), "classes: expected all classes on the first call"),
+    "other classes": (
+        lambda: FNNClassifier().partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y, classes=[0, 1]),
+        "classes: expected those of the first call",
+    ),
+    "a class too many": (lambda: FNNClassifier().partial_fit(X, Y, classes=[0, 1]), "y: expected classes of"),
+    "a part, held out": (
+        lambda: FNNClassifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2]),
+        "early_stopping: expected False",
+    ),
+    "adaptive": (
+        lambda: FNNRegressor(solver=lambda r: fnn.Average(fnn.Sgd(r), 0.9), learning_rate="adaptive").fit(X, Y),
+        "learning_rate: expected 'constant' or",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_data_that_cannot_be_learnt_from_are_refused(name):
+    make, message = BAD[name]
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+def test_a_run_that_diverges_says_so_and_leaves_no_network():
+    model = FNNRegressor(solver="sgd", learning_rate_init=1e200, random_state=0)
+    with np.errstate(all="ignore"), pytest.raises(errors.DivergenceError, match=r"epoch .* lower learning_rate_init"):
+        model.fit(X, Y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_scikit_learn_is_not_imported_with_fnn_and_where_it_is_missing_the_extra_is_named():
+    code = """
+import sys
+sys.modules["sklearn"] = None
+import fnn
+try:
+    import fnn.sklearn
+except fnn.errors.MissingExtraError as error:
+    assert "fnn[sklearn]" in str(error), error
+else:
+    raise SystemExit("imported")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
