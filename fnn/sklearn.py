@@ -245,7 +245,9 @@ class _Network(BaseEstimator):
 
     def _batch(self, n):
         """The batch size for n examples."""
-        return min(200 if self.batch_size == "auto" else self.batch_size, n)
+        if self.batch_size == "auto":
+            return -(-n // max(1, round(n / 200)))
+        return min(self.batch_size, n)
 
     def _learn(self, X, targets, weights, loss, held, epochs):
         """So many epochs, or those until it stops; what they leave behind are the attributes."""
@@ -347,14 +349,16 @@ class FNNClassifier(ClassifierMixin, _Network):
     Parameters, with `MLPClassifier`'s names: `hidden_layer_sizes` (100,); `activation` 'relu', 'identity', 'logistic',
     'tanh', or a layer such as `fnn.Gelu()`; `solver` 'adam' (with `beta_1` 0.9, `beta_2` 0.999, `epsilon` 10⁻⁸), 'sgd'
     (with `momentum` 0.9, `nesterovs_momentum` True) or an optimizer's class such as `fnn.AdamW`; `alpha` 0.2, the L2
-    penalty, divided by the examples of a batch; `batch_size` 'auto', min(200, n_samples); `learning_rate` 'constant',
-    'invscaling' (by `power_t` 0.5) or 'adaptive', for every solver; `learning_rate_init` 0.005; `max_iter` 200 epochs,
-    before which it stops when for more than `n_iter_no_change` 10 of them the loss has not fallen by `tol` 10⁻⁴, or,
-    with `early_stopping`, the score on the `validation_fraction` 0.1 that is held out has not risen, whose best epoch
-    then counts; `shuffle` True, `random_state`, `verbose`, `warm_start`.
-    And of its own: `standardize` True, whether inputs are brought to mean 0 and deviation 1 by a first layer whose
-    constants come from the training data; `backend` 'numpy', 'jax', or None, by the size of the work. Two defaults are
-    not scikit-learn's, where `alpha` is 0.0001 and `learning_rate_init` 0.001: these do as well in half the epochs.
+    penalty, divided by the examples of a batch; `batch_size` 'auto', about 200, so that all batches are alike;
+    `learning_rate` 'constant', 'invscaling' (by `power_t` 0.5) or 'adaptive', for every solver; `learning_rate_init`
+    0.005; `max_iter` 200 epochs, before which it stops when for more than `n_iter_no_change` 10 of them the loss has
+    not fallen by `tol` 10⁻⁴, or, with `early_stopping`, the score on the `validation_fraction` 0.1 that is held out has
+    not risen, whose best epoch then counts; `shuffle` True, `random_state`, `verbose`, `warm_start`. And of its own:
+    `standardize` True, whether inputs are brought to mean 0 and deviation 1 by a first layer whose constants come from
+    the training data; `backend` 'numpy', 'jax', or None, by the size of the work.
+
+    Three defaults are not scikit-learn's (`alpha` 0.0001, `learning_rate_init` 0.001, `batch_size` min(200, n_samples)):
+    with these it does as well, sooner.
 
     Attributes: `classes_`, `net_` and `params_`, `coefs_`, `intercepts_`, `loss_`, `best_loss_`, `loss_curve_`,
     `n_iter_`, `t_`, `n_layers_`, `n_outputs_`, `validation_scores_`, `best_validation_score_`, `n_features_in_`.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..backend import floating, namespace
 from ..errors import real
-from ..numerics import exponentials, logistic, magnitude, softplus
+from ..numerics import exponentials, logistic, magnitude
 from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
 
 
@@ -83,7 +83,7 @@ class SigmoidBinaryCrossEntropy(Loss):
     def value(self, z, y):
         xp, y = namespace(z, y), self._smoothed(z, y)
         wrong = xp.where(z >= 0, 1 - y, -y)  # log(1 + eᶻ) − z y without a difference of large numbers
-        return over_outputs(softplus(-magnitude(z)) + xp.where(wrong == 0, 0, z) * wrong)
+        return over_outputs(xp.log1p(xp.exp(-magnitude(z))) + xp.where(wrong == 0, 0, z) * wrong)
 
     def delta(self, z, y):
         return logistic(z) - self._smoothed(z, y)
