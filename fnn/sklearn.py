@@ -357,8 +357,8 @@ class FNNClassifier(ClassifierMixin, _Network):
     `standardize` True, whether inputs are brought to mean 0 and deviation 1 by a first layer whose constants come from
     the training data; `backend` 'numpy', 'jax', or None, by the size of the work.
 
-    Three defaults are not scikit-learn's (`alpha` 0.0001, `learning_rate_init` 0.001, `batch_size` min(200, n_samples)):
-    with these it does as well, sooner.
+    Three defaults are not scikit-learn's, where `alpha` is 0.0001, `learning_rate_init` 0.001 and `batch_size` at most
+    200: with these it does as well, sooner.
 
     Attributes: `classes_`, `net_` and `params_`, `coefs_`, `intercepts_`, `loss_`, `best_loss_`, `loss_curve_`,
     `n_iter_`, `t_`, `n_layers_`, `n_outputs_`, `validation_scores_`, `best_validation_score_`, `n_features_in_`.
