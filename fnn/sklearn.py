@@ -15,7 +15,7 @@ from . import backend, random, trees
 from .activations import Identity, Relu, Sigmoid, Tanh
 from .errors import ArgumentError, DivergenceError, MissingExtraError, integer, real, same_shape, shape, shorten
 from .initializers import GlorotUniform
-from .layers import Dense, DenseParams, Layer, Standardize, StandardizeParams
+from .layers import DenseParams, Layer, Standardize, StandardizeParams
 from .losses import (
     L2,
     Huber,
@@ -25,7 +25,7 @@ from .losses import (
     SigmoidBinaryCrossEntropy,
     SoftmaxCrossEntropy,
 )
-from .networks import Frozen, Serial
+from .networks import Frozen, Serial, mlp
 from .optimizers import Adam, Momentum, Nesterov, Sgd
 from .training import check_data, init_state, run
 
@@ -149,6 +149,8 @@ class _Network(BaseEstimator):
             same_shape("sample_weight", weights, X.shape[:1])
             if not weights.any():
                 raise ArgumentError("sample_weight: expected at least one weight above 0, and all are zero")
+        if anew:
+            vars(self).pop("params_", None)  # should this fit fail, there is no network
         chance = check_random_state(self.random_state)
         y, held = self._labels(y, anew, classes), None
         if self.early_stopping:
@@ -217,11 +219,8 @@ class _Network(BaseEstimator):
         """A new network, and the state of its run at step 0."""
         hidden = np.ravel(self.hidden_layer_sizes).astype(int).tolist()
         activation = _ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
-        initializer = GlorotUniform()
         self.n_layers_, self.n_outputs_ = len(hidden) + 2, self._outputs(targets)
-        layers = [layer for units in hidden for layer in (Dense(units, initializer=initializer), activation)]
-        layers.append(Dense(self.n_outputs_, initializer=GlorotUniform()))
-        self._net = Serial(tuple(layers))
+        self._net = mlp((*hidden, self.n_outputs_), activation, GlorotUniform())
         key = random.key(int(chance.randint(2**32, dtype=np.uint64)), backend="numpy")
         self._state = init_state(self._net, self._optimizer(len(X)), key, X.shape[1:], X.dtype)
         self.loss_curve_, self.best_loss_ = [], math.inf

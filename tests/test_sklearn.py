@@ -221,14 +221,22 @@ def test_where_the_epochs_ran_out_it_warns_and_where_it_stopped_by_itself_not():
 @pytest.mark.parametrize("kind", BOTH)
 def test_with_early_stopping_the_best_epoch_on_what_was_held_out_counts(kind):
     how = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 5, "learning_rate_init": 0.05}
-    model = kind(random_state=0, **how).fit(X, Y)
+    y = np.where(RNG.random(150) < 0.3, 0, Y)
+    model = kind(random_state=0, **how).fit(X, y)
     again = kind(random_state=0, early_stopping=False)
     assert model.n_iter_ == len(model.validation_scores_) < 200
     assert model.best_validation_score_ == max(model.validation_scores_)
     split = {"test_size": 0.3, "random_state": np.random.RandomState(0)}
-    _, held_x, _, held_y = train_test_split(X, Y, stratify=Y if kind is FNNClassifier else None, **split)
+    _, held_x, _, held_y = train_test_split(X, y, stratify=y if kind is FNNClassifier else None, **split)
     assert model.score(held_x, held_y) == pytest.approx(model.best_validation_score_, rel=1e-12)
     assert again.fit(X, Y).validation_scores_ == []
+
+
+@pytest.mark.parametrize(("n", "steps", "largest"), [(150, 1, 150), (430, 2, 215), (501, 3, 167), (1000, 5, 200)])
+def test_batches_are_of_about_200_examples_and_alike(n, steps, largest):
+    model = FNNRegressor(max_iter=3).fit(RNG.normal(size=(n, 2)), RNG.normal(size=n))
+    assert int(model._state.step) == 3 * steps
+    assert model._batch(n) == largest
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -388,6 +396,11 @@ def test_a_run_that_diverges_says_so_and_leaves_no_network():
         model.fit(X, Y)
     with pytest.raises(NotFittedError):
         model.predict(X)
+    fitted = FNNRegressor(**SOON).fit(X, Y).set_params(solver="sgd", learning_rate_init=1e200)
+    with np.errstate(all="ignore"), pytest.raises(errors.DivergenceError):
+        fitted.fit(X, Y)
+    with pytest.raises(NotFittedError):  # the network of before would not go with what is known of the data since
+        fitted.predict(X)
 
 
 def test_scikit_learn_is_not_imported_with_fnn_and_where_it_is_missing_the_extra_is_named():

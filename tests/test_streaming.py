@@ -1,5 +1,6 @@
 """Data in a file make the run that the same data make in memory, and no more of them than some batches is there."""
 
+import mmap
 import re
 import tracemalloc
 from pathlib import Path
@@ -19,8 +20,9 @@ HOW = {"epochs": 2, "batch_size": 10}
 
 
 def in_file(path, array):
-    np.save(path, array)
-    return np.load(path, mmap_mode="r")
+    """The array in a file; an empty one, which cannot be mapped, is a part of it."""
+    np.save(path, array if len(array) else np.zeros((1, *array.shape[1:]), array.dtype))
+    return np.load(path, mmap_mode="r")[: len(array)]
 
 
 @pytest.fixture
@@ -144,6 +146,8 @@ def test_what_lies_in_a_file_is_seen_and_what_was_copied_is_not(files):
     x = files[0]
     for array in (x, x[3:], x[:, ::2], x[::-1], x.T, np.asarray(x), x.reshape(-1)):
         assert mapping.mapped(array) is not None
+    with open(x.filename, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as theirs:
+        assert mapping.mapped(np.frombuffer(theirs, np.uint8)) is None  # nobody knows in which mode
     for array in (X, np.array(x), x + 1, x[[1, 2]], [1.0], None, 3, np.float64(1)):
         assert mapping.mapped(array) is None
 
@@ -178,7 +182,7 @@ def test_rows_are_those_asked_for_of_any_view(tmp_path, monkeypatch, view, order
 def test_rows_far_into_a_file_are_found(tmp_path):
     far = np.memmap(tmp_path / "x", np.float32, "w+", offset=8200, shape=(1_100_000, 1000))  # 4.4 GB, nearly all holes
     far[1_099_999] = 7
-    assert mapping.rows(far, np.array([1_099_999, 0], np.int32))[:, 0].tolist() == [7, 0]
+    assert mapping.rows(far, np.array([1_099_999, 700_000, 0], np.int32))[:, 0].tolist() == [7, 0, 0]
 
 
 def test_a_mapping_that_copies_what_is_written_keeps_it(tmp_path):
@@ -207,6 +211,7 @@ def test_pages_that_were_read_are_given_back(tmp_path):
     x = in_file(tmp_path / "x.npy", np.zeros((20_000, 400)))  # 64 MB
     before = resident()
     mapping.rows(x, np.arange(20_000)[::-1])
+    assert resident() - before < 8 * 1024
     for _ in streaming.parts((x, None, None)):
         pass
     assert resident() - before < 8 * 1024
@@ -227,7 +232,8 @@ WRONG = {
     "weight": (lambda: (X, Y, changed(WEIGHTS, 102, -1)), "of the examples .* to 102, .*weights: expected numbers of"),
     "fewer targets": (lambda: (X, Y[:90]), "expected a target for each of 103"),
     "more targets": (lambda: (X[:90], Y), "expected a target for each of 90"),
-    "more weights": (lambda: (X, Y, np.ones(104)), "weights: expected shape"),
+    "more weights": (lambda: (X[:58], Y[:58], np.ones(59)), "weights: expected shape"),
+    "no examples": (lambda: (X[:0], Y[:0]), "at least one example"),
     "no targets": (lambda: (X, None), "expected targets"),
     "a number": (lambda: (X, np.array(3)), "expected a target for each of 103"),
     "text": (lambda: (X, Y.astype(str)), "expected an array of numbers"),
