@@ -126,8 +126,17 @@ def test_sets_of_labels_are_learnt():
     labels = np.stack([Y == 0, Y > 0, X[:, 0] > 5.8], axis=1).astype(int)
     model = FNNClassifier(random_state=0).fit(X, labels)
     assert accuracy_score(labels, model.predict(X)) > 0.9
-    assert model.predict_proba(X).shape == (150, 3)
-    assert ((model.predict_proba(X) > 0.5) == model.predict(X)).all()
+    unsure = FNNClassifier(random_state=0, max_iter=5).fit(X, labels)
+    p = unsure.predict_proba(X)
+    assert p.shape == (150, 3)
+    assert ((p > 0.5) & (p < 0.6)).any()
+    assert ((p > 0.5) == unsure.predict(X)).all()
+
+
+def test_of_one_class_or_label_there_is_one_probability():
+    one = FNNClassifier(**SOON).fit(X, ["only"] * 150)
+    assert (one.predict(X) == "only").all()
+    assert one.predict_proba(X).tolist() == [[1.0]] * 150
 
 
 def test_several_outputs_and_counts_are_learnt():
@@ -209,6 +218,12 @@ def test_it_stops_by_the_rule_and_told_of_each_epoch_or_not_is_the_same_run(pati
     assert told[-1] == f"Iteration {quiet.n_iter_}, loss = {quiet.loss_:.8f}"
     assert quiet.t_ == 150 * quiet.n_iter_
     assert quiet.best_loss_ == min(quiet.loss_curve_)
+
+
+def test_the_loss_of_an_epoch_is_that_of_its_examples():
+    model = FNNClassifier(batch_size=140, learning_rate_init=1e-15, alpha=0, max_iter=1, random_state=0).fit(X, Y)
+    of_all = -model.predict_log_proba(X)[np.arange(150), Y].mean()
+    assert model.loss_ == pytest.approx(of_all, rel=1e-9)  # the last batch of 10 counts for 10
 
 
 @pytest.mark.filterwarnings("error")
@@ -372,6 +387,10 @@ BAD = {
         "classes: expected those of the first call",
     ),
     "a class too many": (lambda: FNNClassifier().partial_fit(X, Y, classes=[0, 1]), "y: expected classes of"),
+    "labels after classes": (
+        lambda: FNNClassifier().partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, np.eye(3, dtype=int)[Y]),
+        "y: expected classes of",
+    ),
     "a part, held out": (
         lambda: FNNClassifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2]),
         "early_stopping: expected False",
