@@ -180,7 +180,7 @@ def test_without_standardising_the_network_is_the_bare_one():
     np.testing.assert_array_equal(model.predict(X), model.net_.apply(model.params_, X)[:, 0])
 
 
-def test_both_backends_learn_the_same():
+def test_both_backends_learn_the_same_and_large_work_goes_to_jax(monkeypatch):
     if jax is None:
         with pytest.raises(errors.KindError, match="needs JAX"):
             FNNClassifier(backend="jax", **SOON).fit(X, Y)
@@ -190,6 +190,11 @@ def test_both_backends_learn_the_same():
     for a, b in zip(params_of(ours), params_of(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
+    small = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
+    monkeypatch.setattr(fnn.sklearn, "_WORTH_COMPILING", 1000)
+    large = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
+    assert (params_of(small)[-1].dtype, params_of(large)[-1].dtype) == (np.float64, np.float32)
+    assert large.fit(x, Y).loss_curve_ == theirs.loss_curve_
 
 
 # ---- how it is learnt ------------------------------------------------------------------------------------------------
@@ -295,12 +300,25 @@ def test_the_rate_falls_by_inverse_scaling_and_where_it_is_adaptive():
     ]
     how = {"solver": "sgd", "random_state": 0, "batch_size": 50, "max_iter": 30}
     plain, scaled = (FNNClassifier(learning_rate=name, **how).fit(X, Y) for name in ("constant", "invscaling"))
+    assert scaled._state.optimizer.learning_rate == InverseScaling(*np.float64([0.005, 0.5, 150, 3]))
     assert plain.loss_curve_[0] == scaled.loss_curve_[0]
     assert scaled.loss_ > plain.loss_
     slower = FNNClassifier(solver="sgd", learning_rate="adaptive", learning_rate_init=0.1, tol=1e-2, random_state=0)
     slower.fit(X, Y)
     assert 5 * 11 < slower.n_iter_ < 200  # it went on at several rates
     assert float(slower._state.optimizer.learning_rate) < 1e-6
+
+
+def test_examples_are_shuffled_unless_it_is_told_not_to():
+    losses = [FNNClassifier(shuffle=shuffle, batch_size=50, **SOON).fit(X, Y).loss_curve_ for shuffle in (True, False)]
+    assert losses[0][0] != losses[1][0]
+    by_class = FNNClassifier(shuffle=False, batch_size=50, learning_rate_init=1e-15, alpha=0, **SOON).fit(X, Y)
+    assert by_class.loss_curve_[0] == pytest.approx(-by_class.predict_log_proba(X)[np.arange(150), Y].mean(), rel=1e-9)
+
+
+def test_many_examples_are_predicted_some_at_a_time():
+    model = FNNRegressor(**SOON).fit(X, Y)
+    np.testing.assert_array_equal(model.predict(np.tile(X, (140, 1))), np.tile(model.predict(X), 140))
 
 
 def test_solvers_are_the_optimizers_they_name():
