@@ -30,7 +30,8 @@ def train_private(net, loss, state, data, *, steps, batch_size, max_norm, noise_
     privacy. history holds `size`, (steps,), how many examples came into each batch; that is as little private as the
     data. Step t draws its batch from `fold_in(fold_in(key, 2), t)` and its noise from `fold_in(fold_in(key, 3), t)`, so
     two calls are one. A batch has room for 8 √B + 12 more than B examples; that more come happens in less than one step
-    of 10¹⁵, and those are left out. Penalties are no example's: use the weight decay of an optimizer.
+    of 10¹⁵, and those are left out. Penalties are no example's: use the weight decay of an optimizer. What else is
+    measured of the data, such as the constants of `Standardize`, is not covered by ε.
 
     >>> from fnn import Quadratic, Sgd, init_state, mlp
     >>> net, data = mlp((1,)), (np.eye(2), np.ones((2, 1)))

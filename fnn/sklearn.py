@@ -274,7 +274,10 @@ class _Network(BaseEstimator):
         if epochs is None and not stopped:
             told = f"max_iter: {most} epochs are done, and it had not stopped by itself"
             warnings.warn(told, ConvergenceWarning, stacklevel=4)
-        self._state = _on("numpy", state)
+        state = _on("numpy", state)
+        if not all(np.isfinite(p).all() for p in trees.leaves(state.params)):
+            raise self._diverged("a parameter is not finite")
+        self._state = state
         self._keep(self._state if held is None else self._best)
 
     def _told(self, value, n, state, held):
@@ -282,11 +285,7 @@ class _Network(BaseEstimator):
         self.n_iter_ += 1
         self.t_ += n
         if not math.isfinite(value):
-            raise DivergenceError(
-                f"epoch {self.n_iter_}: the loss is {value:g}; a lower learning_rate_init helps, or standardize=True",
-                self._state,
-                {"loss": np.array(self.loss_curve_)},
-            )
+            raise self._diverged(f"the loss is {value:g}")
         self.loss_, watched, best = value, value, self.best_loss_
         self.loss_curve_.append(value)
         self.best_loss_ = min(value, best)
@@ -303,6 +302,10 @@ class _Network(BaseEstimator):
             if self.verbose:
                 print(f"Validation score: {score:f}")
         self._waited = 0 if watched <= best - self.tol else self._waited + 1
+
+    def _diverged(self, what):
+        message = f"epoch {self.n_iter_}: {what}; a lower learning_rate_init helps, or standardize=True"
+        return DivergenceError(message, self._state, {"loss": np.array(self.loss_curve_)})
 
     def _slower(self, state):
         """`(state, whether to stop)` where the loss falls no more: with an adaptive rate it first goes on slower."""
@@ -484,6 +487,7 @@ class FNNRegressor(RegressorMixin, _Network):
         standardize=True,
         backend=None,
     ):
+        # scikit-learn reads the names and defaults from this signature
         arguments = {name: value for name, value in locals().items() if name not in ("self", "loss", "__class__")}
         super().__init__(**arguments)
         self.loss = loss

@@ -440,6 +440,13 @@ def test_a_run_that_diverges_says_so_and_leaves_no_network():
         fitted.predict(X)
 
 
+def test_no_parameter_that_is_not_finite_is_left_by_the_last_step():
+    model = FNNRegressor(solver="sgd", learning_rate_init=1.7e308, max_iter=1, standardize=False, random_state=0)
+    with np.errstate(all="ignore"), pytest.raises(errors.DivergenceError, match="epoch 1: a parameter is not finite"):
+        model.fit(X, 10.0 * Y)
+    assert np.isfinite(model.loss_)
+
+
 def test_scikit_learn_is_not_imported_with_fnn_and_where_it_is_missing_the_extra_is_named():
     code = """
 import sys
