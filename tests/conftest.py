@@ -17,8 +17,8 @@ from fnn.backend import jax
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
 WHY = "needs JAX, and " + ("FNN_BACKEND=numpy" if os.environ.get("FNN_BACKEND") == "numpy" else "it is not installed")
 
-# `pytest --hypothesis-profile=thorough` tries 40 times as many examples, other ones each time.
-settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
+# `pytest --hypothesis-profile=thorough` tries 60 times as many examples, other ones each time.
+settings.register_profile("fast", max_examples=16, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile("fast")
 
