@@ -69,19 +69,7 @@ from .initializers import (
     VarianceScaling,
     Zeros,
 )
-from .layers import (
-    Dense,
-    DenseParams,
-    Dropout,
-    Flatten,
-    Function,
-    Layer,
-    LayerNorm,
-    RMSNorm,
-    Scale,
-    Standardize,
-    StandardizeParams,
-)
+from .layers import Dense, DenseParams, Dropout, Flatten, Function, Layer, Scale
 from .losses import (
     L1,
     L2,
@@ -107,6 +95,7 @@ from .losses import (
 )
 from .metrics import accuracy, confusion_matrix, mean_absolute_error, r2_score, top_k_accuracy
 from .networks import Frozen, Parallel, Residual, Serial, mlp, summary
+from .normalization import LayerNorm, RMSNorm, Standardize, StandardizeParams
 from .optimizers import (
     Accumulate,
     Adadelta,

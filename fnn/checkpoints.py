@@ -34,6 +34,7 @@ from . import (
     layers,
     losses,
     networks,
+    normalization,
     optimizers,
     random,
     schedules,
@@ -398,7 +399,7 @@ def own_classes(thing):
 @functools.cache
 def _classes():
     """fnn's own classes by name: those of networks, and those of trees."""
-    homes = (layers, networks, activations, losses, initializers, optimizers, schedules, training, trees)
+    homes = (layers, normalization, networks, activations, losses, initializers, optimizers, schedules, training, trees)
     found = {}
     for home in homes:
         inside = [home, *(v for v in vars(home).values() if getattr(v, "__name__", "").startswith(f"{home.__name__}."))]

@@ -15,7 +15,7 @@ from . import backend, random, trees
 from .activations import Identity, Relu, Sigmoid, Tanh
 from .errors import ArgumentError, DivergenceError, MissingExtraError, integer, real, same_shape, shape, shorten
 from .initializers import GlorotUniform
-from .layers import DenseParams, Layer, Standardize, StandardizeParams
+from .layers import DenseParams, Layer
 from .losses import (
     L2,
     Huber,
@@ -26,6 +26,7 @@ from .losses import (
     SoftmaxCrossEntropy,
 )
 from .networks import Frozen, Serial, mlp
+from .normalization import Standardize, StandardizeParams
 from .optimizers import Adam, Momentum, Nesterov, Sgd
 from .training import check_data, init_state, run
 
