@@ -34,15 +34,17 @@ def planned(sizes, batch, n):
     from common.sides import RATE, train_by_jax_grad
 
     import fnn
-    from fnn.training import run
+    from fnn.gate import Data
+    from fnn.order import Plan
+    from fnn.training.loop import run_epochs
 
     net, loss = fnn.mlp(sizes[1:]), fnn.SoftmaxCrossEntropy()
     state = fnn.init_state(net, fnn.Sgd(RATE), fnn.random.key(0), sizes[:1])
     x, y = (jax.ShapeDtypeStruct(*of) for of in (((n, sizes[0]), np.float32), ((n,), np.int32)))
-    how = {"net": net, "loss": loss, "epochs": 1, "batch_size": batch, "shuffle": True}
-    ours = run.compiled.lower(state, None, x, y, None, **how)
+    how = {"net": net, "loss": loss, "plan": Plan(n, batch), "epochs": 1, "metrics": ()}
+    ours = run_epochs.compiled.lower(state, None, None, Data(x, y), None, **how)
     theirs = jax.jit(train_by_jax_grad, static_argnames=("epochs", "batch"))
-    theirs = theirs.lower(state.params, state.key, state.step, x, y, epochs=1, batch=batch)
+    theirs = theirs.lower(state.params, state.key, state.epoch, x, y, epochs=1, batch=batch)
     found = {}
     for name, program in (("fnn on JAX", ours), ("jax.grad in the same scan", theirs)):
         sizes = program.compile().memory_analysis()

@@ -65,7 +65,7 @@ def main():
         state = fnn.init_state(net, fnn.Sgd(RATE), key, (2,))
         order = shared if one_order else state.key
         data = (jax.numpy.asarray(a) for a in problem[2:])
-        params, _, values = train_by_jax_grad(state.params, order, state.step, *data, batch=problem.batch, **how)
+        params, _, values = train_by_jax_grad(state.params, order, state.epoch, *data, batch=problem.batch, **how)
         return params, values[-1]
 
     keys = random.split(random.key(0), options.nets)

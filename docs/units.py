@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 import fnn
-from fnn.activations.base import Activation
+from fnn.layers.activations import Activation
 from fnn.losses.probabilities import Guarded
+from fnn.static import registered
 
 HERE, N, K = Path(__file__).parent, 1000, 4
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
@@ -28,16 +29,16 @@ jax = fnn.backend.need_jax("the table of units")
 jax.config.update("jax_enable_x64", True)
 
 
-def kinds(module, base):
-    """The public classes of a module, one of each."""
-    found = [getattr(module, name) for name in module.__all__]
-    made = [cls for cls in found if inspect.isclass(cls) and issubclass(cls, base)]
-    return [cls() for cls in made if cls not in (base, fnn.activations.Learnt, fnn.FunctionLoss)]
+def kinds(base):
+    """One of each class of fnn's that extends `base`, except bases, which name no source, and those with arguments."""
+    classes = [cls for name, cls in registered(base).items() if name.startswith("fnn.")]
+    is_base = lambda cls: cls.__subclasses__() and "Source: " not in inspect.getdoc(cls)
+    required = lambda field: field.default is field.default_factory is dataclasses.MISSING
+    return [cls() for cls in classes if not is_base(cls) and not any(map(required, dataclasses.fields(cls)))]
 
 
-ACTIVATIONS = [*kinds(fnn.activations, Activation), fnn.Gelu(approximate=True), fnn.Swish(learnt=True)]
-ACTIVATIONS.sort(key=repr)
-COSTS = kinds(fnn.losses, fnn.Loss)
+ACTIVATIONS = sorted([*kinds(Activation), fnn.Gelu(approximate=True), fnn.Swish(learnt=True)], key=repr)
+COSTS = sorted(kinds(fnn.Loss), key=repr)
 
 
 def described(thing):
@@ -192,7 +193,7 @@ def main():
     costs = table("cost", COSTS, errors_of_cost)
     text = f"""# Activations and costs
 
-Made by `python docs/units.py` from the docstrings in [fnn/activations](../fnn/activations) and
+Made by `python docs/units.py` from the docstrings in [fnn/layers/activations](../fnn/layers/activations) and
 [fnn/losses](../fnn/losses); δ is the error that arrives, ∂L/∂a, and of a cost the derivative ∂ℓ/∂a (or ∂ℓ/∂z) that
 leaves. The columns `jax` and `complex` hold the largest error of the derivative by hand, on NumPy in float64, against
 `jax.vjp` of the formula and against the complex step along drawn directions, over the largest entry, at {N:,} examples

@@ -49,7 +49,7 @@ deep = fnn.Serial((fnn.Scale(1 / 16), first, fnn.Tanh(), fnn.Dense(16), fnn.Relu
 state, _ = fnn.fit(deep, loss, fnn.Adam(0.003), (x, y), key=keys[-1], penalty=fnn.L2(1e-3), epochs=30, batch_size=32)
 predicted = deep.apply(state.params, x_test)
 of_digits = diagnostics.statistics(deep, loss)(state.params, x, y)
-names = diagnostics.layer_names(deep, state.params, (64,))
+names = diagnostics.layer_names(deep)
 small = fnn.mlp((4, 3, 2), activation=fnn.Tanh())
 of_small, _ = fnn.fit(small, loss, fnn.Adam(0.02), train, key=keys[-2], epochs=EPOCHS, batch_size=20)
 

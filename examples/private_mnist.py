@@ -4,7 +4,7 @@
 
 (ε, δ) promises that whoever sees the trained network can hardly tell whether an example was among the data: any
 outcome is at most e^ε times as likely with it as without it, but for a chance of δ. The gradient of each example is
-clipped to the length C, and noise is added to their sum (DP-SGD, `fnn.privacy`). M. Abadi et al., "Deep learning with
+clipped to the length C, and noise is added to their sum (DP-SGD, `fnn.rules.Private`). M. Abadi et al., "Deep learning with
 differential privacy" (2016), reached 95 % at ε = 2, δ = 10⁻⁵ with 1,000 hidden units on 60 principal components. Here
 are 256 on images of 14 × 14, which are means of four pixels. What was tried to find these settings is not accounted
 for, there as here.
@@ -35,16 +35,17 @@ x, x_test, n = small(x), small(x_test), len(x)
 steps = EPOCHS * n // BATCH
 rate = fnn.schedules.PolynomialDecay(RATE, 0.0, steps)  # falls in a straight line to 0
 net, loss = fnn.mlp((256, 10), activation=fnn.Relu()), fnn.SoftmaxCrossEntropy()
-start = fnn.init_state(net, fnn.Momentum(rate, MOMENTUM), fnn.random.key(0), (196,))
+key = fnn.random.key(0)
 print(f"196-256-10 with ReLU, {n:,} images, batches of {BATCH:,} expected, {steps:,} steps ({EPOCHS} epochs)")
 print(f"C = {MAX_NORM}, momentum {MOMENTUM}, learning rate {RATE} falling to 0, δ = {DELTA}\n")
 
 
 def train(noise_multiplier, max_norm=MAX_NORM):
-    """Parameters and accuracy on the test set, in per cent."""
-    how = {"steps": steps, "batch_size": BATCH, "max_norm": max_norm, "noise_multiplier": noise_multiplier}
-    state, _ = fnn.privacy.train_private(net, loss, start, (x, y), **how)
-    return state.params, 100 * float(fnn.accuracy(net.apply(state.params, x_test), y_test))
+    """Parameters before and after, and the accuracy on the test set, in per cent."""
+    rule = fnn.rules.Private(max_norm=max_norm, noise_multiplier=noise_multiplier)
+    start = fnn.init_state(net, fnn.Momentum(rate, MOMENTUM), key, (196,), rule=rule)
+    state, _ = fnn.train(net, loss, start, (x, y), steps=steps, batch_size=BATCH)
+    return start.params, state.params, 100 * float(fnn.accuracy(net.apply(state.params, x_test), y_test))
 
 
 # 1. For each ε the noise that it takes, and what is left of the accuracy.
@@ -53,16 +54,16 @@ print("    ε  noise σ  accuracy")
 for epsilon in EPSILONS:
     noise = fnn.privacy.noise_multiplier(steps=steps, batch_size=BATCH, n=n, epsilon=epsilon, delta=DELTA)
     begun = time.perf_counter()
-    params, found[epsilon] = train(noise)
+    first, last, found[epsilon] = train(noise)
     print(f"{epsilon:5.1f}  {noise:7.3f}  {found[epsilon]:6.2f} %   ({time.perf_counter() - begun:.0f} s)", flush=True)
-_, without = train(0.0, max_norm=np.inf)
+*_, without = train(0.0, max_norm=np.inf)
 print(f"    ∞        0  {without:6.2f} %   neither clipped nor noisy")
 
 # 2. What clipping does: the lengths of the examples' gradients at the first step and at the last.
 norms = fnn.backend.jit(fnn.per_example.norms(net, loss))
 lengths = {
-    "first step": norms(start.params, x[:10_000], y[:10_000]),
-    "last step": norms(params, x[:10_000], y[:10_000]),
+    "first step": norms(first, x[:10_000], y[:10_000]),
+    "last step": norms(last, x[:10_000], y[:10_000]),
 }
 
 # 3. The picture.

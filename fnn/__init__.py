@@ -1,271 +1,164 @@
-"""Feed-forward neural networks as pure functions, with the backward pass in plain sight."""
+"""Neural networks as pure functions, with the backward pass in plain sight.
 
-from . import (
-    autodiff,
-    batching,
-    checkpoints,
-    datasets,
-    diagnostics,
-    errors,
-    initializers,
-    per_example,
-    plots,
-    privacy,
-    random,
-    schedules,
-    testing,
-    trees,
-)
-from .activations import (
-    ArcTan,
-    BinaryStep,
-    BipolarSigmoid,
-    Celu,
-    Elu,
-    Gelu,
-    Glu,
-    HardSigmoid,
-    HardSwish,
-    HardTanh,
-    Identity,
-    Isrlu,
-    LeakyRelu,
-    LogSigmoid,
-    LogSoftmax,
-    Mish,
-    PElu,
-    PRelu,
-    Relu,
-    Relu6,
-    RRelu,
-    Selu,
-    Sigmoid,
-    Sign,
-    SoftExponential,
-    Softmax,
-    Softplus,
-    Softsign,
-    Squareplus,
-    Swish,
-    Tanh,
-)
-from .backprop import Tape, backprop, custom_vjp, grad, value_and_grad
-from .checkpoints import load_network
-from .diagnostics import diagnose
-from .fitting import evaluate, fit, range_test
-from .initializers import (
-    Constant,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    LecunNormal,
-    LecunUniform,
-    Normal,
-    Ones,
-    Orthogonal,
-    TruncatedNormal,
-    Uniform,
-    VarianceScaling,
-    Zeros,
-)
-from .layers import Dense, DenseParams, Dropout, Flatten, Function, Layer, Scale
-from .losses import (
-    L1,
-    L2,
-    BinaryCrossEntropy,
-    CrossEntropy,
-    ExponentialCost,
-    FunctionLoss,
-    GeneralizedKullbackLeibler,
-    Hellinger,
-    Hinge,
-    Huber,
-    ItakuraSaito,
-    KullbackLeibler,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Perceptron,
-    PoissonNll,
-    Quadratic,
-    RootMeanSquaredError,
-    SigmoidBinaryCrossEntropy,
-    SoftmaxCrossEntropy,
-)
-from .metrics import accuracy, confusion_matrix, mean_absolute_error, r2_score, top_k_accuracy
-from .networks import Frozen, Parallel, Residual, Serial, mlp, summary
-from .normalization import LayerNorm, RMSNorm, Standardize, StandardizeParams
-from .optimizers import (
-    Accumulate,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    AMSGrad,
-    Average,
-    ClipByGlobalNorm,
-    ClipByNorm,
-    ClipByValue,
-    Lion,
-    MaxNorm,
-    Momentum,
-    Muon,
-    Nadam,
-    Nesterov,
-    PerLayer,
-    RMSProp,
-    Sgd,
-    SkipNonFinite,
-    apply_updates,
-    from_optax,
-)
-from .sweeps import ensemble, folds, sweep
-from .training import Best, TrainState, init_state, make_step, train
+A network is a layer, `net.apply(params, x)`; `fit` trains it; `backprop` shows all that backpropagation knows:
 
-__all__ = [
-    "L1",
-    "L2",
-    "AMSGrad",
-    "Accumulate",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "ArcTan",
-    "Average",
-    "Best",
-    "BinaryCrossEntropy",
-    "BinaryStep",
-    "BipolarSigmoid",
-    "Celu",
-    "ClipByGlobalNorm",
-    "ClipByNorm",
-    "ClipByValue",
-    "Constant",
-    "CrossEntropy",
-    "Dense",
-    "DenseParams",
-    "Dropout",
-    "Elu",
-    "ExponentialCost",
-    "Flatten",
-    "Frozen",
-    "Function",
-    "FunctionLoss",
-    "Gelu",
-    "GeneralizedKullbackLeibler",
-    "GlorotNormal",
-    "GlorotUniform",
-    "Glu",
-    "HardSigmoid",
-    "HardSwish",
-    "HardTanh",
-    "HeNormal",
-    "HeUniform",
-    "Hellinger",
-    "Hinge",
-    "Huber",
-    "Identity",
-    "Isrlu",
-    "ItakuraSaito",
-    "KullbackLeibler",
-    "Layer",
-    "LayerNorm",
-    "LeakyRelu",
-    "LecunNormal",
-    "LecunUniform",
-    "Lion",
-    "LogSigmoid",
-    "LogSoftmax",
-    "Loss",
-    "MaxNorm",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
-    "Mish",
-    "Momentum",
-    "Muon",
-    "Nadam",
-    "Nesterov",
-    "Normal",
-    "Ones",
-    "Orthogonal",
-    "PElu",
-    "PRelu",
-    "Parallel",
-    "PerLayer",
-    "Perceptron",
-    "PoissonNll",
-    "Quadratic",
-    "RMSNorm",
-    "RMSProp",
-    "RRelu",
-    "Relu",
-    "Relu6",
-    "Residual",
-    "RootMeanSquaredError",
-    "Scale",
-    "Selu",
-    "Serial",
-    "Sgd",
-    "Sigmoid",
-    "SigmoidBinaryCrossEntropy",
-    "Sign",
-    "SkipNonFinite",
-    "SoftExponential",
-    "Softmax",
-    "SoftmaxCrossEntropy",
-    "Softplus",
-    "Softsign",
-    "Squareplus",
-    "Standardize",
-    "StandardizeParams",
-    "Swish",
-    "Tanh",
-    "Tape",
-    "TrainState",
-    "TruncatedNormal",
-    "Uniform",
-    "VarianceScaling",
-    "Zeros",
-    "accuracy",
-    "apply_updates",
-    "autodiff",
-    "backprop",
-    "batching",
-    "checkpoints",
-    "confusion_matrix",
-    "custom_vjp",
-    "datasets",
-    "diagnose",
-    "diagnostics",
-    "ensemble",
-    "errors",
-    "evaluate",
-    "fit",
-    "folds",
-    "from_optax",
-    "grad",
-    "init_state",
-    "initializers",
-    "load_network",
-    "make_step",
-    "mean_absolute_error",
-    "mlp",
-    "per_example",
-    "plots",
-    "privacy",
-    "r2_score",
-    "random",
-    "range_test",
-    "schedules",
-    "summary",
-    "sweep",
-    "testing",
-    "top_k_accuracy",
-    "train",
-    "trees",
-    "value_and_grad",
-]
+    Dense, Relu, ..., Serial, mlp                 layers and networks
+    SoftmaxCrossEntropy, Quadratic, ...           costs
+    Sgd, Adam, ..., schedules                     optimizers and learning rates
+    fit, evaluate, train, make_step, sweep        training
+    backprop, value_and_grad, factors             the gradient in your hands
+    per_example, rules, diagnostics, plots        what stands on it
+"""
+
+from . import autodiff as autodiff
+from . import backend as backend
+from . import checkpoints as checkpoints
+from . import datasets as datasets
+from . import diagnostics as diagnostics
+from . import errors as errors
+from . import factors as factors
+from . import initializers as initializers
+from . import layers as layers
+from . import order as order
+from . import per_example as per_example
+from . import plots as plots
+from . import privacy as privacy
+from . import random as random
+from . import rules as rules
+from . import schedules as schedules
+from . import testing as testing
+from . import trees as trees
+from .backpropagation import Tape as Tape
+from .backpropagation import backprop as backprop
+from .backpropagation import custom_vjp as custom_vjp
+from .backpropagation import grad as grad
+from .backpropagation import value_and_grad as value_and_grad
+from .checkpoints import load_network as load_network
+from .composition import Composition as Composition
+from .diagnostics import diagnose as diagnose
+from .initializers import Constant as Constant
+from .initializers import GlorotNormal as GlorotNormal
+from .initializers import GlorotUniform as GlorotUniform
+from .initializers import HeNormal as HeNormal
+from .initializers import HeUniform as HeUniform
+from .initializers import LecunNormal as LecunNormal
+from .initializers import LecunUniform as LecunUniform
+from .initializers import Normal as Normal
+from .initializers import Ones as Ones
+from .initializers import Orthogonal as Orthogonal
+from .initializers import TruncatedNormal as TruncatedNormal
+from .initializers import Uniform as Uniform
+from .initializers import VarianceScaling as VarianceScaling
+from .initializers import Zeros as Zeros
+from .layers import Dense as Dense
+from .layers import DenseParams as DenseParams
+from .layers import Dropout as Dropout
+from .layers import Flatten as Flatten
+from .layers import Function as Function
+from .layers import Layer as Layer
+from .layers import LayerNorm as LayerNorm
+from .layers import RMSNorm as RMSNorm
+from .layers import Scale as Scale
+from .layers import Standardize as Standardize
+from .layers import StandardizeParams as StandardizeParams
+from .layers import activations as activations
+from .layers.activations import Activation as Activation
+from .layers.activations import ArcTan as ArcTan
+from .layers.activations import BinaryStep as BinaryStep
+from .layers.activations import BipolarSigmoid as BipolarSigmoid
+from .layers.activations import Celu as Celu
+from .layers.activations import Elementwise as Elementwise
+from .layers.activations import Elu as Elu
+from .layers.activations import Gelu as Gelu
+from .layers.activations import Glu as Glu
+from .layers.activations import HardSigmoid as HardSigmoid
+from .layers.activations import HardSwish as HardSwish
+from .layers.activations import HardTanh as HardTanh
+from .layers.activations import Identity as Identity
+from .layers.activations import Isrlu as Isrlu
+from .layers.activations import LeakyRelu as LeakyRelu
+from .layers.activations import LogSigmoid as LogSigmoid
+from .layers.activations import LogSoftmax as LogSoftmax
+from .layers.activations import Mish as Mish
+from .layers.activations import PElu as PElu
+from .layers.activations import PRelu as PRelu
+from .layers.activations import Relu as Relu
+from .layers.activations import Relu6 as Relu6
+from .layers.activations import RRelu as RRelu
+from .layers.activations import Selu as Selu
+from .layers.activations import Sigmoid as Sigmoid
+from .layers.activations import Sign as Sign
+from .layers.activations import SoftExponential as SoftExponential
+from .layers.activations import Softmax as Softmax
+from .layers.activations import Softplus as Softplus
+from .layers.activations import Softsign as Softsign
+from .layers.activations import Squareplus as Squareplus
+from .layers.activations import Swish as Swish
+from .layers.activations import Tanh as Tanh
+from .losses import L1 as L1
+from .losses import L2 as L2
+from .losses import BinaryCrossEntropy as BinaryCrossEntropy
+from .losses import CrossEntropy as CrossEntropy
+from .losses import ExponentialCost as ExponentialCost
+from .losses import FunctionLoss as FunctionLoss
+from .losses import GeneralizedKullbackLeibler as GeneralizedKullbackLeibler
+from .losses import Hellinger as Hellinger
+from .losses import Hinge as Hinge
+from .losses import Huber as Huber
+from .losses import ItakuraSaito as ItakuraSaito
+from .losses import KullbackLeibler as KullbackLeibler
+from .losses import Loss as Loss
+from .losses import MeanAbsoluteError as MeanAbsoluteError
+from .losses import MeanSquaredError as MeanSquaredError
+from .losses import Perceptron as Perceptron
+from .losses import PoissonNll as PoissonNll
+from .losses import Quadratic as Quadratic
+from .losses import RootMeanSquaredError as RootMeanSquaredError
+from .losses import SigmoidBinaryCrossEntropy as SigmoidBinaryCrossEntropy
+from .losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from .metrics import accuracy as accuracy
+from .metrics import confusion_matrix as confusion_matrix
+from .metrics import mean_absolute_error as mean_absolute_error
+from .metrics import r2_score as r2_score
+from .metrics import top_k_accuracy as top_k_accuracy
+from .networks import Frozen as Frozen
+from .networks import Parallel as Parallel
+from .networks import Residual as Residual
+from .networks import Serial as Serial
+from .networks import mlp as mlp
+from .networks import summary as summary
+from .optimizers import Accumulate as Accumulate
+from .optimizers import Adadelta as Adadelta
+from .optimizers import Adagrad as Adagrad
+from .optimizers import Adam as Adam
+from .optimizers import Adamax as Adamax
+from .optimizers import AdamW as AdamW
+from .optimizers import AMSGrad as AMSGrad
+from .optimizers import Average as Average
+from .optimizers import ClipByGlobalNorm as ClipByGlobalNorm
+from .optimizers import ClipByNorm as ClipByNorm
+from .optimizers import ClipByValue as ClipByValue
+from .optimizers import Lion as Lion
+from .optimizers import MaxNorm as MaxNorm
+from .optimizers import Momentum as Momentum
+from .optimizers import Muon as Muon
+from .optimizers import Nadam as Nadam
+from .optimizers import Nesterov as Nesterov
+from .optimizers import PerLayer as PerLayer
+from .optimizers import RMSProp as RMSProp
+from .optimizers import Sgd as Sgd
+from .optimizers import SkipNonFinite as SkipNonFinite
+from .optimizers import apply_updates as apply_updates
+from .optimizers import from_optax as from_optax
+from .static import Interval as Interval
+from .training import Best as Best
+from .training import TrainState as TrainState
+from .training import ensemble as ensemble
+from .training import evaluate as evaluate
+from .training import fit as fit
+from .training import folds as folds
+from .training import init_state as init_state
+from .training import make_step as make_step
+from .training import range_test as range_test
+from .training import sweep as sweep
+from .training import train as train

@@ -5,14 +5,13 @@ A formula asks `xp = namespace(x)` and is written once against `xp`. Where JAX o
 never imported; with `FNN_BACKEND=jax` it has to be there; with neither it is used if it is installed.
 """
 
-import contextlib
 import functools
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import ArgumentError, DataError, KindError, MissingExtraError, ShapeError, shorten
+from .errors import ArgumentError, KindError, MissingExtraError, ShapeError, shorten
 
 _choice = os.environ.get("FNN_BACKEND", "")
 if _choice not in ("", "jax", "numpy"):
@@ -62,6 +61,8 @@ def namespace(*arrays) -> Any:
 
 def is_floating(dtype):
     """Whether a dtype is of real or complex floating point; bfloat16 is, though NumPy alone does not know it."""
+    if dtype is None:
+        return False
     return getattr(dtype, "kind", "V") in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
 
 
@@ -77,7 +78,11 @@ def cast(x, dtype):
 
 def at_least_float32(dtype):
     """float32, or the dtype itself if that is wider: in bfloat16 1 - 0.999 is 0."""
-    return np.dtype(dtype) if np.dtype(dtype).itemsize > 4 else np.dtype(np.float32)
+    dtype = np.dtype(dtype)
+    return dtype if dtype.itemsize > 4 else _FLOAT32
+
+
+_FLOAT32 = np.dtype(np.float32)
 
 
 def check_dtype(xp, dtype):
@@ -93,29 +98,6 @@ def check_dtype(xp, dtype):
     return dtype
 
 
-def as_array(what, value, xp):
-    """Data from outside as an array of `xp`: lists and frames are taken, text, objects and masked arrays refused."""
-    if not is_jax(value):
-        if isinstance(value, np.ma.MaskedArray):
-            raise KindError(f"{what}: expected an array without mask; give masked examples the weight 0")
-        try:
-            value = np.asarray(value)
-        except ValueError as error:  # rows of unequal length
-            raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
-    if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
-        raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
-    if not is_jax(value):
-        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX knows the machine's byte order only
-    if xp is np:
-        return np.asarray(value)
-    if value.dtype in (np.int64, np.uint64) and value.size and not jax.config.jax_enable_x64:
-        limits = np.iinfo(np.int32 if value.dtype == np.int64 else np.uint32)
-        if value.min() < limits.min or value.max() > limits.max:
-            raise DataError(f"{what}: expected integers of 32 bits, as JAX cuts longer ones; convert them to float32")
-    with np.errstate(over="ignore"):
-        return value if is_jax(value) else jnp.asarray(value)
-
-
 # ---- transformations -------------------------------------------------------------------------------------------------
 
 
@@ -128,10 +110,10 @@ def tree_map(f, tree, *rest, is_leaf=None) -> Any:
 
 def _tree_map(f, tree, *rest, is_leaf=None) -> Any:
     if not isinstance(tree, _NODES) or (is_leaf is not None and is_leaf(tree)):
-        return f(tree, *rest)
+        return tree if isinstance(tree, Held) else f(tree, *rest)
     if isinstance(tree, (tuple, list)):
         mapped = [
-            _tree_map(f, *branches, is_leaf=is_leaf) if isinstance(branches[0], _NODES) else f(*branches)
+            _tree_map(f, *branches, is_leaf=is_leaf) if isinstance(branches[0], _INNER) else f(*branches)
             for branches in zip(tree, *rest, strict=True)
         ]
         return tuple.__new__(type(tree), mapped) if isinstance(tree, tuple) else mapped
@@ -142,7 +124,35 @@ def _tree_map(f, tree, *rest, is_leaf=None) -> Any:
     return {key: _tree_map(f, tree[key], *(r[key] for r in rest), is_leaf=is_leaf) for key in sorted(tree)}
 
 
+class Held:
+    """A value without leaves in a tree: a choice, or an object of another library. Compares by the value.
+
+    Its attributes are those of the value, which is `thing`.
+    """
+
+    def __init__(self, thing):
+        self.thing = thing
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name == "thing":  # asked for while a copy is made, before there is a thing
+            raise AttributeError(name)
+        return getattr(self.thing, name)
+
+    def __eq__(self, other):
+        return isinstance(other, Held) and self.thing == other.thing
+
+    def __hash__(self):
+        return hash(self.thing)
+
+    def __repr__(self):
+        return repr(self.thing)
+
+
+if jax is not None:
+    jax.tree_util.register_static(Held)
+
 _NODES = (tuple, list, dict, type(None))
+_INNER = (*_NODES, Held)
 
 
 def tree_leaves(tree, is_leaf=None) -> list:
@@ -150,7 +160,7 @@ def tree_leaves(tree, is_leaf=None) -> list:
     if jax is not None:
         return jax.tree.leaves(tree, is_leaf=is_leaf)
     if not isinstance(tree, _NODES) or (is_leaf is not None and is_leaf(tree)):
-        return [tree]
+        return [] if isinstance(tree, Held) else [tree]
     branches = [tree[key] for key in sorted(tree)] if isinstance(tree, dict) else tree or ()
     return [leaf for branch in branches for leaf in tree_leaves(branch, is_leaf)]
 
@@ -168,18 +178,23 @@ def jit(f=None, *, static=()) -> Any:
         on_jax = any(is_jax(leaf) for leaf in jax.tree.leaves((args, kwargs)))
         return (compiled if on_jax else f)(*args, **kwargs)
 
-    call.compiled = compiled  # type: ignore[attr-defined] - for whoever counts compilations or reads the lowered program
+    call.compiled = compiled  # type: ignore[attr-defined] - to count compilations and to read the lowered program
     return call
 
 
 def scan(f, carry, xs, length=None) -> Any:
     """`lax.scan` where anything is a JAX array, else a loop that stacks what `f` gives.
 
-    `xs` is an array, a tuple of arrays, or None with the `length` given.
+    `xs` is a tree of arrays, or None with the `length` given.
     """
     if jax is not None and any(is_jax(leaf) for leaf in jax.tree.leaves((carry, xs))):
         return jax.lax.scan(f, carry, xs, length)
-    rows = zip(*xs, strict=True) if isinstance(xs, tuple) else [None] * (length or 0) if xs is None else xs
+    if xs is None:
+        rows: Any = [None] * (length or 0)
+    elif isinstance(xs, tuple) and all(isinstance(array, np.ndarray) for array in xs):
+        rows = zip(*xs, strict=True)
+    else:
+        rows = (tree_map(lambda a: a[i], xs) for i in range(len(tree_leaves(xs)[0])))  # noqa: B023 - called at once
     outputs = []
     for row in rows:
         carry, output = f(carry, row)
@@ -187,10 +202,15 @@ def scan(f, carry, xs, length=None) -> Any:
     return carry, tree_map(lambda *leaves: np.array(leaves), *outputs) if outputs else None
 
 
-def after(array, other):
-    """`array` itself, which a compiler may not use before `other` is there: it plans memory in that order."""
-    xp = namespace(array, other)
-    return array if xp is np or not other.size else xp.where(other.ravel()[0] > np.inf, 0, array)
+class Unbatched(NamedTuple):
+    """Marks a residual that has no batch axis, such as a norm of the weights: `vmap` hands it on as it is."""
+
+    value: Any
+
+
+def is_unbatched(node):
+    """Whether this is a node marked `Unbatched`."""
+    return isinstance(node, Unbatched)
 
 
 def first_true(mask, size):
@@ -209,97 +229,101 @@ def cond(pred, true_fn, false_fn, *args) -> Any:
 
 
 def vmap(f) -> Any:
-    """`jax.vmap` over the leading axis of every array in the arguments, or a loop that stacks."""
+    """`jax.vmap` over the leading axis of every array in the arguments but those `Unbatched`, or a loop that stacks."""
 
     def call(*args):
         if any(is_jax(leaf) for leaf in tree_leaves(args)):
-            return jax.vmap(f)(*args)
-        length = len(tree_leaves(args)[0])
-        outputs = [f(*tree_map(lambda leaf: leaf[i], args)) for i in range(length)]  # noqa: B023 - called at once
+            axes = tree_map(lambda node: None if is_unbatched(node) else 0, args, is_leaf=is_unbatched)
+            return jax.vmap(f, axes)(*args)
+        length = next(len(leaf) for leaf in tree_leaves(args, is_leaf=is_unbatched) if not is_unbatched(leaf))
+        row = lambda i: tree_map(lambda a: a if is_unbatched(a) else a[i], args, is_leaf=is_unbatched)
+        outputs = [f(*row(i)) for i in range(length)]
         return tree_map(lambda *leaves: np.stack(leaves), *outputs)
 
     return call
 
 
-def hold(thing):
-    """A thing of another library (an Optax optimizer) as a node without leaves, so that it may lie in a tree."""
-    need_jax("an optimizer that is no NamedTuple of numbers")
-    return Held(thing)
+def in_blocks(f, size, *args) -> Any:
+    """`f` of blocks of `size` examples along the leading axis of every array in `args`, concatenated."""
+    n = len(tree_leaves(args)[0])
+    if size >= n:
+        return f(*args)
+    if any(is_jax(leaf) for leaf in tree_leaves(args)):
+        one = lambda row: tree_map(lambda y: y[0], f(*tree_map(lambda a: a[None], row)))
+        return jax.lax.map(one, args, batch_size=size)
+    outputs = [f(*tree_map(lambda a: a[i : i + size], args)) for i in range(0, n, size)]  # noqa: B023 - called at once
+    return tree_map(lambda *leaves: np.concatenate(leaves), *outputs)
 
 
-class Held:
-    """Compares by the thing it holds; its attributes are those of the thing."""
-
-    def __init__(self, thing):
-        self._thing = thing
-
-    def __getattr__(self, name):
-        if name.startswith("__"):  # asked for while a copy is made, before there is a thing
-            raise AttributeError(name)
-        return getattr(self._thing, name)
-
-    def __eq__(self, other):
-        return isinstance(other, Held) and self._thing == other._thing
-
-    def __hash__(self):
-        return hash(self._thing)
-
-    def __repr__(self):
-        return repr(self._thing)
+def in_turn(f, items, scale):
+    """`[f(item, scale) for item in items]`, made one after another from the last item on, each waiting for the one
+    before: what is scaled for one result is gone before the next is scaled. A compiler plans its memory in that order.
+    """
+    results = []
+    for item in reversed(items):
+        results.append(f(item, scale))
+        scale = _after(scale, results[-1])
+    return results[::-1]
 
 
-if jax is not None:
-    jax.tree_util.register_static(Held)
+def _after(array, other):
+    """`array`, by a comparison with an element of `other` that is never true: a barrier orders nothing on the CPU."""
+    xp = namespace(array, other)
+    return array if xp is np or not other.size else xp.where(other.ravel()[0] > np.inf, 0, array)
+
+
+# ---- products --------------------------------------------------------------------------------------------------------
 
 
 def product(a, b, precision=None):
-    """`a @ b`; with a precision both are rounded to it, their products summed in float32, the sum in the dtype of a."""
+    """`a @ b`, (..., K), (K, M) -> (..., M).
+
+    With a precision both are rounded to it, their products summed in float32, and the sum is in the dtype of a.
+    """
+    if isinstance(a, np.ndarray):
+        if a.shape[-1] == 1:
+            return a * b  # of one term each: twice as fast
+        return a @ b if a.ndim == 2 else (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
     if precision is None:
-        return a * b if isinstance(a, np.ndarray) and a.shape[-1] == 1 else a @ b  # of one term each: twice as fast
+        return a @ b
     rounded = jnp.matmul(a.astype(precision), b.astype(precision), preferred_element_type=np.float32)
     return cast(rounded, a.dtype)
 
 
-def contract(delta, a, precision=None):
-    """`δᵀ a`, summed over the examples: the one product of errors and activations, (N, O), (N, I) -> (O, I).
+def contract(delta, a, dtype: Any = None, spare=False):
+    """`Σ δ aᵀ`, the one product of errors and activations, (..., O), (..., I) -> (O, I).
 
-    Where the examples are spread over an explicit mesh axis this is the sum over devices, and JAX is told its layout.
+    Summed over all examples and positions in float32 or wider. The result is in `dtype`, by default that of delta. With
+    `spare=True` no copy of the errors is made for speed alone. Where the examples are spread over an explicit mesh axis
+    this is the sum over devices, and JAX is told its layout.
     """
-    if namespace(delta, a) is np:
+    dtype = delta.dtype if dtype is None else dtype
+    if delta.ndim != 2:
+        delta, a = delta.reshape(-1, delta.shape[-1]), a.reshape(-1, a.shape[-1])
+    if isinstance(delta, np.ndarray) and delta.dtype == dtype == a.dtype and dtype.itemsize >= 4:
         return delta.T @ a
+    wide = at_least_float32(delta.dtype)
+    if isinstance(delta, np.ndarray) and isinstance(a, np.ndarray):
+        return cast(cast(delta, wide).T @ cast(a, wide), dtype)
     d, s = jax.typeof(delta).sharding, jax.typeof(a).sharding
+    wide = None if delta.dtype == wide else wide  # by itself the sum is as wide as that already
     if jax.sharding.AxisType.Explicit in d.mesh.axis_types:
         layout = jax.sharding.NamedSharding(d.mesh, jax.sharding.PartitionSpec(d.spec[1], s.spec[1]))
-        rounded = [v if precision is None else v.astype(precision) for v in (delta, a)]
-        wide = None if precision is None else np.float32
-        return cast(jnp.einsum("no,ni->oi", *rounded, preferred_element_type=wide, out_sharding=layout), delta.dtype)
+        return cast(jnp.einsum("no,ni->oi", delta, a, preferred_element_type=wide, out_sharding=layout), dtype)
+    multiply = lambda transposed, a: cast(jnp.matmul(transposed, a, preferred_element_type=wide), dtype)
     return jax.lax.platform_dependent(
         delta,
         a,
-        cpu=lambda delta, a: product(_transposed(delta, precision), a, precision),
-        default=lambda delta, a: product(delta.T, a, precision),
+        cpu=lambda delta, a: multiply(_transposed(delta, spare), a),
+        default=lambda delta, a: multiply(delta.T, a),
     )
 
 
-_sparing = False
-
-
-@contextlib.contextmanager
-def sparing():
-    """Within it no copy of the errors is made for speed alone: for what holds those of all layers at once."""
-    global _sparing
-    before, _sparing = _sparing, True
-    try:
-        yield
-    finally:
-        _sparing = before
-
-
-def _transposed(delta, precision):
+def _transposed(delta, spare):
     """δᵀ, made in halves where that pays (measured): XLA on the CPU folds a plain transposition into the product,
     for which it then has a slower kernel, in bfloat16 half as fast. Beyond 16 MiB the copy itself costs more."""
     n, outputs = delta.shape
-    pays = precision or outputs <= 32 or (n >= 256 and delta.size <= 2**22 and not _sparing)
+    pays = delta.dtype.itemsize < 4 or outputs <= 32 or (n >= 256 and delta.size <= 2**22 and not spare)
     if n % 2 or not pays:
         return delta.T
     return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n)

@@ -17,14 +17,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import backend, trees
-from .activations import Activation
+from . import backend, gate, trees
 from .backend import cast, floating, namespace
-from .backprop import backprop, check_problem, enter_batch, scaled
-from .layers import Array, Layer
+from .backpropagation import check_problem, tape_of
+from .composition import Composition, walk
+from .errors import KindError, shorten
+from .factors import scale_of
+from .layers import Layer
+from .layers.activations import Activation
+from .layers.base import Array
 from .losses import Loss
-from .networks import Composition, walk
-from .training import check_data, check_state
+from .networks import outline
 
 NEAR = 0.05  # of the way from f(0) to a limit: what is nearer to it is saturated
 # Thresholds of `diagnose`, from which healthy networks stay away, before training and after.
@@ -68,33 +71,53 @@ def statistics(net: Layer, loss: Loss):
     [0.0, 0.5, 0.0]
     """
     check_problem(net, loss)
-    tape_of = backprop(net, loss, need_dx=False)
 
     def run(params, x, y, state=None):
-        params, x, y, _ = enter_batch(params, x, y, None)
-        tape = tape_of(params, x, y)
-        grads = net.gradient(params, tape.residuals, scaled(tape.deltas, tape.shares))
-        updates = None if state is None else state.optimizer.update(grads, state.opt_state, params)[0]
-        rows, below = [], None
-        for _, layer, p, _, a, delta, g, u in walk(net, params, x.shape[1:], tape.outputs, tape.deltas, grads, updates):
-            if not isinstance(layer, Composition):
-                rows.append(_of_layer(layer, p, _wide(a), _wide(delta), _wide(below), g, u))
-                below = delta
-        xp, wide = namespace(tape.losses), tape.losses.dtype
-        return Statistics(*(xp.stack([xp.asarray(v, dtype=wide) for v in of]) for of in zip(*rows, strict=True)))
+        _check_state(state)
+        params, data = gate.batch(net, loss, params, x, y)
+        return _statistics(net, loss, params, data.x, data.y, state)
 
     return run
 
 
-def layer_names(net: Layer, params, input_shape):
+def _statistics(net, loss, params, x, y, state) -> Statistics:
+    """`statistics` of a batch that has passed the gate."""
+    tape = tape_of(net, loss, params, x, y)
+    shares = lambda d: d * cast(tape.shares, d.dtype).reshape(-1, *(1,) * (d.ndim - 1))
+    grads = net.gradient(params, tape.residuals, trees.map(shares, tape.deltas))
+    learnt = trees.map_learnt(lambda g: g, grads, fixed=lambda g: None)
+    updates = None if state is None else state.optimizer.update(grads, state.opt_state, params)[0]
+    rows, below = [], None
+    for _, layer, p, a, delta, g, u in walk(net, params, tape.outputs, tape.deltas, learnt, updates):
+        if not isinstance(layer, Composition):
+            learns = bool(trees.leaves(delta))
+            rows.append(_of_layer(layer, p, _wide(a), _wide(delta), _wide(below), g if learns else None, u))
+            below = delta
+    xp, wide = namespace(tape.losses), tape.losses.dtype
+    return Statistics(*(xp.stack([xp.asarray(v, dtype=wide) for v in column]) for column in zip(*rows, strict=True)))
+
+
+def layer_names(net: Layer) -> list[str]:
     """The layers that `statistics` has figures of: `["0 Dense", "1 Relu", ...]`, named as in `fnn.summary`.
 
-    >>> from fnn import mlp, random
-    >>> net = mlp((8, 3))
-    >>> layer_names(net, net.init(random.key(0, backend="numpy"), (2,)), (2,))
+    >>> from fnn import mlp
+    >>> layer_names(mlp((8, 3)))
     ['0 Dense', '1 Relu', '2 Dense']
     """
-    return [f"{place} {type(layer).__name__}".lstrip() for place, layer, *_ in _simple(net, params, input_shape)]
+    return [f"{place} {type(layer).__name__}".lstrip() for place, layer in _leaves(net)]
+
+
+def first_broken(net: Layer, figures: Statistics) -> str:
+    """What is not finite first: "the outputs of 0 Dense are", "the gradient of 2 Dense is", ..."""
+    figures, names = Statistics(*map(np.asarray, figures)), layer_names(net)
+    outputs, errors, gradients = (np.flatnonzero(np.isinf(v)) for v in (figures.mean, figures.delta, figures.gradient))
+    if len(outputs):
+        return f"the outputs of {names[outputs[0]]} are"
+    if len(errors):
+        return f"the errors at {names[errors[-1]]} are"  # they come from the last layer
+    if len(gradients):
+        return f"the gradient of {names[gradients[-1]]} is"
+    return "the optimizer's step is"
 
 
 class Finding(NamedTuple):
@@ -176,14 +199,13 @@ def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
     ()
     """
     check_problem(net, loss)
-    x, y, _ = check_data(net, loss, params, (x, y))
-    state = None if state is None else check_state(state)
-    found = statistics_of(params, x, y, state, net=net, loss=loss)
-    found = Statistics(*(np.asarray(column, np.float64) for column in found))
-    layers = _simple(net, params, x.shape[1:])
-    units = tuple(int(np.prod(layer.output_shape(shape))) for _, layer, _, shape in layers)
-    names = tuple(layer_names(net, params, x.shape[1:]))
-    diagnosis = Diagnosis(names, units, found, _findings([layer for _, layer, *_ in layers], names, units, found))
+    _check_state(state)
+    data = gate.dataset(net, loss, params, (x, y))
+    figures = statistics_of(params, data.x, data.y, state, net=net, loss=loss)
+    figures = Statistics(*(np.asarray(column, np.float64) for column in figures))
+    names, layers = tuple(layer_names(net)), [layer for _, layer in _leaves(net)]
+    units = tuple(units_of(net, params, data.x))
+    diagnosis = Diagnosis(names, units, figures, _findings(layers, names, units, figures))
     print(diagnosis)
     return diagnosis
 
@@ -191,7 +213,7 @@ def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
 @backend.jit(static=("net", "loss"))
 def statistics_of(params, x, y, state, *, net, loss):
     """`statistics` of data that have been checked already, compiled on JAX."""
-    return statistics(net, loss)(params, x, y, state)
+    return _statistics(net, loss, params, x, y, state)
 
 
 def _findings(layers, names, units, s):
@@ -297,7 +319,7 @@ def _figure(f, *arrays):
     xp = namespace(*arrays)
     largest = xp.stack([abs(a).max(initial=0) for a in arrays]).max()
     fine = xp.isfinite(largest)
-    scale = xp.where(fine & (largest > 0), largest, 1)
+    scale = scale_of(largest)
     return xp.where(fine, scale * f(*(a / scale for a in arrays)), np.inf)
 
 
@@ -309,9 +331,22 @@ def _norm(tree):
     return _figure(lambda *leaves: namespace(*leaves).sqrt(sum((v * v).sum() for v in leaves)), *arrays)
 
 
-def _simple(net, params, input_shape):
-    """`(place, layer, params, input_shape)` of every layer that is no composition."""
-    return [row for row in walk(net, params, input_shape) if not isinstance(row[1], Composition)]
+def _check_state(state):
+    """Raise unless there is no state, or that of a run."""
+    if state is not None and not hasattr(state, "opt_state"):
+        raise KindError(f"state: expected a TrainState, as fnn.init_state gives, got {shorten(state)}")
+
+
+def _leaves(net):
+    """`(place, layer)` of every layer that is no composition."""
+    return [(place, layer) for place, layer in walk(net) if not isinstance(layer, Composition)]
+
+
+def units_of(net, params, x) -> list[int]:
+    """The number of outputs of every layer that is no composition."""
+    dtype = next((p.dtype for p in trees.leaves(params)), np.float32)
+    rows = walk(net, outline(net, gate.shape_of(x), dtype)[1])
+    return [int(np.prod(kept.output.shape[1:])) for _, layer, kept in rows if not isinstance(layer, Composition)]
 
 
 def _over(a, b):

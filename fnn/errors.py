@@ -10,8 +10,7 @@ import importlib
 import math
 import numbers
 import operator
-
-import numpy as np
+from typing import Any
 
 
 class FnnError(Exception):
@@ -85,21 +84,29 @@ def integer(name, value, least=0):
     return value
 
 
-def real(name, value, least=-math.inf, below=math.inf, above=-math.inf):
-    """`value` as a finite float with `least <= value < below` and `above < value`."""
+def real(name, value, least=-math.inf, below=math.inf, above=-math.inf, most=math.inf):
+    """`value` as a float with `least <= value <= most` and `above < value < below`, and finite."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise KindError(f"{name}: expected a real number, got {shorten(value)}")
     number = float(value)
-    if not (math.isfinite(number) and least <= number < below and above < number):
+    if not (math.isfinite(number) and least <= number <= most and above < number < below):
         low = f" {name} > {above:g}" if above > -math.inf else f" {name} >= {least:g}" if least > -math.inf else ""
-        high = f" {name} < {below:g}" if below < math.inf else ""
+        high = f" {name} < {below:g}" if below < math.inf else f" {name} <= {most:g}" if most < math.inf else ""
         bounds = f" with{low}{' and' * bool(low and high)}{high}" if low or high else ""
         raise ArgumentError(f"expected a finite number{bounds}, got {name} = {number:g}")
     return number
 
 
-def shape(name, value):
-    """A shape without its batch axis, as a tuple of positive ints."""
+def shape(name, value) -> Any:
+    """A shape without its batch axis: positive ints; of several inputs a sorted tuple of pairs (name, shape)."""
+    if isinstance(value, dict) or hasattr(value, "_fields"):
+        value = tuple((value if isinstance(value, dict) else value._asdict()).items())
+    if (
+        isinstance(value, tuple)
+        and value
+        and all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
+    ):
+        return tuple((key, shape(f"{name}[{key!r}]", inner)) for key, inner in sorted(value))
     if not isinstance(value, tuple | list):
         raise KindError(
             f"{name}: expected a tuple of sizes without the batch axis, such as (784,), got {shorten(value)}"
@@ -111,38 +118,3 @@ def same_shape(name, array, expected):
     """Raise unless `array` has the shape expected."""
     if tuple(array.shape) != tuple(expected):
         raise ShapeError(f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}")
-
-
-def on_host(array):
-    """A concrete array as one of NumPy's, where that shares its memory: there a check needs no compilation."""
-    if isinstance(array, np.ndarray) or not array.is_fully_addressable:
-        return array
-    return np.asarray(array) if all(device.platform == "cpu" for device in array.devices()) else array
-
-
-def finite(name, array):
-    """Raise if a concrete floating array holds NaN or an infinity, naming the first place that does."""
-    array = on_host(array)
-    if isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64):
-        flat = array.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(
-                np.dot(flat, flat)
-            ):  # many times faster than isfinite; large finite values overflow and go on
-                return
-    if not bool(array.__array_namespace__().isfinite(array).all()):
-        values = np.asarray(array).astype(np.float64)
-        bad = np.argwhere(~np.isfinite(values))
-        place = ", ".join(str(i) for i in bad[0])
-        raise DataError(
-            f"{name}: expected finite numbers, got {values[tuple(bad[0])]} at {name}[{place}] "
-            f"({len(bad)} of {array.size} are not finite as {array.dtype})"
-        )
-
-
-def not_negative(name, array):
-    """Raise if a concrete array (N,) holds a number below 0, naming the first."""
-    negative = on_host(array) < 0
-    if bool(negative.any()):
-        row = int(negative.argmax())
-        raise DataError(f"{name}: expected numbers of at least 0, got {array[row]} at {name}[{row}]")

@@ -5,25 +5,22 @@ axes, if there are any, count as a receptive field (their product multiplies bot
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from . import backend, errors, random
-from .errors import ArgumentError, ShapeError, real
-from .static import Static
+from .errors import ArgumentError, ShapeError
+from .static import Interval, Static
 from .trees import lock
+
+Finite = Annotated[float, Interval("(-∞, ∞)")]
 
 
 @dataclass(frozen=True)
 class Initializer(Static):
     """Base of the initializers: `draw(key, shape, dtype)` gives the values."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for field in fields(self):
-            if isinstance(getattr(self, field.name), float):
-                real(field.name, getattr(self, field.name))
 
     def draw(self, key, shape, dtype):
         raise NotImplementedError
@@ -31,6 +28,8 @@ class Initializer(Static):
     def __call__(self, key, shape, dtype=np.float32):
         """Values of the given shape; the key's backend is theirs."""
         key, shape = random.check_key(key), errors.shape("shape", shape)
+        if random.is_blank(key):
+            return np.broadcast_to(np.zeros((), dtype), shape)
         xp = backend.namespace(key)
         return lock(xp.asarray(self.draw(key, shape, backend.check_dtype(xp, dtype))))
 
@@ -43,7 +42,7 @@ class Constant(Initializer):
     array([0.1, 0.1], dtype=float32)
     """
 
-    value: float
+    value: Finite
 
     def draw(self, key, shape, dtype):
         return backend.namespace(key).full(shape, self.value, dtype)
@@ -58,7 +57,7 @@ class Zeros(Constant):
     array([[0., 0.]], dtype=float32)
     """
 
-    value: float = 0.0
+    value: Finite = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Ones(Constant):
     array([[1., 1.]], dtype=float32)
     """
 
-    value: float = 1.0
+    value: Finite = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,8 @@ class Uniform(Initializer):
     ((200, 100), 0.03)
     """
 
-    low: float = -0.05
-    high: float = 0.05
+    low: Finite = -0.05
+    high: Finite = 0.05
 
     def __post_init__(self):
         super().__post_init__()
@@ -105,11 +104,7 @@ class Normal(Initializer):
     ((200, 100), 0.01)
     """
 
-    stddev: float = 0.01
-
-    def __post_init__(self):
-        super().__post_init__()
-        real("stddev", self.stddev, least=0)
+    stddev: Annotated[float, Interval("[0, ∞)")] = 0.01
 
     def draw(self, key, shape, dtype):
         return random.normal(key, shape, dtype) * self.stddev
@@ -146,13 +141,12 @@ class VarianceScaling(Initializer):
     ((200, 100), 0.1)
     """
 
-    scale: float = 1.0
+    scale: Annotated[float, Interval("(0, ∞)")] = 1.0
     mode: str = "fan_in"
     distribution: str = "normal"
 
     def __post_init__(self):
         super().__post_init__()
-        real("scale", self.scale, above=0)
         _one_of("mode", self.mode, ("fan_in", "fan_out", "fan_avg"))
         _one_of("distribution", self.distribution, ("normal", "truncated_normal", "uniform"))
 
@@ -237,7 +231,7 @@ class HeNormal(VarianceScaling):
     ((200, 100), 0.14)
     """
 
-    scale: float = 2.0
+    scale: Annotated[float, Interval("(0, ∞)")] = 2.0
 
 
 @dataclass(frozen=True)
@@ -250,7 +244,7 @@ class HeUniform(VarianceScaling):
     ((200, 100), 0.14)
     """
 
-    scale: float = 2.0
+    scale: Annotated[float, Interval("(0, ∞)")] = 2.0
     distribution: str = "uniform"
 
 
@@ -269,7 +263,7 @@ class Orthogonal(Initializer):
            [0., 1.]], dtype=float32)
     """
 
-    gain: float = 1.0
+    gain: Finite = 1.0
 
     def draw(self, key, shape, dtype):
         if len(shape) < 2:

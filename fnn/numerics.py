@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from . import backend
-from .backend import namespace
+from .backend import at_least_float32, cast, namespace
 
 
 def absolute(r):
@@ -18,34 +18,85 @@ def absolute(r):
     return xp.where(r > 0, r, xp.where(r < 0, -r, 0 * r))
 
 
-def ramp(z):
-    """max(z, 0), with the derivative 0 at 0, which JAX's maximum has not."""
+def magnitude(z):
+    """|z|, with the derivative 1 at 0: for formulas that are smooth there."""
     xp = namespace(z)
-    return np.maximum(z, 0) if xp is np else xp.where(z <= 0, 0, z)
+    return np.maximum(z, -z) if xp is np else xp.where(z >= 0, z, -z)
+
+
+def ramp(z, at_zero=0):
+    """max(z, 0), with the derivative `at_zero`, 0 or 1, at 0; that of JAX's maximum is ½."""
+    xp = namespace(z)
+    if xp is np:
+        return np.maximum(z, 0)
+    return xp.where(z >= 0, z, 0) if at_zero else xp.where(z <= 0, 0, z)
+
+
+def dip(z):
+    """min(z, 0), with the derivative 1 at 0, so that `ramp(z) + dip(z)` is z."""
+    xp = namespace(z)
+    return np.minimum(z, 0) if xp is np else xp.where(z > 0, 0, z)
+
+
+def clipped(z, low, high, at_ends=0):
+    """min(max(z, low), high), with the derivative `at_ends`, 0 or 1, at both ends."""
+    xp = namespace(z)
+    if xp is np:
+        return np.minimum(np.maximum(z, low), high)
+    below, above = (z < low, z > high) if at_ends else (z <= low, z >= high)
+    return xp.where(above, high, xp.where(below, low, z))
 
 
 def kept(d, mask):
-    """d where the mask is true, else 0: on NumPy a product, for `where` takes five times as long there."""
+    """d where the mask is true, else 0. On NumPy it is a product, since `where` takes five to ten times as long."""
     xp = namespace(d, mask)
-    return d * mask if xp is np else xp.where(mask, d, 0)
+    return d * mask.astype(d.dtype) if xp is np else xp.where(mask, d, 0)
 
 
-def magnitude(z):
-    """|z|, with the derivative 1 at 0: what formulas use that are smooth there."""
-    return namespace(z).where(z >= 0, z, -z)
+def either(mask, yes, no, dtype):
+    """The number `yes` where the mask is true, else the number (or array) `no`, in the dtype; see `kept` on NumPy."""
+    xp = namespace(mask, no)
+    if xp is not np:
+        return xp.where(mask, xp.asarray(yes, dtype), xp.asarray(no, dtype))
+    mask = mask.astype(dtype)
+    other = 1 - mask
+    other = np.multiply(other, no, out=None if hasattr(no, "dtype") else other)
+    mask *= yes
+    return np.add(mask, other, out=other)
+
+
+def nan_of(z, values):
+    """The values, but NaN where z is NaN, which a comparison does not pass on."""
+    xp = namespace(z, values)
+    if xp is np:  # where there is no NaN, a dot product says so in a tenth of the time
+        square = np.vdot(z, z) if z.dtype.char in "fd" else np.nan
+        if square == square:
+            return values
+    return xp.where(z == z, values, xp.asarray(np.nan, values.dtype))
 
 
 def logistic(z):
     """σ(z) = 1 / (1 + e⁻ᶻ) without overflow: e^−|z| is at most 1."""
     xp = namespace(z)
     e = xp.exp(-magnitude(z))
-    return xp.where(z >= 0, 1, e) / (1 + e)
+    return (np.exp(np.minimum(z, 0)) if xp is np else xp.where(z >= 0, 1, e)) / (1 + e)
 
 
 def softplus(z):
     """log(1 + eᶻ) = max(z, 0) + log(1 + e^−|z|), without overflow."""
     xp = namespace(z)
-    return xp.where(z >= 0, z, 0) + xp.log1p(xp.exp(-magnitude(z)))
+    return ramp(z, at_zero=1) + xp.log1p(xp.exp(-magnitude(z)))
+
+
+def hypotenuse(z, c):
+    """√(z² + c²) for a number c > 0; nothing is squared but a quotient of at most 1, so only the result overflows."""
+    xp, size = namespace(z), magnitude(z)
+    if xp is np:
+        large, small = np.maximum(size, c), np.minimum(size, c)
+    else:
+        large, small = xp.where(size > c, size, c), xp.where(size > c, c, size)
+    quotient = small / large
+    return large * xp.sqrt(1 + quotient * quotient)
 
 
 def exponentials(z, temperature=1.0):
@@ -88,18 +139,20 @@ def erfc(x):
     """1 − erf x = 2/√π ∫ₓ^∞ e^(−t²) dt, accurate in its tail too; `jax.lax.erfc` on JAX.
 
     On NumPy the relative error in float64 is below 10⁻¹⁵ wherever the result is a normal number. It takes complex x
-    whose imaginary part is a small step.
+    whose imaginary part is a small step. It is computed in float32 or wider: the polynomials overflow float16.
     """
     if backend.is_jax(x):
         return backend.jax.lax.erfc(x)
-    size = magnitude(np.asarray(x))
+    x = np.asarray(x)
+    dtype, x = x.dtype, cast(x, at_least_float32(x.dtype))
+    size = magnitude(x)
     size = np.where(size > 40, 40, size)  # beyond it is 0
     small, middle, large = np.where(size < 0.5, x, 0), np.clip(size, 0.46875, 4), np.where(size > 4, size, 4)
     near = 1 - small * _ratio(_ERF, small * small)
     inverse = 1 / (large * large)
     tail = (math.sqrt(1 / math.pi) - inverse * _ratio(_ERFC_TAIL, inverse)) / large
     far = _bell(size) * np.where(size > 4, tail, _ratio(_ERFC, middle))
-    return np.where(size < 0.46875, near, np.where(x >= 0, far, 2 - far))
+    return cast(np.where(size < 0.46875, near, np.where(x >= 0, far, 2 - far)), dtype)
 
 
 def _bell(x):

@@ -58,6 +58,20 @@ def check_key(key):
     raise KindError(f"key: expected a key, as fnn.random.key(0) gives, got {shorten(key)}")
 
 
+class _Blank(np.ndarray):
+    """A key whose descendants are itself, for which an initializer makes an array without values."""
+
+
+def blank_key():
+    """A key for shapes alone: `net.init(blank_key(), input_shape)` draws nothing, and its arrays hold no values."""
+    return np.zeros(2, np.uint32).view(_Blank)
+
+
+def is_blank(key):
+    """Whether this is a `blank_key`."""
+    return isinstance(key, _Blank)
+
+
 def like(key, xp):
     """The same key for the namespace `xp`: a JAX key for jax.numpy, its two words for NumPy."""
     key = check_key(key)
@@ -72,6 +86,8 @@ def split(key, num=2):
     """`num` new keys that are independent of each other and of `key`, as an array of keys."""
     key = check_key(key)
     num = integer("num", num, least=1)
+    if is_blank(key):
+        return (key,) * num
     if _backend.is_jax(key):
         return _backend.jax.random.split(key, num)
     return _locked(np.stack(_threefry(key, *_counter(num)), axis=-1))
@@ -80,6 +96,8 @@ def split(key, num=2):
 def fold_in(key, data):
     """A new key from a key and an integer from 0 to 2³²−1; `fold_in(k, i)` equals `split(k, n)[i]`."""
     key, data = check_key(key), _word("data", data)
+    if is_blank(key):
+        return key
     if _backend.is_jax(key):
         return _backend.jax.random.fold_in(key, data)
     return _numpy_key(*_threefry_ints(int(key[0]), int(key[1]), 0, data))

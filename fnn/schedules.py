@@ -2,54 +2,40 @@
 
 A schedule is a NamedTuple of numbers that is called on t, the number of steps taken so far, and stands wherever an
 optimizer takes a learning rate. Its numbers are leaves, as all hyperparameters are: they may be traced, and `jax.vmap`
-runs over them. t may also be an array of steps, for a picture. The rate is float32, or float64 where a number is; all
-times are in steps, of which an epoch has ⌈n / batch_size⌉; they are told apart up to 2²⁴, 16 million.
-Beyond its end a schedule stays where it was, unless it says otherwise.
+maps over them. t may also be an array of steps, for a plot. The rate is float32, or float64 where a number is. All
+times are in steps, of which an epoch has ⌈n / batch_size⌉, and exact up to 2²⁴, 16 million. After its end a schedule
+keeps its last value, unless its docstring says otherwise.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from .backend import namespace
 from .errors import ArgumentError, KindError, shorten
+from .static import Interval
 
-RANGES = {  # of every number with this name, in any schedule: the bounds of `errors.real`
-    "value": {"least": 0},
-    "values": {"least": 0},
-    "initial": {"least": 0},
-    "final": {"least": 0},
-    "start": {"least": 0},
-    "peak": {"least": 0},
-    "decay": {"least": 0},
-    "factor": {"above": 0},
-    "rate": {"above": 0},
-    "power": {"above": 0},
-    "every": {"least": 1},
-    "steps": {"least": 1},
-    "boundaries": {"least": 0},
-    "period_factor": {"least": 1},
-    "pct_start": {"above": 0, "below": 1},
-    "div_factor": {"above": 0},
-    "final_div_factor": {"above": 0},
-}
+NonNegative = Annotated[Any, Interval("[0, ∞)")]
+Positive = Annotated[Any, Interval("(0, ∞)")]
+AtLeastOne = Annotated[Any, Interval("[1, ∞)")]
 
 
 class Constant(NamedTuple):
-    """A rate that never changes, for a part of a `Join`.
+    """A constant rate, for a part of a `Join`.
 
         η(t) = η₀
 
-    Argument: `value`, η₀.
+    Args:
+        value: η₀ ≥ 0.
 
     >>> Constant(0.1)(np.array([0, 1000]))
     array([0.1, 0.1], dtype=float32)
     """
 
-    value: Any
+    value: NonNegative
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         _, t, value = _floats(count, self.value)
         return value + 0 * t
 
@@ -59,62 +45,76 @@ class TimeBasedDecay(NamedTuple):
 
         η(t) = η₀ / (1 + d t)
 
-    Arguments: `initial`, η₀; `decay`, d, per step: after 1/d steps the rate is one half. It falls without end, and
-    slowly enough that Σ η = ∞ while Σ η² < ∞, the conditions of H. Robbins, S. Monro, "A stochastic approximation
-    method" (1951), eqs. 26 and 27.
+    It falls without end, and slowly enough that Σ η = ∞ while Σ η² < ∞.
+
+    Args:
+        initial: η₀ ≥ 0.
+        decay: d ≥ 0, per step; after 1/d steps the rate is halved.
+
+    Source: H. Robbins, S. Monro, "A stochastic approximation method" (1951), eqs. 26 and 27.
 
     >>> TimeBasedDecay(0.1, decay=0.01)(np.array([0, 100, 300]))
     array([0.1  , 0.05 , 0.025], dtype=float32)
     """
 
-    initial: Any
-    decay: Any
+    initial: NonNegative
+    decay: NonNegative
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         _, t, initial, decay = _floats(count, self.initial, self.decay)
         return initial / (1 + decay * t)
 
 
 class StepDecay(NamedTuple):
-    """A rate that falls in equal proportions, once in so many steps.
+    """A rate that is multiplied by a factor once every s steps.
 
         η(t) = η₀ f^⌊t / s⌋
 
-    Arguments: `initial`, η₀; `factor`, f, usually 0.1 to 0.5; `every`, s, in steps. It falls without end. PyTorch's
-    `StepLR`; A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep convolutional neural networks"
-    (2012), §5, divided by 10 by hand.
+    It falls without end. PyTorch's `StepLR`.
+
+    Args:
+        initial: η₀ ≥ 0.
+        factor: f > 0; 0.1 to 0.5 is usual.
+        every: s ≥ 1, in steps.
+
+    Source: A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep convolutional neural networks"
+    (2012), §5, which divided by 10 by hand.
 
     >>> StepDecay(0.8, factor=0.5, every=10)(np.array([0, 9, 10, 29]))
     array([0.8, 0.8, 0.4, 0.2], dtype=float32)
     """
 
-    initial: Any
-    factor: Any
-    every: Any
+    initial: NonNegative
+    factor: Positive
+    every: AtLeastOne
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         _, t, initial, factor, every = _floats(count, self.initial, self.factor, self.every)
         return initial * factor ** (t // every)
 
 
 class ExponentialDecay(NamedTuple):
-    """A rate that falls, or grows, by the same proportion in every step.
+    """A rate that falls, or grows, by the same factor in every step.
 
         η(t) = η₀ r^(t / s)
 
-    Arguments: `initial`, η₀; `rate`, r, the proportion that is left after s steps; `steps`, s. It is `StepDecay`
-    without the stairs, and meets it at t = 0, s, 2s, …; r > 1 grows, as for a range test of learning rates. It goes on
-    without end. Optax's `exponential_decay` with `transition_steps` s.
+    This is `StepDecay` without stairs, and equals it at t = 0, s, 2s, …. With r > 1 it grows, as for a range test of
+    learning rates. It continues without end. Optax's `exponential_decay` with `transition_steps` s.
+
+    Args:
+        initial: η₀ ≥ 0.
+        rate: r > 0, the factor over s steps.
+        steps: s ≥ 1.
 
     >>> ExponentialDecay(0.8, rate=0.25, steps=10)(np.array([0, 5, 10, 20]))
     array([0.8 , 0.4 , 0.2 , 0.05], dtype=float32)
     """
 
-    initial: Any
-    rate: Any
-    steps: Any
+    initial: NonNegative
+    rate: Positive
+    steps: AtLeastOne
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         _, t, initial, rate, steps = _floats(count, self.initial, self.rate, self.steps)
         return initial * rate ** (t / steps)
 
@@ -124,69 +124,89 @@ class PolynomialDecay(NamedTuple):
 
         η(t) = η₁ + (η₀ − η₁) (1 − t/s)ᵖ        and η₁ from t = s on
 
-    Arguments: `initial`, η₀; `final`, η₁; `steps`, s; `power`, p, 1 by default. Optax's `polynomial_schedule`;
-    W. Liu, A. Rabinovich, A. Berg, "ParseNet" (2015), §3.2, with p = 0.9 and η₁ = 0.
+    Optax's `polynomial_schedule`.
+
+    Args:
+        initial: η₀ ≥ 0.
+        final: η₁ ≥ 0.
+        steps: s ≥ 1.
+        power: p > 0; default 1.
+
+    Source: W. Liu, A. Rabinovich, A. Berg, "ParseNet" (2015), §3.2, with p = 0.9 and η₁ = 0.
 
     >>> PolynomialDecay(0.4, 0.0, steps=10, power=2)(np.array([0, 5, 10, 99]))
     array([0.4, 0.1, 0. , 0. ], dtype=float32)
     """
 
-    initial: Any
-    final: Any
-    steps: Any
-    power: Any = 1
+    initial: NonNegative
+    final: NonNegative
+    steps: AtLeastOne
+    power: Positive = 1
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         xp, t, initial, final, steps, power = _floats(count, self.initial, self.final, self.steps, self.power)
-        return final + (initial - final) * (xp.maximum(steps - t, 0) / steps) ** power
+        left = xp.maximum(steps - t, 0) / steps
+        # A power below 1 has an infinite derivative at 0, where the rate no longer changes.
+        return final + (initial - final) * xp.where(left == 0, 0, xp.where(left == 0, 1, left) ** power)[()]
 
 
 class CosineAnnealing(NamedTuple):
-    """A rate that falls along half a wave of the cosine: slowly, then fast, then slowly again.
+    """A rate that falls along half a cosine wave: slowly, then fast, then slowly again.
 
         η(t) = η₁ + ½ (η₀ − η₁) (1 + cos(π t/s))        and η₁ from t = s on
 
-    Arguments: `initial`, η₀; `steps`, s; `final`, η₁, 0 by default. I. Loshchilov, F. Hutter, "SGDR: stochastic
-    gradient descent with warm restarts" (2017), eq. 5, without restarts. Optax's `cosine_decay_schedule`, whose `alpha`
-    is η₁ / η₀; PyTorch's `CosineAnnealingLR` goes up again after its end.
+    Optax's `cosine_decay_schedule`, whose `alpha` is η₁ / η₀; PyTorch's `CosineAnnealingLR` rises again after its end.
+
+    Args:
+        initial: η₀ ≥ 0.
+        steps: s ≥ 1.
+        final: η₁ ≥ 0; default 0.
+
+    Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5, without
+    restarts.
 
     >>> CosineAnnealing(0.4, steps=10)(np.array([0, 5, 10, 99])).round(4)
     array([0.4, 0.2, 0. , 0. ], dtype=float32)
     """
 
-    initial: Any
-    steps: Any
-    final: Any = 0
+    initial: NonNegative
+    steps: AtLeastOne
+    final: NonNegative = 0
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         xp, t, initial, steps, final = _floats(count, self.initial, self.steps, self.final)
         return _cosine(xp, initial, final, xp.maximum(steps - t, 0) / steps)
 
 
 class CosineRestarts(NamedTuple):
-    """Cosine annealing that begins anew, each time for longer.
+    """Cosine annealing that starts again and again, each time for longer.
 
         η(t) = η₁ + ½ (η₀ − η₁) (1 + cos(π (t − Sᵢ) / (Sᵢ₊₁ − Sᵢ)))        where Sᵢ ≤ t < Sᵢ₊₁
 
-    with the restarts Sᵢ = T₀ (1 + m + … + mⁱ⁻¹), rounded to whole steps. Arguments: `initial`, η₀; `steps`, T₀, the
-    length of the first period; `final`, η₁, 0 by default, which is neared but not reached: step Sᵢ starts at η₀
-    again; `period_factor`, the paper's T_mult m ≥ 1, 1 by default, for periods of one length. It goes on without end;
-    after a hundred thousand steps a restart may be one step off, by the rounding of float32.
-    I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5; PyTorch's
-    `CosineAnnealingWarmRestarts`, which takes whole numbers only.
+    with the restarts Sᵢ = T₀ (1 + m + … + mⁱ⁻¹), rounded to whole steps. It continues without end; after a hundred
+    thousand steps a restart may be one step off, by float32 rounding. PyTorch's `CosineAnnealingWarmRestarts`, which
+    takes only integers.
+
+    Args:
+        initial: η₀ ≥ 0.
+        steps: T₀ ≥ 1, the length of the first period.
+        final: η₁ ≥ 0, which is approached but not reached, since step Sᵢ starts at η₀ again; default 0.
+        period_factor: m ≥ 1, the paper's T_mult; default 1, for periods of equal length.
+
+    Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5.
 
     >>> CosineRestarts(0.4, steps=10, period_factor=2)(np.array([0, 5, 10, 20, 30])).round(4)
     array([0.4, 0.2, 0.4, 0.2, 0.4], dtype=float32)
     """
 
-    initial: Any
-    steps: Any
-    final: Any = 0
-    period_factor: Any = 1
+    initial: NonNegative
+    steps: AtLeastOne
+    final: NonNegative = 0
+    period_factor: AtLeastOne = 1
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         xp, t, initial, steps, final, factor = _floats(count, self.initial, self.steps, self.final, self.period_factor)
-        more = xp.maximum(factor - 1, 1e-20)  # Sᵢ = T₀ (mⁱ − 1)/(m − 1) is T₀ i to all digits for an m as near to 1
+        more = xp.maximum(factor - 1, 1e-20)  # for m this close to 1, Sᵢ = T₀ (mⁱ − 1)/(m − 1) is T₀ i to all digits
         log_factor = xp.log1p(more)
         # Sᵢ ≤ t is decided between two steps, where rounding changes nothing, and at .49, since Sᵢ may well end in .5.
         i = xp.floor(xp.log1p((t + 0.49) * more / steps) / log_factor)
@@ -195,49 +215,62 @@ class CosineRestarts(NamedTuple):
 
 
 class LinearWarmup(NamedTuple):
-    """A rate that grows in a straight line, so that the first steps, when all is random, are small.
+    """A rate that grows in a straight line, so that the first steps, when everything is random, are small.
 
         η(t) = a + (η₁ − a) t/s        and η₁ from t = s on
 
-    Arguments: `peak`, η₁; `steps`, s; `start`, a, 0 by default: then the very first step moves nothing. P. Goyal et
-    al., "Accurate, large minibatch SGD" (2017), §2.2. Something else usually follows: see `Join`.
+    Another schedule usually follows: see `Join`.
+
+    Args:
+        peak: η₁ ≥ 0.
+        steps: s ≥ 1.
+        start: a ≥ 0; default 0, with which the very first step changes nothing.
+
+    Source: P. Goyal et al., "Accurate, large minibatch SGD" (2017), §2.2.
 
     >>> LinearWarmup(0.4, steps=4)(np.array([0, 1, 4, 99]))
     array([0. , 0.1, 0.4, 0.4], dtype=float32)
     """
 
-    peak: Any
-    steps: Any
-    start: Any = 0
+    peak: NonNegative
+    steps: AtLeastOne
+    start: NonNegative = 0
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         xp, t, peak, steps, start = _floats(count, self.peak, self.steps, self.start)
         return start + (peak - start) * xp.minimum(t / steps, 1)
 
 
 class OneCycle(NamedTuple):
-    """A rate that goes up and then far down, each along half a wave of the cosine.
+    """A rate that rises and then falls far, each along half a cosine wave.
 
         η(t) = η₀ + ½ (η₁ − η₀) (1 − cos(π t/u))                    up to t = u = c s,   η₀ = η₁ / d
         η(t) = η₂ + ½ (η₁ − η₂) (1 + cos(π (t − u)/(s − u)))        up to t = s,         η₂ = η₀ / e
 
-    and η₂ from there on. Arguments: `peak`, η₁; `steps`, s; `pct_start`, c, the fraction of them that goes up, 0.3;
-    `div_factor`, d, 25; `final_div_factor`, e, 10⁴. Defaults and curve are those of Optax's
-    `cosine_onecycle_schedule` (which rounds u down to a whole step) and of PyTorch's `OneCycleLR` (which has its peak
-    and its end one step earlier, and moves the momentum too). L. Smith, N. Topin, "Super-convergence" (2018), with
-    straight lines.
+    and η₂ from there on. Defaults and curve are those of Optax's `cosine_onecycle_schedule` (which rounds u down to a
+    whole step) and of PyTorch's `OneCycleLR` (which has its peak and its end one step earlier, and changes the momentum
+    too).
+
+    Args:
+        peak: η₁ ≥ 0.
+        steps: s ≥ 1.
+        pct_start: c in (0, 1), the fraction of the steps in which the rate rises; default 0.3.
+        div_factor: d > 0; default 25.
+        final_div_factor: e > 0; default 1e4.
+
+    Source: L. Smith, N. Topin, "Super-convergence" (2018), with straight lines.
 
     >>> OneCycle(1.0, steps=10, pct_start=0.4)(np.array([0, 2, 4, 7, 10]))
     array([4.0e-02, 5.2e-01, 1.0e+00, 5.0e-01, 4.0e-06], dtype=float32)
     """
 
-    peak: Any
-    steps: Any
-    pct_start: Any = 0.3
-    div_factor: Any = 25
-    final_div_factor: Any = 1e4
+    peak: NonNegative
+    steps: AtLeastOne
+    pct_start: Annotated[Any, Interval("(0, 1)")] = 0.3
+    div_factor: Positive = 25
+    final_div_factor: Positive = 1e4
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         xp, t, peak, steps, pct_start, div, final_div = _floats(count, *self)
         top, initial = pct_start * steps, peak / div
         up = _cosine(xp, initial, peak, xp.maximum(top - t, 0) / top)
@@ -246,21 +279,24 @@ class OneCycle(NamedTuple):
 
 
 class Piecewise(NamedTuple):
-    """Constant rates, one after the other.
+    """Constant rates, one after another.
 
         η(t) = ηᵢ        where bᵢ ≤ t < bᵢ₊₁        i = 0, …, k
 
-    Arguments: `boundaries`, the k steps b₁ < b₂ < … at which the rate changes; `values`, the k + 1 rates η₀, …, ηₖ,
-    each as it is. Optax's `piecewise_constant_schedule` takes products instead.
+    Optax's `piecewise_constant_schedule` takes factors instead of values.
+
+    Args:
+        boundaries: the k steps b₁ < b₂ < … at which the rate changes.
+        values: the k + 1 rates η₀, …, ηₖ.
 
     >>> Piecewise((10, 20), (0.4, 0.2, 0.1))(np.array([0, 9, 10, 20]))
     array([0.4, 0.4, 0.2, 0.1], dtype=float32)
     """
 
-    boundaries: Any
-    values: Any
+    boundaries: NonNegative
+    values: NonNegative
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         _fit("Piecewise", "values", self.values, self.boundaries)
         xp, t, rate, *values = _floats(count, *self.values)
         for boundary, value in zip(self.boundaries, values, strict=True):
@@ -269,12 +305,15 @@ class Piecewise(NamedTuple):
 
 
 class Join(NamedTuple):
-    """Schedules one after the other, each of which counts from its own start.
+    """Schedules one after another, each of which counts from its own start.
 
         η(t) = ηᵢ(t − bᵢ)        where bᵢ ≤ t < bᵢ₊₁        i = 0, …, k        b₀ = 0
 
-    Arguments: `schedules`, the k + 1 of them, such as a warm-up and what comes after; `boundaries`, the k steps
-    b₁ < b₂ < … at which the next begins (the first whole step from b on). Optax's `join_schedules`.
+    Optax's `join_schedules`.
+
+    Args:
+        schedules: the k + 1 schedules, such as a warm-up and what follows.
+        boundaries: the k steps b₁ < b₂ < … at which the next one starts; if b is not whole, at the first step after.
 
     >>> warm_up, fall = LinearWarmup(0.4, steps=4), CosineAnnealing(0.4, steps=10)
     >>> Join((warm_up, fall), boundaries=(4,))(np.array([0, 2, 4, 9, 14])).round(4)
@@ -282,9 +321,9 @@ class Join(NamedTuple):
     """
 
     schedules: Any
-    boundaries: Any
+    boundaries: NonNegative
 
-    def __call__(self, count):
+    def __call__(self, count: Any) -> Any:
         _fit("Join", "schedules", self.schedules, self.boundaries)
         for i, schedule in enumerate(self.schedules):
             if not callable(schedule):
@@ -300,7 +339,7 @@ class Join(NamedTuple):
 
 
 def _floats(count, *numbers):
-    """The namespace, and t and the numbers of a schedule in one dtype: float32, or float64 where a number is that."""
+    """The namespace, then t and the numbers of a schedule in one dtype: float32, or float64 where a number has it."""
     xp = namespace(count, *numbers)
     wide = any(hasattr(number, "dtype") and xp.asarray(number).dtype == np.float64 for number in numbers)
     dtype = np.float64 if wide else np.float32

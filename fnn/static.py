@@ -1,20 +1,145 @@
-"""Static things: frozen dataclasses that hold sizes and choices, never arrays, and compare by value.
+"""Static things, declared ranges, and the registry of classes.
 
-A layer, a network, a loss and an initializer are static: two that are equal may share one compiled program. So value
-equality has to be trustworthy, and this module keeps it so: floats are coerced (`Scale(1)` equals `Scale(1.0)`), and
-what has no dependable equality (arrays, lists, nan) is refused, as is a class that inherited its equality unchanged.
+A layer, a network, a loss and an initializer are frozen dataclasses that hold sizes and choices, never arrays. They are
+static arguments of compiled programs: two that are equal may share one program. So value equality has to be
+trustworthy, and this module keeps it so: floats are coerced (`Scale(1)` equals `Scale(1.0)`), values without dependable
+equality (arrays, lists, nan) are refused, and so is a class that inherited its equality unchanged.
+
+The range of a number is declared beside its field, for frozen dataclasses and for NamedTuples, fnn's own and yours:
+
+    rate: Annotated[float, Interval("[0, 1)")] = 0.5
 """
 
-import ast
+import dataclasses
+import functools
+import inspect
 import math
 import numbers
 import re
-import warnings
+import sys
+import typing
 from dataclasses import MISSING, fields
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
-from .errors import ArgumentError, FnnError, KindError, shorten
+from . import backend
+from .errors import ArgumentError, KindError, integer, real, shorten
+
+# ---- ranges and choices, declared beside a field ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The range of a number, in mathematical notation, for use within `Annotated` beside the field that it bounds.
+
+    Args:
+        text: such as `"[0, 1)"`, `"(0, ∞)"` or, where infinity itself is allowed, `"(0, ∞]"`.
+
+    >>> Interval("[0, 1)").check("rate", 0.5)
+    0.5
+    """
+
+    text: str
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[\[(][^,]+, [^,]+[\])]", self.text):
+            raise ArgumentError(f"Interval: expected text such as '[0, 1)', got {shorten(self.text)}")
+
+    def check(self, name, value, whole=False):
+        """`value` as a float (with `whole=True`, an int) within the interval; raises `ArgumentError` or `KindError`."""
+        low, high = (float(end.replace("∞", "inf")) for end in self.text[1:-1].split(", "))
+        if whole:
+            least = low if math.isinf(low) else math.ceil(low) + (self.text[0] == "(" and low == math.ceil(low))
+            value = integer(name, value, least=least)  # type: ignore[arg-type] - or minus infinity
+        if high == math.inf and self.text.endswith("]") and value == math.inf:
+            return math.inf
+        bounds = {"least" if self.text[0] == "[" else "above": low, "most" if self.text[-1] == "]" else "below": high}
+        number = real(name, value, **bounds)
+        return value if whole else number
+
+
+_T = TypeVar("_T")
+_CHOICE = "choice"
+Choice = Annotated[_T, _CHOICE]
+"""`steps: Choice[int] = 5` declares a field of a rule that is a choice, static, and not a number that may be traced."""
+
+
+class Field(typing.NamedTuple):
+    """What is declared beside a field: its `Interval` or None, whether it holds an int, whether it is a `Choice`."""
+
+    interval: Interval | None
+    whole: bool
+    choice: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def declared(cls) -> dict[str, Field]:
+    """What is declared beside each field of a dataclass or NamedTuple, by name; inherited fields included."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        scope = vars(sys.modules.get(base.__module__, typing))
+        for name, hint in inspect.get_annotations(base).items():
+            if isinstance(hint, str):  # written under `from __future__ import annotations`
+                try:
+                    hint = eval(hint, dict(scope), dict(vars(base)))
+                except Exception:  # a name of a local scope, say
+                    hint = Choice[Any] if hint.partition("[")[0].endswith("Choice") else Any
+            extras = getattr(hint, "__metadata__", ())
+            interval = next((extra for extra in extras if isinstance(extra, Interval)), None)
+            found[name] = Field(interval, getattr(hint, "__origin__", hint) is int, _CHOICE in extras)
+    return found
+
+
+def check_ranges(thing, place=None):
+    """Raise unless each number in a NamedTuple, and in the NamedTuples within it, lies in its declared interval.
+
+    Tracers are passed over. A tree of numbers in a field with an interval has to lie in it leaf by leaf.
+    """
+    place = place or type(thing).__name__
+    for name, field in declared(type(thing)).items():
+        if name in getattr(thing, "_fields", ()):
+            _check_field(f"{place}.{name}", getattr(thing, name), field)
+
+
+def _check_field(place, value, field):
+    if isinstance(value, backend.Held):
+        value = value.thing
+    if hasattr(value, "_fields"):
+        check_ranges(value, place)
+    elif isinstance(value, tuple | list):
+        for i, item in enumerate(value):
+            _check_field(f"{place}[{i}]", item, field)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_field(f"{place}[{key!r}]", item, field)
+    elif field.interval is not None and value is not None and not backend.is_traced(value):
+        for number in np.ravel(value).tolist() if hasattr(value, "dtype") else [value]:
+            field.interval.check(place, number, field.whole)
+
+
+# ---- frozen dataclasses ----------------------------------------------------------------------------------------------
+
+_REGISTRY: dict[str, type] = {}
+
+
+def registered(base=object):
+    """The classes of layers, losses and initializers that extend `base`, by qualified name, in order of definition.
+
+    A class is registered by being defined; one that is defined again, in a notebook say, replaces the earlier one.
+    """
+    return {name: cls for name, cls in _REGISTRY.items() if issubclass(cls, base)}
+
+
+def namedtuples():
+    """All NamedTuple classes that exist, by qualified name; of two with the same name, the later definition."""
+    found, stack = {}, [tuple]
+    while stack:
+        for cls in stack.pop().__subclasses__():
+            stack.append(cls)
+            if isinstance(getattr(cls, "_fields", None), tuple):
+                found[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    return found
 
 
 class Static:
@@ -22,6 +147,9 @@ class Static:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        _REGISTRY.pop(name, None)
+        _REGISTRY[name] = cls
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = Static.__repr__  # a dataclass keeps the one that it finds
 
@@ -39,8 +167,11 @@ class Static:
     def __post_init__(self):
         check_static(self)
         for field in fields(self):  # type: ignore[arg-type]
-            value = _settle(f"{type(self).__name__}.{field.name}", getattr(self, field.name), str(field.type))
+            value = _settle(f"{type(self).__name__}.{field.name}", getattr(self, field.name), _kind(field.type))
             object.__setattr__(self, field.name, value)
+        for name, field in declared(type(self)).items():
+            if field.interval is not None and name in self.__dataclass_fields__:  # type: ignore[attr-defined]
+                _check_field(name, getattr(self, name), field)
 
 
 def check_static(thing):
@@ -51,6 +182,12 @@ def check_static(thing):
             f"{type(thing).__name__}: expected a frozen dataclass; write @dataclass(frozen=True) above the class, "
             f"since otherwise it would compare equal to its parent and share the parent's compiled program"
         )
+
+
+def _kind(hint):
+    """The text of an annotation, without what `Annotated` adds."""
+    hint = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
+    return re.sub(r"^(?:typing\.)?Annotated\[(.*?), .*\]$", r"\1", hint if isinstance(hint, str) else str(hint))
 
 
 def _settle(name, value, annotation):
@@ -84,44 +221,3 @@ def _settle(name, value, annotation):
     except TypeError:
         raise KindError(f"{name}: expected a hashable value, got {shorten(value)}") from None
     return value
-
-
-def rebuild(text, classes):
-    """What `repr` wrote, from classes by name: calls of these with numbers, strings, None and tuples, and no more.
-
-    >>> from fnn import Dense, Serial
-    >>> rebuild("Serial((Dense(3, bias=False),))", {"Serial": Serial, "Dense": Dense})
-    Serial((Dense(3, bias=False),))
-    """
-    what = f"expected text that fnn wrote of a network, got {shorten(text)}"
-    if not isinstance(text, str) or len(text) > 2**20:
-        raise ArgumentError(what)
-
-    def build(node):
-        match node:
-            case ast.Constant(value=None | bool() | int() | float() | str()):
-                return node.value
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-                return -number
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
-                return -math.inf
-            case ast.Name(id="inf"):
-                return math.inf
-            case ast.Tuple():
-                return tuple(build(element) for element in node.elts)
-            case ast.Call(func=ast.Name(id=name)):
-                if name not in classes:
-                    raise ArgumentError(f"{name} is no class of fnn's; name your own: layers={{{name!r}: {name}}}")
-                named = {str(word.arg): build(word.value) for word in node.keywords}
-                return classes[name](*map(build, node.args), **named)
-        raise ArgumentError(what)
-
-    try:
-        with warnings.catch_warnings():  # of `2if` and the like, which fnn never wrote
-            warnings.simplefilter("ignore")
-            parsed = ast.parse(text, mode="eval")
-        return build(parsed.body)
-    except FnnError:
-        raise
-    except (SyntaxError, TypeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise ArgumentError(what) from error

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, random, trees
+from . import backend, factors, gate, random, trees
 from .backend import is_floating
-from .backprop import check_cost, check_problem, mean_cost, value_and_grad
+from .backpropagation import check_problem, mean_cost, value_and_grad
+from .composition import walk
 from .errors import ArgumentError, KindError, ShapeError, real, shape, shorten
-from .layers import Layer, enter_key
+from .layers import Layer
 
 METHODS = ("jax", "complex", "difference", "taylor")
 TOLERANCES = {"jax": 1e-12, "complex": 1e-12, "difference": 1e-7, "taylor": 1e-7}  # in float64; in float32 1e-5
@@ -52,7 +53,8 @@ def check_layer(
     with more than 256 entries so many are drawn, unless the method is "jax".
 
     Checked are the shape and dtype of the output, that no example depends on another, dx and the gradient of every
-    parameter under two random δ, the gradient of each example, and that `need_dx=False` changes no gradient. At a kink
+    parameter under two random δ, the factors of each example, that the tangent is the transpose of the two, and that
+    `need_dx=False` changes no gradient. At a kink
     each method has a derivative of its own, and a failure there says that it is one: "jax" has that of JAX for the
     formula, "complex" that of one side, and "difference" the mean of both.
 
@@ -71,7 +73,7 @@ def check_layer(
             params = trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), new)
         params = trees.map(lambda p: check.array("params", p), params)
         for k in (key,) if key is not None or not layer.draws else (None, random.key(seed, backend="numpy")):
-            _check_layer(check, layer, x, params, enter_key(k, check.xp.asarray(x)))
+            _check_layer(check, layer, x, params, gate.key_for(k, check.xp.asarray(x)))
 
 
 def _check_layer(check, layer, x, params, key):
@@ -94,30 +96,40 @@ def _check_layer(check, layer, x, params, key):
         return {"params": grads, "x": dx} if of_x else {"params": grads}
 
     point = {"params": params, "x": x} if of_x else {"params": params}
-    for _ in range(2):
-        dy = check.array("dy", check.rng.normal(size=y.shape))
-        check.compare(f, point, by_hand, dy)
+    random_dy = lambda: check.array("dy", check.rng.normal(size=y.shape))
+    check.compare(f, point, by_hand, random_dy())
+    dy = random_dy()
+    check.compare(f, point, by_hand, dy)
 
     dx, deltas = layer.propagate(params, residuals, dy, of_x)
     check.that(not of_x or np.shape(np.asarray(dx)) == x.shape, "dx is not shaped as x")
-    total, each = (rule(params, residuals, deltas) for rule in (layer.gradient, layer.per_example_gradient))
-    rows = trees.map(lambda p: np.broadcast_to(0.0, (len(x), *p.shape)), params)
-    check.structure("per_example_gradient", each, rows)
+    total, f = layer.gradient(params, residuals, deltas), layer.factors(params, residuals, deltas)
+    each = factors.made(params, f, len(x))
     none, fewer = layer.propagate(params, residuals, dy, need_dx=False)
     check.that(none is None, "propagate with need_dx=False gives a dx")
     if trees.leaves(params):
         check.same("need_dx=False changes the gradient of", layer.gradient(params, residuals, fewer), total)
+        check.same("gradient differs from the total of factors in", factors.total(params, f), total)
     for n in range(min(len(x), EXAMPLES)):
         mask = (np.arange(len(x)) == n).astype(np.float64)
         one = by_hand(dy * check.array("mask", mask.reshape(-1, *[1] * (dy.ndim - 1))))["params"]
-        found = trees.map(lambda g, n=n: g[n], each)
-        check.same(f"per_example_gradient of example {n} differs in", found, one, trees.map(abs, total))
-    if trees.leaves(params):
-        of, pair = (params, residuals, deltas), (residuals, deltas)
-        for name, arguments in (("norm2", of), ("products", (params, pair, pair)), ("squares", of)):
-            rule = f"per_example_{name}"
-            found, wanted = getattr(layer, rule)(*arguments), getattr(Layer, rule)(layer, *arguments)
-            check.same(f"{rule} differs from per_example_gradient in", found, wanted)
+        of_n = trees.map(lambda g, n=n: g[n], each)
+        check.same(f"factors of example {n} differ from its gradient in", of_n, one, trees.map(abs, total))
+    if check.on == "jax" or not any(type(part).tangent is Layer.tangent for _, part in walk(layer)):
+        _check_tangent(check, layer, x, params, residuals, of_x, dy, total, dx)
+
+
+def _check_tangent(check, layer, x, params, residuals, of_x, dy, total, dx):
+    """⟨tangent(u), δ⟩ = ⟨u, (dx, gradient)⟩ for a random u: forward mode is the transpose of backward mode."""
+    direction = trees.map(lambda p: check.array("direction", check.rng.normal(size=p.shape)), params)
+    along_x = check.array("direction", check.rng.normal(size=x.shape)) if of_x else None
+    moved = layer.tangent(params, residuals, direction, along_x)
+    pairs = list(zip(trees.leaves(direction), trees.leaves(total), strict=True)) + ([(along_x, dx)] if of_x else [])
+    backwards = sum(float((np.asarray(u) * np.asarray(v)).sum()) for u, v in pairs)
+    size = sum(float(abs(np.asarray(u) * np.asarray(v)).sum()) for u, v in pairs)
+    forwards = 0.0 if moved is None else float((np.asarray(moved) * np.asarray(dy)).sum())
+    check.that(moved is None or moved.shape == dy.shape, "tangent is not shaped as the output")
+    check.close("tangent is not the transpose of backward and gradient", forwards, backwards, size)
 
 
 def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float64, tolerance=None, seed=0):
@@ -129,7 +141,7 @@ def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float
     >>> from fnn import Huber
     >>> check_loss(Huber(), np.array([[0.3], [-2.0]]), np.array([[0.1], [0.2]]))
     """
-    check_cost(loss)
+    gate.check_cost(loss)
     rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
     with _Check(loss, method, on, dtype, tolerance, rng) as check:
         a, y = check.array("prediction", prediction).astype(dtype), check.array("target", target)
@@ -193,7 +205,7 @@ def check_gradients(
         params = trees.map(lambda p: check.array("params", p), params)
         x, y = check.array("x", x), check.array("y", y)
         weights = None if weights is None else check.array("weights", weights)
-        key, of_x = enter_key(key, x), is_floating(x.dtype)
+        key, of_x = gate.key_for(key, x), is_floating(x.dtype)
         loss.check((len(x), *net.output_shape(x.shape[1:])), y)
 
         def f(point):
@@ -244,7 +256,7 @@ class _Check:
 
     def array(self, name, value) -> Any:
         """On the backend, and in the dtype if it is floating."""
-        value = backend.as_array(name, value, self.xp)
+        value = gate.as_array(name, value, self.xp)
         return value.astype(self.dtype) if is_floating(value.dtype) else value
 
     def that(self, condition, otherwise):

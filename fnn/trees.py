@@ -11,7 +11,19 @@ from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
 
-__all__ = ["Fixed", "learnt", "leaves", "lock", "locked", "map", "map_learnt", "outline", "over_prefix", "paths"]
+__all__ = [
+    "Fixed",
+    "alike",
+    "learnt",
+    "leaves",
+    "lock",
+    "locked",
+    "map",
+    "map_learnt",
+    "outline",
+    "over_prefix",
+    "paths",
+]
 __all__ += ["prefix", "same_structure"]
 
 
@@ -93,6 +105,18 @@ def over_prefix(f, is_end, expected, place, upper, tree, *rest) -> Any:
     if isinstance(tree, dict):
         return dict(zip(keys, mapped, strict=True))
     return type(tree)(*mapped) if fields is not None else type(tree)(mapped)
+
+
+def alike(tree, expected) -> bool:
+    """Whether a tree has the structure and the shapes of another one."""
+    if isinstance(expected, tuple | list):
+        same = type(tree) is type(expected) and len(tree) == len(expected)
+        return same and all(alike(*pair) for pair in zip(tree, expected, strict=True))
+    if isinstance(expected, dict):
+        return (
+            isinstance(tree, dict) and tree.keys() == expected.keys() and all(alike(tree[k], expected[k]) for k in tree)
+        )
+    return np.shape(tree) == np.shape(expected) and not isinstance(tree, tuple | list | dict)
 
 
 def same_structure(name, tree, expected, path=""):

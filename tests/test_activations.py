@@ -1,7 +1,9 @@
-"""Each activation has the value and the derivative of JAX's own, at kinks and far out too, and the same on NumPy."""
+"""Each activation has the value and the derivatives of JAX's own, at kinks and far out too, and the same on NumPy."""
 
 import functools
+import inspect
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import oracle
@@ -10,18 +12,24 @@ import pytest
 import fnn
 from fnn import errors
 from fnn.backend import jax
-from fnn.numerics import erfc
+from fnn.layers.activations import Activation, Elementwise, SoftExponentialParams
+from fnn.numerics import either, erfc, hypotenuse
+from fnn.static import registered
 from fnn.testing import check_layer
 
 NAMES = [name for name in oracle.ACTIVATIONS if name != "function"]
 LAYERS = {name: oracle.ACTIVATIONS[name][0] for name in NAMES} | {n: layer for n, (layer, _) in oracle.LEARNT.items()}
+KINDS = [cls for name, cls in registered(Activation).items() if name.startswith("fnn.") and not cls.__subclasses__()]
+EACH = {
+    repr(layer): layer for layer in [cls() for cls in KINDS] + list(LAYERS.values()) if isinstance(layer, Activation)
+}
 EDGES = np.array([[-1e4, -100, -6, -3, -1, -1e-3, -0.0, 0.0, 1e-3, 1, 3, 6, 100, 1e4]])
 
 
 def ours(layer, params, z, da):
     """Value, dz, and the gradient of each example."""
     a, residuals = layer.forward(params, z)
-    return a, layer.backward(params, residuals, da), layer.per_example_gradient(params, residuals, da)
+    return a, layer.backward(params, residuals, da), fnn.factors.made(params, layer.factors(params, residuals, da))
 
 
 @functools.cache
@@ -66,6 +74,83 @@ def test_value_and_derivatives_are_jaxs(name, dtype, tolerance, needs_jax):
                 oracle.assert_close(found, wanted, tolerance)
 
 
+# ---- forward mode and factors ----------------------------------------------------------------------------------------
+
+
+def directions(layers, input_shape, seed=0):
+    """By name of each layer: parameters, x, a direction of both, and an error δ; float64, 5 examples."""
+    drawn = {}
+    for name, layer in layers.items():
+        rng = np.random.default_rng(seed)
+        normal = lambda shape, rng=rng: rng.normal(size=shape)
+        params = layer.init(fnn.random.key(0, backend="numpy"), input_shape, np.float64)
+        params = fnn.trees.map(lambda p: p + 0.1 + 0.05 * rng.random(p.shape), params)  # noqa: B023 - called at once
+        dparams = fnn.trees.map(lambda p: normal(p.shape), params)  # noqa: B023 - called at once
+        x, dx = normal((2, 5, *input_shape))
+        drawn[name] = params, x, dparams, dx, normal((5, *layer.output_shape(input_shape)))
+    return drawn
+
+
+def both_modes(layer, params, x, dparams, dx, dy):
+    """The tangent along all, along x and along the parameters; dx, the gradient, and the total of its factors."""
+    _, residuals = layer.forward(params, x)
+    along = [layer.tangent(params, residuals, *pair) for pair in ((dparams, dx), (None, dx), (dparams, None))]
+    below, delta = layer.propagate(params, residuals, dy)
+    factors = layer.factors(params, residuals, delta)
+    return *along, below, layer.gradient(params, residuals, delta), fnn.factors.total(params, factors)
+
+
+def jvp(layer, params, x, dparams, dx, dy):
+    return jax.jvp(lambda p, x: layer.forward(p, x)[0], (params, x), (dparams, dx))[1]
+
+
+def check_both_modes(layers, input_shape, backend):
+    """Raise unless ⟨tangent(u), v⟩ = ⟨u, propagate and gradient(v)⟩, the tangent is that of `jax.jvp`, and the gradient
+    is the total of the factors, each to 10⁻¹² in float64."""
+    drawn, by_jax = directions(layers, input_shape), {}
+    of_each = lambda f, drawn: {name: f(layers[name], *case) for name, case in drawn.items()}
+    if backend == "jax":
+        with jax.enable_x64(True):
+            results, by_jax = oracle.quick_jit(lambda drawn: (of_each(both_modes, drawn), of_each(jvp, drawn)))(drawn)
+    else:
+        results = of_each(both_modes, drawn)
+    for name, (params, _, dparams, dx, dy) in drawn.items():
+        tangent, by_x, by_params, below, gradient, total = results[name]
+        flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in fnn.trees.leaves(tree)])
+        ours, theirs = flat(tangent) * flat(dy), flat((dx, dparams)) * flat((below, gradient))
+        assert abs(ours.sum() - theirs.sum()) <= 1e-12 * abs(theirs).sum(), name
+        assert fnn.trees.outline(gradient) == fnn.trees.outline(params), name
+        oracle.assert_close(total, gradient, 1e-12)
+        if fnn.trees.leaves(params):
+            oracle.assert_close(by_x + by_params, tangent, 1e-12)
+        else:
+            assert by_params is None, f"{name}: nothing moves"
+            oracle.assert_close(by_x, tangent, 0)
+        if by_jax:
+            oracle.assert_close(tangent, by_jax[name], 1e-12)
+
+
+def test_the_tangent_is_the_transpose_of_the_backward_pass_and_that_of_jax(backend):
+    check_both_modes(EACH, (3, 2), backend)
+
+
+def test_none_in_a_direction_means_zero():
+    layer, rng = fnn.PElu(), np.random.default_rng(0)
+    params = layer.init(fnn.random.key(0, backend="numpy"), (3,), np.float64)
+    (z, dz), (alpha, beta) = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 1))
+    _, residuals = layer.forward(params, z)
+    tangent = lambda *direction: layer.tangent(params, residuals, *direction)
+    assert tangent(None, None) is None
+    assert tangent((None, None), None) is None
+    zero = np.zeros(1)
+    np.testing.assert_array_equal(tangent((alpha, None), None), tangent((alpha, zero), None))
+    np.testing.assert_array_equal(tangent((None, beta), dz), tangent((zero, beta), dz))
+
+
+def test_every_activation_is_compared_with_jax():
+    assert {type(layer) for layer in LAYERS.values()} >= set(KINDS), "add the new one to oracle.py"
+
+
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_derivatives_are_those_of_the_complex_step(name, dtype):
@@ -95,11 +180,37 @@ def test_nothing_overflows_far_out(name, backend):  # but for the exponential th
         assert leaf.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_nan_is_passed_on_and_not_hidden(name):
-    layer = LAYERS[name]
-    params = layer.init(fnn.random.key(0, backend="numpy"), (2,), np.float64)
-    assert np.isnan(layer.apply(params, np.full((1, 2), np.nan))).all()
+@functools.cache
+def passed(backend, dtype, rows):
+    """Of every activation, a and dz for δ = 1 at the rows of z, in this dtype; on JAX by one program."""
+    xp = np if backend == "numpy" else jax.numpy
+    key, z = fnn.random.key(0, backend=backend), xp.asarray(rows).astype(dtype)
+    params = {name: layer.init(key, z.shape[1:], dtype) for name, layer in EACH.items()}
+
+    def both(layer, params, z):
+        a, residuals = layer.forward(params, z)
+        return a, layer.backward(params, residuals, xp.ones_like(a))
+
+    with np.errstate(all="ignore"):  # of a soft exponential
+        program = lambda params, z: {name: both(layer, params[name], z) for name, layer in EACH.items()}
+        return params, z, (program if backend == "numpy" else oracle.quick_jit(program))(params, z)
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_nan_gives_nan_forwards_and_backwards_and_nowhere_else(name, dtype, backend):
+    rows = (0.5, 0.25, -0.5, -2.0)
+    a, dz = passed(backend, dtype, ((0.5, np.nan, -0.5, np.nan), rows))[2][name]
+    constant = isinstance(EACH[name], fnn.BinaryStep | fnn.Sign | fnn.Identity)  # dz, which does not depend on z
+    assert np.isnan(np.asarray(a)[0, -1])
+    assert np.isnan(np.asarray(dz)[0, -1]) != constant
+    assert np.isfinite(np.asarray(a)[1]).all()
+    assert np.isfinite(np.asarray(dz)[1]).all()
+    if isinstance(EACH[name], Elementwise):
+        np.testing.assert_array_equal(np.isnan(a)[0], [False, True, False, True])
+        np.testing.assert_array_equal(np.isnan(dz)[0], [False, True, False, True])
+        clean = passed(backend, dtype, (rows,))[2][name]
+        oracle.assert_close((a[1:], dz[1:]), clean, 0 if backend == "numpy" else 1e-3 if dtype == "float16" else 1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -183,7 +294,7 @@ def test_soft_exponential_is_a_line_at_zero_and_its_learnt_derivative_has_no_jum
 @pytest.mark.parametrize("alpha", [-1e-2, -1e-5, -1e-9, 1e-9, 1e-5, 1e-2])
 def test_soft_exponential_keeps_its_digits_as_alpha_goes_to_zero(alpha):
     z, k = np.array([[-0.2, 0.3, 1.0, 2.5]]), np.arange(2, 20)[:, None]
-    params = fnn.activations.SoftExponentialParams(np.full(4, alpha))
+    params = SoftExponentialParams(np.full(4, alpha))
     _, _, grads = ours(fnn.SoftExponential(per_unit=True), params, z, np.ones_like(z))
     factorial = np.array([[math.factorial(n)] for n in range(2, 20)])
     if alpha > 0:  # of the power series Σ αᵏ⁻¹ zᵏ / k! + α
@@ -220,9 +331,9 @@ def test_an_empty_batch_has_the_gradient_zero():
 def test_learnt_parameters_that_do_not_fit_are_refused():
     key = fnn.random.key(0, backend="numpy")
     of_three = fnn.PRelu(per_unit=True).init(key, (3,))
-    with pytest.raises(errors.ShapeError, match=r"PReluParams\.slope.*\(2, 1\): expected shape \(1,\), got \(3,\)"):
+    with pytest.raises(errors.ShapeError, match=r"slope: expected shape \(1,\), got \(3,\)"):
         fnn.PRelu(per_unit=True).apply(of_three, np.ones((2, 1)))
-    with pytest.raises(errors.ShapeError, match=r"expected PReluParams, got \(\)"):
+    with pytest.raises(errors.ShapeError, match=r"PReluParams"):
         fnn.PRelu().apply((), np.ones((2, 1)))
 
 
@@ -233,6 +344,153 @@ def test_erfc_has_the_digits_of_the_c_library():
     assert error.max() <= 1e-15, "relative, in the tail too"
     far = erfc(np.array([-np.inf, -1e30, 1e30, np.inf], np.float32))
     np.testing.assert_array_equal(far, np.array([2, 2, 0, 0], np.float32))
+
+
+@pytest.mark.parametrize("layer", [fnn.Elu(), fnn.Elu(0.5), fnn.Celu(), fnn.Celu(2.0), fnn.Selu()])
+def test_derivatives_of_exponentials_keep_their_relative_accuracy_far_below(layer, backend):
+    for dtype, z, tolerance in ((np.float64, -40.0, 1e-14), (np.float32, -80.0, 1e-5)):
+        factor = fnn.Selu.scale * fnn.Selu.alpha if isinstance(layer, fnn.Selu) else layer.alpha
+        width = layer.alpha if isinstance(layer, fnn.Celu) else 1.0
+        wanted = factor / width * math.exp(z / width)
+        if backend == "jax":
+            with jax.enable_x64(True):
+                ones = jax.numpy.ones((1, 1), dtype)
+                found = layer.backward((), layer.forward((), z * ones)[1], ones)
+        else:
+            ones = np.ones((1, 1), dtype)
+            found = layer.backward((), layer.forward((), z * ones)[1], ones)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, wanted, rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("layer", "z", "a", "slope"),
+    [
+        (fnn.Squareplus(), 1e20, 1e20, 1),
+        (fnn.Squareplus(), 3e38, 3e38, 1),
+        (fnn.Squareplus(), -1e15, 1e-15, 1e-30),
+        (fnn.Squareplus(1e-4), 1e20, 1e20, 1),
+        (fnn.Isrlu(), -1e20, -1, 0),
+        (fnn.Isrlu(4.0), -1e20, -0.5, 0),
+        (fnn.Gelu(approximate=True), 1e20, 1e20, 1),
+        (fnn.HardSwish(), 1e38, 1e38, 1),
+        (fnn.HardSwish(), -np.inf, 0, 0),
+        (fnn.Relu6(), np.inf, 6, 0),
+        (fnn.Relu(), np.inf, np.inf, 1),
+        (fnn.HardTanh(), -np.inf, -1, 0),
+        (fnn.LeakyRelu(), -np.inf, -np.inf, 0.01),
+        (fnn.Elu(), np.inf, np.inf, 1),
+    ],
+)
+def test_values_and_derivatives_far_out(layer, z, a, slope, backend):
+    xp = np if backend == "numpy" else jax.numpy
+    with np.errstate(over="ignore"):
+        value, residuals = layer.forward((), xp.full((1, 1), z, np.float32))
+        np.testing.assert_allclose(value, np.float32(a), rtol=1e-6)
+        np.testing.assert_allclose(layer.backward((), residuals, xp.ones_like(value)), np.float32(slope), rtol=1e-6)
+
+
+FAR = (-1e4, -700, -90, -30, -12, -4, -2.5, -1, -0.25, -1e-2, 1e-2, 0.25, 1, 2.5, 4, 12, 30, 90, 700, 1e4)
+
+
+@pytest.mark.parametrize("name", [name for name in EACH if "SoftExponential" not in name])  # which overflows
+def test_narrow_dtypes_are_kept_and_hold_the_digits_that_they_can(name, backend):
+    for dtype, eps in (("float16", 2.0**-10), *([("bfloat16", 2.0**-7)] if backend == "jax" else [])):
+        params, z, found = passed(backend, dtype, (FAR,))
+        layer, wide = EACH[name], fnn.trees.map(lambda p: np.asarray(p, np.float64), params[name])
+        a, residuals = layer.forward(wide, np.asarray(z, np.float64))
+        for ours, wanted in zip(found[name], (a, layer.backward(wide, residuals, np.ones_like(a))), strict=True):
+            assert ours.dtype == z.dtype
+            assert np.isfinite(np.asarray(ours, np.float64)).all()
+            np.testing.assert_allclose(np.asarray(ours, np.float64), wanted, rtol=8 * eps, atol=8 * eps)
+
+
+def test_numbers_are_chosen_exactly_and_roots_do_not_overflow(backend):
+    xp = np if backend == "numpy" else jax.numpy
+    mask = xp.asarray([True, False])
+    for yes, no in ((1, 0.01), (0.1, 0.7), (1 / 6, 0), (-1.0, 1e30)):
+        chosen = either(mask, yes, no, np.dtype(np.float32))
+        assert chosen.dtype == np.float32
+        np.testing.assert_array_equal(chosen, np.array([yes, no], np.float32))
+    z = np.array([0, 3, -4, 1e30, -3e38, 1e-30, np.inf, np.nan], np.float32)
+    wanted = np.hypot(z.astype(np.float64), 4.0)
+    np.testing.assert_allclose(hypotenuse(xp.asarray(z), 4.0), wanted, rtol=1e-6)
+
+
+# ---- an activation of one's own --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cube(Elementwise):
+    def function(self, z):
+        return z**3
+
+    def derivative(self, z):
+        return 3 * z**2
+
+
+@dataclass(frozen=True)
+class Exponential(Elementwise):
+    def function(self, z):
+        return fnn.backend.namespace(z).exp(z)
+
+    def derivative(self, a):
+        return a
+
+
+@dataclass(frozen=True)
+class Half(Elementwise):
+    """z where it is greater than −1, with a mask as its derivative."""
+
+    def function(self, z):
+        return fnn.backend.namespace(z).where(z > -1, z, -1)
+
+    def derivative(self, z):
+        return z > -1
+
+
+@pytest.mark.parametrize("layer", [Cube(), Exponential(), Half()])
+def test_an_activation_is_a_function_and_its_derivative(layer, backend):
+    check_layer(layer, (4,), on=backend, method="complex" if backend == "numpy" else "jax")
+    check_both_modes({"own": layer}, (3,), backend)
+
+
+def test_the_name_of_the_argument_says_what_is_kept():
+    z = np.array([[1.0, 2.0]])
+    assert Cube().forward((), z)[1] is z
+    a, residual = Exponential().forward((), z)
+    assert residual is a
+    assert list(inspect.signature(fnn.Tanh().derivative).parameters) == ["a"]
+
+
+def test_a_derivative_of_an_unknown_argument_is_refused():
+    with pytest.raises(errors.KindError, match=r"Odd\.derivative: expected one argument .* got \(x\)"):
+
+        @dataclass(frozen=True)
+        class Odd(Elementwise):
+            def function(self, z):
+                return z
+
+            def derivative(self, x):
+                return x
+
+    with pytest.raises(errors.KindError, match="OtherTanh: expected a method `derivative`"):
+
+        @dataclass(frozen=True)
+        class OtherTanh(fnn.Tanh):
+            def function(self, z):
+                return 2 * z
+
+
+def test_an_activation_that_replaces_backward_does_not_inherit_its_tangent(needs_jax):
+    @dataclass(frozen=True)
+    class Surrogate(fnn.Tanh):
+        def backward(self, params, a, da):
+            return 2 * da
+
+    z, dz = needs_jax.numpy.ones((2, 3)), needs_jax.numpy.arange(6.0).reshape(2, 3)
+    layer = Surrogate()
+    np.testing.assert_allclose(layer.tangent((), layer.forward((), z)[1], (), dz), 2 * dz)
 
 
 def test_tails_keep_their_relative_accuracy():
@@ -253,10 +511,11 @@ BAD = {
     "an odd axis to halve": (lambda: fnn.Glu().output_shape((5,)), errors.ShapeError, r"halved, got shape \(5,\)"),
     "units that learn nothing": (lambda: fnn.Swish(per_unit=True), errors.ArgumentError, "learnt=True"),
     "rows that would be the batch": (lambda: fnn.Softmax().apply((), [1.0, 2.0]), errors.ShapeError, r"\(N, ..., K\)"),
+    "a half of the batch": (lambda: fnn.Glu().apply((), [1.0, 2.0]), errors.ShapeError, "halved"),
     "rows that would be the batch, of logs": (
         lambda: fnn.LogSoftmax().apply((), [1.0, 2.0]),
         errors.ShapeError,
-        r"\(N, ..., K\), got \(2,\)",
+        r"\(N, ..., K\), got \(N,\)",
     ),
     "no axis to halve": (lambda: fnn.Glu().output_shape(()), errors.ShapeError, "halved"),
 }

@@ -51,6 +51,17 @@ def compiled():
     return oracle.quick_jit(run)
 
 
+def trained(net, loss, optimizer, key, data, epochs, batch_size):
+    """The first state, the last one, and the loss of each step; one step compiles sooner than `train`."""
+    first = state = fnn.init_state(net, optimizer, key, data[0].shape[1:])
+    step, losses = fnn.make_step(net, loss), []
+    for _ in range(epochs):
+        for i in range(0, len(data[0]), batch_size):
+            state, metrics = step(state, tuple(a[i : i + batch_size] for a in data))
+            losses.append(float(metrics["loss"]))
+    return first, state, losses
+
+
 def path_of(changed):
     """Where plain descent with the rate 0.1 goes, given the gradients that it is given in the end."""
     start, _ = problem()
@@ -123,6 +134,54 @@ def test_clipping_keeps_the_dtype_of_the_gradient_for_whatever_is_within(name, b
     assert optimizer.update(grads, optimizer.init(grads))[0][0].dtype == np.float16
 
 
+FAR_OUT = {  # a gradient of float32, and the longest that it may be: 3/5 and 4/5 of that is wanted
+    "squares overflow": ((9e19, 1.2e20), 1.0),
+    "the norm overflows": ((2.4e38, 3.2e38), 1.0),
+    "squares underflow": ((3e-30, 4e-30), 1e-30),
+}
+
+
+@pytest.mark.parametrize("gradient", FAR_OUT)
+@pytest.mark.parametrize("name", ["by norm", "by global norm", "MaxNorm"])
+def test_norms_neither_overflow_nor_underflow_where_the_result_does_not(name, gradient, backend):
+    xp, (gradient, limit) = np if backend == "numpy" else fnn.backend.jnp, FAR_OUT[gradient]
+    w = xp.asarray([gradient], dtype=np.float32)
+    if name == "MaxNorm":
+        params, grads = (w,), (0 * w,)
+        optimizer = fnn.MaxNorm(Given(), limit)
+    else:
+        params, grads = (0 * w,), (w,)
+        optimizer = CLIPPED[name][0]._replace(optimizer=Given(), max_norm=limit)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    found = params[0] + updates[0]
+    wanted = [[0.6 * limit, 0.8 * limit]]
+    if name == "MaxNorm":  # the sum of w = 1e38 and u = 0.6 − w has no digit left of 0.6
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6 * float(w.max()))
+    else:
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_a_gradient_of_nan_is_not_taken_for_a_short_one(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    for bad in (np.nan, np.inf):
+        for name in ("by norm", "by global norm"):
+            grads = (xp.asarray([bad, 100.0], dtype=np.float32),)
+            optimizer = CLIPPED[name][0]._replace(optimizer=Given())
+            with np.errstate(invalid="ignore"):
+                (found,), _ = optimizer.update(grads, (), grads)
+            assert np.isnan(found[0])
+            assert not found[1] >= 1
+
+
+def test_max_norm_leaves_alone_what_is_frozen(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    params = trees.Fixed(xp.full((1, 2), 9.0)), xp.full((1, 2), 9.0)
+    optimizer = fnn.MaxNorm(fnn.Sgd(0.1), 1.0)
+    updates, _ = optimizer.update(trees.map(lambda w: 0 * w, params), optimizer.init(params), params)
+    assert not np.any(updates[0].params)
+    assert np.all(updates[1] < -8)
+
+
 def test_the_global_norm_counts_what_is_learnt_only(backend):
     xp = np if backend == "numpy" else fnn.backend.jnp
     grads = trees.Fixed(xp.asarray([1000.0])), xp.asarray([0.5])
@@ -148,8 +207,7 @@ def test_four_accumulated_batches_are_one_large_batch(backend):
     data = np.random.default_rng(0).normal(size=(40, 2)), np.ones((40, 1))
     found = []
     for optimizer, batch_size in ((fnn.Accumulate(fnn.Adam(0.1), 4), 5), (fnn.Adam(0.1), 20)):
-        state = fnn.init_state(net, optimizer, fnn.random.key(0, backend=backend), (2,))
-        state, _ = fnn.train(net, loss, state, data, epochs=2, batch_size=batch_size, shuffle=False)
+        _, state, _ = trained(net, loss, optimizer, fnn.random.key(0, backend=backend), data, 2, batch_size)
         found.append(state.params)
     oracle.assert_close(*found, 1e-5)
 
@@ -195,11 +253,9 @@ def test_an_average_is_its_equation_and_with_a_decay_of_1_the_mean_of_all(decay,
 def test_an_average_is_parameters_for_the_network_and_keeps_what_is_frozen(backend):
     net = fnn.Serial((fnn.Frozen(fnn.Dense(3)), fnn.Tanh(), fnn.Dense(1)))
     data = np.random.default_rng(0).normal(size=(40, 2)), np.ones((40, 1))
-    key = fnn.random.key(0, backend=backend)
-    state = fnn.init_state(net, fnn.ClipByGlobalNorm(fnn.Average(fnn.AdamW(0.1)), 1.0), key, (2,))
-    first = state.params[0]
-    state, _ = fnn.train(net, fnn.Quadratic(), state, data, epochs=5, batch_size=10)
-    oracle.assert_close(state.opt_state.average[0], first, 0)
+    key, optimizer = fnn.random.key(0, backend=backend), fnn.ClipByGlobalNorm(fnn.Average(fnn.AdamW(0.1)), 1.0)
+    first, state, _ = trained(net, fnn.Quadratic(), optimizer, key, data, 5, 10)
+    oracle.assert_close(state.opt_state.average[0], first.params[0], 0)
     assert fnn.evaluate(net, fnn.Quadratic(), state.opt_state.average, data)["loss"] < 0.5
     assert np.any(np.asarray(state.opt_state.average[2].w) != np.asarray(state.params[2].w))
 
@@ -256,12 +312,11 @@ def test_an_optimizer_for_each_layer_trains_and_none_changes_nothing(backend):
     net, loss = fnn.Serial((fnn.Dense(4), fnn.Tanh(), fnn.Dense(3), fnn.Dense(1))), fnn.Quadratic()
     data = np.random.default_rng(0).normal(size=(40, 2)), np.ones((40, 1))
     each = fnn.Average(fnn.Sgd(0.1)), (), None, fnn.DenseParams(w=fnn.MaxNorm(fnn.Muon(), 1.0), b=fnn.Adam(0.1))
-    state = fnn.init_state(net, fnn.PerLayer(each), fnn.random.key(0, backend=backend), (2,))
-    trained, history = fnn.train(net, loss, state, data, epochs=5, batch_size=10)
-    assert history["loss"][-1] < history["loss"][0]
-    oracle.assert_close(trained.params[2], state.params[2], 0)
-    assert all(np.any(trained.params[i].w != state.params[i].w) for i in (0, 3))
-    assert trained.opt_state[0].average.w.shape == (4, 2)
+    first, last, losses = trained(net, loss, fnn.PerLayer(each), fnn.random.key(0, backend=backend), data, 5, 10)
+    assert sum(losses[-4:]) < sum(losses[:4])
+    oracle.assert_close(last.params[2], first.params[2], 0)
+    assert all(np.any(last.params[i].w != first.params[i].w) for i in (0, 3))
+    assert last.opt_state[0].average.w.shape == (4, 2)
 
 
 BAD_TREES = {
@@ -352,8 +407,8 @@ def lengths(w):
 def test_max_norm_keeps_each_units_weights_within_its_length_and_lets_biases_be(within, backend):
     net, rng = fnn.mlp((6, 3)), np.random.default_rng(0)
     data = rng.normal(size=(64, 4)), 30 * rng.normal(size=(64, 3))
-    state = fnn.init_state(net, fnn.MaxNorm(within, 0.7), fnn.random.key(0, backend=backend), (4,))
-    state, _ = fnn.train(net, fnn.Huber(), state, data, epochs=5, batch_size=16)
+    key = fnn.random.key(0, backend=backend)
+    _, state, _ = trained(net, fnn.Huber(), fnn.MaxNorm(within, 0.7), key, data, 5, 16)
     found = [lengths(state.params[0].w), lengths(state.params[2].w)]
     assert all((length <= 0.7 * (1 + 1e-5)).all() for length in found)
     assert max(length.max() for length in found) > 0.69, "some rows are at the limit"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import oracle
 import pytest
+from helpers import THOROUGH, on
 
 import fnn
 from fnn import diagnostics, errors, trees
-from fnn.activations.rectifiers import PEluParams
 from fnn.backend import jax
+from fnn.layers.activations import PEluParams
 
 BACKENDS = ["numpy"] if jax is None else ["numpy", "jax"]
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -46,8 +47,8 @@ def length(tree):
 def test_the_figures_are_those_of_the_tape(backend):
     net = S((D(6), fnn.Tanh(), S((D(5), fnn.Relu())), D(3)))
     state = begin(net, backend)
-    tape = fnn.backprop(net, CE)(state.params, X, Y)
-    _, grads = fnn.value_and_grad(net, CE)(state.params, X, Y)
+    params = on("numpy", state.params)
+    tape, (_, grads) = fnn.backprop(net, CE)(params, X, Y), fnn.value_and_grad(net, CE)(params, X, Y)
     found = figures(net, CE, state.params, X, Y)
     flat = [lambda t, i=i: t[i] for i in (0, 1)] + [lambda t, i=i: t[2][i] for i in (0, 1)] + [lambda t: t[3]]
     for i, pick in enumerate(flat):
@@ -80,6 +81,8 @@ def test_both_backends_find_the_same(needs_jax):
 @backends
 @pytest.mark.parametrize("optimizer", [fnn.Sgd(0.3), fnn.Adam(0.01)])
 def test_the_update_is_that_of_the_next_step(backend, optimizer):
+    if backend == "jax" and isinstance(optimizer, fnn.Sgd):
+        pytest.skip("one program is enough")
     net = fnn.mlp((6, 3))
     state, _ = fnn.train(net, CE, begin(net, backend, optimizer), (X, Y), epochs=2, batch_size=60, shuffle=False)
     after, _ = fnn.make_step(net, CE)(state, (X, Y))
@@ -145,12 +148,13 @@ def test_figures_of_very_small_and_very_large_errors_neither_vanish_nor_overflow
         assert found.spread[1] / scale == pytest.approx(usual.spread[1], rel=1e-4)
 
 
-def test_the_mean_of_the_largest_numbers_does_not_overflow():
+@backends
+def test_the_mean_of_the_largest_numbers_does_not_overflow(backend):
     x = np.full((10, 3), 3e38, np.float32)
     with np.errstate(over="ignore"):
-        found = figures(fnn.Identity(), fnn.Quadratic(), (), x, x * 0)
+        found = figures(fnn.Identity(), fnn.Quadratic(), (), *on(backend, (x, x * 0)))
     assert found.mean[0] == pytest.approx(3e38, rel=1e-6)
-    assert found.spread[0] == 0
+    assert found.spread[0] < 1e-6 * 3e38
 
 
 def test_what_is_frozen_has_weights_and_errors_and_no_gradient():
@@ -180,12 +184,12 @@ def test_a_layer_of_ones_own_has_figures():
     found = figures(net, CE, begin(net).params, X, Y)
     assert found.mean[1] > 0
     assert math.isnan(found.saturated[1])
-    assert diagnostics.layer_names(net, begin(net).params, (4,)) == ["0 Dense", "1 Square", "2 Dense"]
+    assert diagnostics.layer_names(net) == ["0 Dense", "1 Square", "2 Dense"]
 
 
 def test_layers_are_named_as_in_a_summary():
     net = S((D(4), fnn.Residual(S((D(4), fnn.Tanh()))), S(()), fnn.Parallel((D(3), fnn.Frozen(D(2)))), D(3)))
-    names = diagnostics.layer_names(net, begin(net).params, (4,))
+    names = diagnostics.layer_names(net)
     rows = [" ".join(line.split()[:2]) for line in fnn.summary(net, (4,)).splitlines()[1:-1]]
     assert [row for row in rows if row.split()[1] not in ("Residual", "Parallel", "Frozen")] == names
     assert len(names) == len(figures(net, CE, begin(net).params, X, Y).mean)
@@ -279,7 +283,7 @@ def healthy(digits):
 
 
 @pytest.mark.parametrize("name", healthy((np.zeros((1, 64)), np.zeros(1, int))))
-@pytest.mark.parametrize("epochs", [0, 1, 20])
+@pytest.mark.parametrize("epochs", [0, 1, 20] if THOROUGH else [0, 20])
 def test_of_a_healthy_network_nothing_is_said(name, epochs, digits, capsys):
     net, loss, x, y, optimizer = healthy(digits)[name]
     state = trained(net, loss, (x, y), optimizer, epochs)

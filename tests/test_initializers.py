@@ -204,7 +204,7 @@ BAD = [
     (lambda: fnn.Constant(np.zeros(2)), KindError, "Constant.value: expected a number, got array"),
     (lambda: fnn.Normal(-1), ArgumentError, "with stddev >= 0, got stddev = -1"),
     (lambda: fnn.Normal(math.nan), ArgumentError, "Normal.stddev: expected a number, got nan"),
-    (lambda: fnn.Normal(math.inf), ArgumentError, "expected a finite number, got stddev = inf"),
+    (lambda: fnn.Normal(math.inf), ArgumentError, "expected a finite number with stddev >= 0, got stddev = inf"),
     (lambda: fnn.TruncatedNormal(-1), ArgumentError, "with stddev >= 0, got stddev = -1"),
     (lambda: fnn.Uniform(1, 1), ArgumentError, r"Uniform\(.*\): expected low < high"),
     (lambda: fnn.Uniform(1, -1), ArgumentError, r"Uniform\(.*\): expected low < high"),
@@ -212,7 +212,7 @@ BAD = [
     (lambda: fnn.Uniform(math.nan, 0), ArgumentError, "Uniform.low: expected a number, got nan"),
     (lambda: fnn.VarianceScaling(0), ArgumentError, "with scale > 0, got scale = 0"),
     (lambda: fnn.VarianceScaling(-1), ArgumentError, "with scale > 0, got scale = -1"),
-    (lambda: fnn.VarianceScaling(math.inf), ArgumentError, "expected a finite number, got scale = inf"),
+    (lambda: fnn.VarianceScaling(math.inf), ArgumentError, "expected a finite number with scale > 0, got scale = inf"),
     (
         lambda: fnn.VarianceScaling(mode="fan"),
         ArgumentError,

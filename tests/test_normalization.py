@@ -1,16 +1,84 @@
-"""What is normalised has mean 0 and spread 1; what is measured of data is exact, in little memory, and never learnt."""
+"""Normalized examples have mean 0 and variance 1; constants measured of data are exact, and are not learnt."""
 
 import tracemalloc
 
 import numpy as np
 import oracle
 import pytest
+from test_activations import check_both_modes
 
 import fnn
-from fnn import errors, normalization
+from fnn import errors
+from fnn.layers import standardize
+from fnn.static import registered
+from fnn.testing import check_layer
+
+HOMES = ("fnn.layers.normalization.", "fnn.layers.standardize.")
+EACH = {name.rpartition(".")[2]: cls() for name, cls in registered(fnn.Layer).items() if name.startswith(HOMES)}
 
 
-def test_normalised_examples_have_mean_zero_and_variance_one_however_large(backend):
+@pytest.mark.parametrize("input_shape", [(4,), (3, 4), (2, 2, 4)])
+def test_the_tangent_is_the_transpose_of_the_backward_pass_and_that_of_jax(input_shape, backend):
+    assert len(EACH) >= 3
+    check_both_modes(EACH, input_shape, backend)
+
+
+@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("input_shape", [(4,), (3, 4)])
+def test_derivatives_are_those_of_the_formula(name, input_shape):
+    check_layer(EACH[name], input_shape, method="complex", on="numpy")
+    check_layer(EACH[name], input_shape, on="numpy", method="complex", dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_none_in_a_direction_means_zero(name):
+    layer, rng = EACH[name], np.random.default_rng(0)
+    params = layer.init(fnn.random.key(0, backend="numpy"), (3, 4), np.float64)
+    x, dx = rng.normal(size=(2, 5, 3, 4))
+    _, residuals = layer.forward(params, x)
+    dparams = fnn.trees.map(lambda p: rng.normal(size=p.shape), params)
+    zeros = fnn.trees.map(np.zeros_like, params)
+    tangent = lambda *direction: layer.tangent(params, residuals, *direction)
+    assert tangent(None, None) is None
+    assert tangent(type(params)(*(None for _ in params)), None) is None
+    np.testing.assert_array_equal(tangent(None, dx), tangent(zeros, dx))
+    for field in params._fields:
+        one = {field: getattr(dparams, field)}
+        some = type(params)(**dict.fromkeys(params._fields) | one)
+        assert tangent(some, None).shape == x.shape
+        np.testing.assert_allclose(tangent(some, dx), tangent(zeros._replace(**one), dx), rtol=1e-14)
+        np.testing.assert_array_equal(tangent(some, None), tangent(zeros._replace(**one), 0 * dx))
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_narrow_dtypes_are_kept_and_hold_the_digits_that_they_can(name, backend):
+    xp, layer = np if backend == "numpy" else fnn.backend.jnp, EACH[name]
+
+    def passes(params, x, dy):
+        y, residuals = layer.forward(params, x)
+        return y, layer.backward(params, residuals, dy), layer.gradient(params, residuals, dy)
+
+    wide = lambda tree: fnn.trees.map(lambda a: np.asarray(a, np.float64), tree)
+    for dtype, tolerance in (("float16", 2e-3), *([("bfloat16", 2e-2)] if backend == "jax" else [])):
+        x, dy = (xp.asarray(a).astype(dtype) for a in np.random.default_rng(0).normal(size=(2, 5, 300)))
+        params = layer.init(fnn.random.key(0, backend=backend), (300,), dtype)
+        found = passes(params, x, dy)
+        assert all(leaf.dtype == x.dtype for leaf in fnn.trees.leaves(found))
+        oracle.assert_close(wide(found), passes(*wide((params, x, dy))), tolerance)
+
+
+@pytest.mark.parametrize("layer", [fnn.LayerNorm(), fnn.RMSNorm()])
+def test_the_entries_that_are_normalized_are_not_the_batch(layer):
+    key = fnn.random.key(0, backend="numpy")
+    with pytest.raises(errors.ShapeError, match=r"\(N, \.\.\., K\), got \(N,\)"):
+        layer.init(key, ())
+    with pytest.raises(errors.ShapeError, match="gain"):
+        layer.apply(layer.init(key, (3,)), np.ones((2, 4)))
+    with pytest.raises(errors.ArgumentError, match="eps > 0"):
+        type(layer)(0.0)
+
+
+def test_normalized_examples_have_mean_zero_and_variance_one_however_large(backend):
     rng = np.random.default_rng(0)
     for scale, shift in ((1, 0), (1e4, 0), (100, 1e4)):
         x = (scale * rng.normal(size=(5, 64)) + shift).astype(np.float32)
@@ -46,7 +114,7 @@ def test_a_feature_less_its_mean_over_its_deviation(backend):
     rng, layer = np.random.default_rng(0), fnn.Standardize()
     xp = np if backend == "numpy" else fnn.backend.jnp
     mean, std = rng.normal(size=(2, 3)), rng.uniform(0.5, 2, (2, 3))
-    params = normalization.StandardizeParams(*(xp.asarray(a, dtype=np.float32) for a in (mean, std)))
+    params = fnn.StandardizeParams(*(xp.asarray(a, dtype=np.float32) for a in (mean, std)))
     for x in (rng.normal(size=(6, 2, 3)), rng.integers(0, 256, (6, 2, 3), dtype=np.uint8)):
         y = layer.apply(params, x)
         assert y.dtype == np.float32
@@ -58,7 +126,7 @@ def test_a_feature_less_its_mean_over_its_deviation(backend):
 @pieces
 @pytest.mark.parametrize("name", MEASURED)
 def test_what_is_measured_is_the_mean_and_the_standard_deviation_of_numpy(name, piece, monkeypatch):
-    monkeypatch.setattr(normalization, "PIECE", piece)
+    monkeypatch.setattr(standardize, "PIECE", piece)
     x = MEASURED[name]
     found = measured(x)
     assert found.mean.shape == found.std.shape == x.shape[1:]
@@ -79,7 +147,7 @@ def test_what_is_measured_is_that_of_scikit_learn(weighted):
 
 @pieces
 def test_a_large_mean_costs_no_digits(piece, monkeypatch):
-    monkeypatch.setattr(normalization, "PIECE", piece)
+    monkeypatch.setattr(standardize, "PIECE", piece)
     small = np.round(RNG.normal(size=(1000, 2)) * 2**20) / 2**20  # so that the sum with 1e8 is exact
     found = measured(1e8 + small)
     oracle.assert_close((found.mean - 1e8, found.std), (small.mean(axis=0), small.std(axis=0)), 1e-6)
@@ -90,7 +158,7 @@ def test_a_large_mean_costs_no_digits(piece, monkeypatch):
 
 @pieces
 def test_a_constant_feature_is_divided_by_one(piece, monkeypatch):
-    monkeypatch.setattr(normalization, "PIECE", piece)
+    monkeypatch.setattr(standardize, "PIECE", piece)
     values = np.array([0.1, 0.0, -1e300, 1e-300, 7.0])
     found = measured(np.broadcast_to(values, (1000, 5)))
     np.testing.assert_array_equal(found.mean, values)
@@ -118,7 +186,7 @@ def test_one_example_is_a_mean_without_a_spread():
 
 @pieces
 def test_weights_are_repetitions(piece, monkeypatch):
-    monkeypatch.setattr(normalization, "PIECE", piece)
+    monkeypatch.setattr(standardize, "PIECE", piece)
     x, weights = RNG.normal(5, 2, (60, 3)), RNG.integers(0, 3, 60)
     weights[:20] = 0  # whole pieces without any
     wanted = measured(np.repeat(x, weights, axis=0))
@@ -190,7 +258,7 @@ BAD_DATA = {
 
 @pytest.mark.parametrize("name", BAD_DATA)
 def test_data_that_cannot_be_measured_are_refused(name, monkeypatch):
-    monkeypatch.setattr(normalization, "PIECE", 60)
+    monkeypatch.setattr(standardize, "PIECE", 60)
     x, options, error, message = BAD_DATA[name]
     with pytest.raises(error, match=message):
         fnn.Standardize().measured(x, **options)
@@ -206,10 +274,10 @@ def test_what_jax_does_not_know_or_cannot_hold_is_not_measured(needs_jax):
 @pytest.mark.parametrize(
     ("params", "x", "message"),
     [
-        (fnn.StandardizeParams(np.zeros(3), np.ones(3)), np.ones((2, 4)), r"input of shape \(N, 3\), got \(2, 4\)"),
-        (fnn.StandardizeParams(np.zeros(3), np.ones(3)), np.ones((2, 1, 3)), r"\(N, 3\), got \(2, 1, 3\)"),
-        (fnn.StandardizeParams(np.zeros(3), np.ones(1)), np.ones((2, 3)), r"StandardizeParams, .*\(\(3,\), \(1,\)\)"),
-        ((np.zeros(3), np.ones(3)), np.ones((2, 3)), r"StandardizeParams, mean and std of one shape, got \(\(3,\)"),
+        (fnn.StandardizeParams(np.zeros(3), np.ones(3)), np.ones((2, 4)), r"mean: expected shape \(4,\), got \(3,\)"),
+        (fnn.StandardizeParams(np.zeros(3), np.ones(3)), np.ones((2, 1, 3)), r"mean: .*\(1, 3\), got \(3,\)"),
+        (fnn.StandardizeParams(np.zeros(3), np.ones(1)), np.ones((2, 3)), r"std: expected shape \(3,\), got \(1,\)"),
+        ((np.zeros(3), np.ones(3)), np.ones((2, 3)), r"structure StandardizeParams.*, got \(\(3,\)"),
     ],
 )
 def test_constants_that_do_not_fit_the_input_are_refused(params, x, message):

@@ -1,7 +1,7 @@
 """Each optimizer is its equations, written a second time with numbers; and Optax's, where that is installed."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import oracle
@@ -9,7 +9,8 @@ import pytest
 
 import fnn
 from fnn import errors, trees
-from fnn.optimizers import prepare
+from fnn.optimizers import Velocity, lift, prepare
+from fnn.static import Interval
 
 STEPS = 100
 
@@ -219,8 +220,16 @@ def test_an_optimizer_is_its_equations_over_100_steps(name, backend):
     assert int(state.count) == STEPS
     if backend == "numpy":
         params, gradients = problem()
-        exact = prepare(OPTIMIZERS[name][0], params)
-        oracle.assert_close(run(exact, params, gradients)[0], wanted, 1e-12)  # and in float64 to its rounding
+        for exact in (prepare(OPTIMIZERS[name][0], params), OPTIMIZERS[name][0]):  # as a user's own loop holds it, too
+            oracle.assert_close(run(exact, params, gradients)[0], wanted, 1e-12)  # and in float64 to its rounding
+
+
+def test_an_own_loop_with_numbers_of_python_runs_in_the_width_of_the_parameters(needs_jax):
+    params, gradients = problem()
+    with needs_jax.enable_x64(True):
+        params, gradients = trees.map(fnn.backend.jnp.asarray, (params, tuple(g[:3] for g in gradients)))
+        found, _ = run(fnn.Adam(0.1), params, gradients)
+    oracle.assert_close(found, by_equation(adam, (0.1,) * 3), 1e-12)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -275,12 +284,35 @@ def test_plain_sgd_carries_no_velocity():
     assert sum(np.size(leaf) for leaf in trees.leaves(state)) == 1
 
 
-def test_adagrad_without_eps_rests_where_there_was_no_gradient_yet(backend):
+WITHOUT_EPS = {  # and the first update for a gradient of 4
+    "adagrad": (fnn.Adagrad(0.1, initial_accumulator_value=0.0, eps=0.0), -0.1),
+    "adadelta": (fnn.Adadelta(0.1, eps=0.0), 0),
+    "rmsprop": (fnn.RMSProp(0.1, decay=0.75, eps=0.0), -0.2),
+    "adam": (fnn.Adam(0.1, eps=0.0), -0.1),
+    "adamw": (fnn.AdamW(0.1, eps=0.0, weight_decay=0.0), -0.1),
+    "nadam": (fnn.Nadam(0.19, eps=0.0), -0.28),
+    "adamax": (fnn.Adamax(0.1, eps=0.0), -0.1),
+    "amsgrad": (fnn.AMSGrad(0.1, eps=0.0), -0.1),
+    "muon": (fnn.Muon(0.19, eps=0.0), -0.28),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_EPS)
+def test_without_eps_a_parameter_rests_where_there_was_no_gradient_yet(name, backend):
+    xp, (optimizer, wanted) = np if backend == "numpy" else fnn.backend.jnp, WITHOUT_EPS[name]
+    params = xp.asarray([1.0, 2.0]), xp.zeros((2, 2))
+    grads = xp.asarray([0.0, 4.0]), xp.zeros((2, 2))
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    np.testing.assert_allclose(updates[0], [0, wanted], rtol=1e-5)
+    assert not np.any(updates[1])
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_muon_takes_matrices_whose_squares_are_no_numbers(scale, backend):
     xp = np if backend == "numpy" else fnn.backend.jnp
-    params = xp.asarray([1.0, 2.0])
-    optimizer = fnn.Adagrad(0.1, initial_accumulator_value=0.0, eps=0.0)
-    updates, _ = optimizer.update(xp.asarray([0.0, 4.0]), optimizer.init(params), params)
-    np.testing.assert_allclose(updates, [0, -0.1], rtol=1e-6)
+    optimizer, params = fnn.Muon(0.1, eps=0.0), xp.eye(2, dtype=np.float32)
+    updates = [optimizer.update(size * params, optimizer.init(params), params)[0] for size in (scale, 1)]
+    oracle.assert_close(*updates, 1e-5)
 
 
 def test_muon_keeps_one_moment_of_a_matrix():
@@ -299,7 +331,7 @@ def test_no_two_leaves_of_a_state_share_memory_and_none_is_the_parameters(name, 
 class Halving(NamedTuple):
     """A schedule as a user writes it."""
 
-    first: Any
+    first: Annotated[Any, Interval("[0, ∞)")]
 
     def __call__(self, count):
         return self.first * 0.5**count
@@ -334,12 +366,12 @@ def test_every_optimizer_trains_and_its_second_step_compiles_nothing(name, backe
     state = fnn.init_state(NET, EVERY[name], fnn.random.key(0, backend=backend), (2,))
     step = fnn.make_step(NET, LOSS)
     state, first = step(state, BATCH)
-    programs = fnn.training._step.compiled._cache_size() if backend == "jax" else 0
+    programs = fnn.training.step._step.compiled._cache_size() if backend == "jax" else 0
     for _ in range(20):
         state, metrics = step(state, BATCH)
     assert metrics["loss"] < first["loss"]
     assert isinstance(state.params[0].w, np.ndarray) == (backend == "numpy")
-    assert programs == (fnn.training._step.compiled._cache_size() if backend == "jax" else 0)
+    assert programs == (fnn.training.step._step.compiled._cache_size() if backend == "jax" else 0)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -366,6 +398,136 @@ def test_a_tree_without_parameters_is_no_trouble(name, backend):
     updates, following = state.optimizer.update(state.params, state.opt_state, state.params)
     assert updates == state.params == ((),)
     assert len(trees.leaves(following)) == len(trees.leaves(state.opt_state))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_fixed_gets_an_update_of_zero_and_its_moments_stay(name, backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    w = xp.asarray([[3.0, 4.0], [0.1, 0.2]])
+    params = trees.Fixed(fnn.DenseParams(w, w[0])), w
+    optimizer = prepare(EVERY[name], params)
+    first = state = optimizer.init(params)
+    for _ in range(2):
+        updates, state = optimizer.update(params, state, params)  # a gradient that Frozen would not give
+    assert not any(np.any(leaf) for leaf in trees.leaves(updates[0]))
+    assert np.any(updates[1])
+    is_fixed = lambda node: isinstance(node, trees.Fixed)
+    fixed = [[leaf for leaf in trees.leaves(s, is_leaf=is_fixed) if is_fixed(leaf)] for s in (first, state)]
+    oracle.assert_close(*fixed, 0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_trees_of_every_kind_are_updated_alike(name, backend):
+    params, gradients = problem(np.float32)
+    params, gradients = trees.map(
+        lambda a: a if backend == "numpy" else fnn.backend.jnp.asarray(a), (params, gradients)
+    )
+    grads = tuple(g[0] for g in gradients)
+    optimizer, found = OPTIMIZERS[name][0], []
+    nest = lambda t: {"b": [t[0], None, ()], "a": {"c": fnn.DenseParams(t[1], t[2]), "d": [{"e": t[3]}]}}
+    for kind in (tuple, list, nest):
+        updates, state = optimizer.update(kind(grads), optimizer.init(kind(params)), kind(params))
+        assert trees.outline(updates) == trees.outline(kind(params))
+        assert trees.outline(state[-1]) == trees.outline(optimizer.init(kind(params))[-1])
+        found.append(sorted((np.shape(u), np.asarray(u).tolist()) for u in trees.leaves(updates)))
+    assert found[0] == found[1] == found[2]
+
+
+class Halfway(NamedTuple):
+    """An optimizer as a user writes it: momentum, and two choices of its own."""
+
+    rate: Annotated[Any, Interval("[0, ∞)")]
+    beta_1: Annotated[float, Interval("[0, 1)")] = 0.5
+    betas: Annotated[Any, Interval("[0, 1)")] = (0.5, 0.25)
+    every: int = 1
+
+    def step(self, t):
+        def formula(g, w, v):
+            v = self.beta_1 * v - self.rate * g
+            return v * t / (t + self.every), v
+
+        return formula
+
+    init, update = lift(step, Velocity)
+
+
+def test_an_optimizer_of_ones_own_states_its_formula_for_one_array(backend):
+    params, gradients = problem(np.float32)
+    if backend == "jax":
+        params, gradients = trees.map(fnn.backend.jnp.asarray, (params, gradients))
+    optimizer = prepare(Halfway(Halving(0.1)), params)
+    assert optimizer.every.dtype == np.int32
+    assert optimizer.betas[1].dtype == np.float32
+    (params, state), start = run(optimizer, params, tuple(g[:2] for g in gradients)), problem()
+    for w, v, first, g in zip(params, state.velocity, start[0], start[1], strict=True):
+        v1, v2 = -0.1 * g[0], -0.05 * g[0] - 0.05 * g[1]
+        oracle.assert_close((w, v), (first + v1 / 2 + v2 * 2 / 3, v2), 1e-5)
+
+
+def test_an_update_needs_the_parameters_only_where_the_formula_does(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    grads = (xp.ones(2),)
+    for optimizer in (fnn.Sgd(0.1), fnn.Adam(0.1)):
+        oracle.assert_close(optimizer.update(grads, optimizer.init(grads))[0], (np.full(2, -0.1),), 1e-6)
+    with pytest.raises(errors.KindError, match=r"AdamW\.update: expected params"):
+        fnn.AdamW(0.1).update(grads, fnn.AdamW(0.1).init(grads))
+
+
+# ---- derivatives through an update -----------------------------------------------------------------------------------
+
+AT_THE_EDGE = {  # where a formula divides by 0 or takes a root of it, unless it is guarded
+    "adam without averages": fnn.Adam(0.1, b1=0.0, b2=0.0),
+    "adam without eps": fnn.Adam(0.1, eps=0.0),
+    "rmsprop without eps": fnn.RMSProp(0.1, eps=0.0),
+    "adagrad from 0": fnn.Adagrad(0.1, initial_accumulator_value=0.0),
+    "adadelta without eps": fnn.Adadelta(0.1, eps=0.0),
+    "adamax without eps": fnn.Adamax(0.1, eps=0.0),
+    "amsgrad without eps": fnn.AMSGrad(0.1, eps=0.0),
+    "muon without eps": fnn.Muon(0.1, eps=0.0),
+    "a schedule": fnn.Adam(fnn.schedules.PolynomialDecay(0.1, 0.05, steps=2, power=0.5)),
+}
+
+
+def after_three_steps(numbers, optimizer, params):
+    """A number that depends on the hyperparameters and on the first parameters; some gradients are 0 in every step."""
+    numbers = iter(numbers)
+    optimizer = trees.map(lambda leaf: leaf if isinstance(leaf, int) else next(numbers), optimizer)
+    target, mask = np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    state = optimizer.init(params)
+    for _ in range(3):
+        grads = mask * (params[0] - target) ** 3, 0 * params[1], trees.map(lambda w: 0 * w, params[2])
+        updates, state = optimizer.update(grads, state, params)
+        params = trees.map_learnt(lambda w, u: w + u, params, updates)
+    return sum((w * (1 + w * np.arange(1.0, 1 + w.size).reshape(w.shape))).sum() for w in trees.leaves(params))
+
+
+@pytest.mark.parametrize("name", EVERY | AT_THE_EDGE)
+def test_derivatives_are_true_in_both_modes_also_where_a_gradient_is_always_0(name, needs_jax):
+    """By central differences on NumPy, along the hyperparameters in their own sizes and the first parameters."""
+    optimizer, rng = (EVERY | AT_THE_EDGE)[name], np.random.default_rng(0)
+    numbers = [float(leaf) for leaf in trees.leaves(optimizer) if not isinstance(leaf, int)]
+    params = np.array([[0.3, 0.2], [-0.4, 0.7]]), np.zeros((2, 2)), trees.Fixed(np.ones(2))
+    sizes = [abs(number) * rng.normal() for number in numbers]
+    if "without averages" in name:
+        sizes[1:3] = 0.1, 0.0  # b1 on both sides of 0, and of b2 = 0 there is no difference
+    direction = [np.float64(size) for size in sizes], trees.map(lambda w: rng.normal(size=w.shape), params)
+
+    def moved(h):
+        start = trees.map(lambda a, d: a + h * d, ([np.float64(number) for number in numbers], params), direction)
+        return after_three_steps(start[0], optimizer, start[1])
+
+    wanted = (moved(1e-5) - moved(-1e-5)) / 2e-5
+
+    def both(numbers, params, direction):
+        f = lambda numbers, params: after_three_steps(numbers, optimizer, params)
+        return (needs_jax.grad(f, (0, 1))(numbers, params), needs_jax.jvp(f, (numbers, params), direction)[1])
+
+    with needs_jax.enable_x64(True):
+        start, direction = trees.map(fnn.backend.jnp.asarray, ((numbers, params), direction))
+        gradient, forward = both(*start, direction)  # not compiled: each of the small operations is, once for all
+        reverse = sum((g * d).sum() for g, d in zip(*map(trees.leaves, (gradient, direction)), strict=True))
+    assert all(np.isfinite(leaf).all() for leaf in trees.leaves(gradient))
+    np.testing.assert_allclose([forward, reverse], wanted, rtol=1e-6)
 
 
 # ---- weight decay ----------------------------------------------------------------------------------------------------
@@ -417,12 +579,11 @@ class TestWeightDecay:
 
 def test_an_optax_optimizer_trains_as_itself(needs_jax):
     optax = pytest.importorskip("optax")
-    net, loss = fnn.mlp((4, 1)), fnn.Quadratic()
-    data = np.random.default_rng(0).normal(size=(20, 3)), np.ones((20, 1))
-    states = []
-    for optimizer in (fnn.Adam(0.01), optax.adam(0.01), fnn.from_optax(optax.adam(0.01))):
-        state = fnn.init_state(net, optimizer, fnn.random.key(0), (3,))
-        state, _ = fnn.train(net, loss, state, data, epochs=5, batch_size=5)
+    states, theirs = [], optax.adam(0.01)
+    for optimizer in (fnn.Adam(0.01), theirs, fnn.from_optax(theirs)):
+        state, step = fnn.init_state(NET, optimizer, fnn.random.key(0), (2,)), fnn.make_step(NET, LOSS)
+        for _ in range(20):
+            state, _ = step(state, BATCH)
         states.append(state)
     oracle.assert_close(states[1].params, states[0].params, 1e-5)
     oracle.assert_close(states[2].params, states[1].params, 0)
@@ -463,6 +624,19 @@ def test_our_optimizers_drop_into_an_optax_chain(name, needs_jax):
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
+
+class Wrapper(NamedTuple):
+    """A combinator as a user writes it, whose field has a name of its own."""
+
+    inner: Any
+
+    def init(self, params):
+        return self.inner.init(params)
+
+    def update(self, grads, opt_state, params=None):
+        return self.inner.update(grads, opt_state, params)
+
+
 BAD = {
     "a negative rate": (fnn.Sgd(-0.1), errors.ArgumentError, r"Sgd\.learning_rate.*>= 0.*-0\.1"),
     "nan as rate": (fnn.Sgd(float("nan")), errors.ArgumentError, "nan"),
@@ -481,6 +655,26 @@ BAD = {
     "decay of 1": (fnn.RMSProp(0.1, decay=1.0), errors.ArgumentError, r"RMSProp\.decay < 1"),
     "a negative eps": (fnn.Adamax(eps=-1e-8), errors.ArgumentError, r"Adamax\.eps >= 0"),
     "a negative start": (fnn.Adagrad(0.1, -0.1), errors.ArgumentError, "initial_accumulator_value >= 0"),
+    "a number out of a range of one's own": (
+        Halfway(0.1, 7.0),
+        errors.ArgumentError,
+        r"^expected a finite number with Halfway\.beta_1 >= 0 and Halfway\.beta_1 < 1, got Halfway\.beta_1 = 7$",
+    ),
+    "one of several numbers": (Halfway(0.1, betas=(0.5, 2.0)), errors.ArgumentError, r"Halfway\.betas\[1\] < 1.* = 2"),
+    "a part of a whole number": (Halfway(0.1, every=1.5), errors.KindError, r"Halfway\.every: expected an integer"),
+    "a schedule out of a range of one's own": (
+        fnn.Sgd(Halving(-1.0)),
+        errors.ArgumentError,
+        r"with Sgd\.learning_rate\.first >= 0, got Sgd\.learning_rate\.first = -1",
+    ),
+    "several numbers for one": (fnn.Adam(b1=(0.9, 0.8)), errors.KindError, r"Adam\.b1: expected a number, got \(0\.9"),
+    "a negative rate in a wrapper": (Wrapper(fnn.Sgd(-5.0)), errors.ArgumentError, r"Sgd\.learning_rate >= 0.*= -5"),
+    "a negative rate in a tree of them": (
+        Wrapper({"a": (fnn.Adam(), fnn.ClipByNorm(fnn.Sgd(-5.0), 1.0))}),
+        errors.ArgumentError,
+        r"Sgd\.learning_rate >= 0.*= -5",
+    ),
+    "the class in a tree of them": (Wrapper([fnn.Adam]), errors.KindError, r"Wrapper\.inner\[0\].*write Adam\("),
     "the class": (fnn.Adam, errors.KindError, r"write Adam\("),
     "a number": (0.1, errors.KindError, "got 0.1"),
     "a name": ("adam", errors.KindError, "got 'adam'"),
@@ -515,3 +709,18 @@ def test_a_schedule_without_one_of_its_numbers_is_refused():
     schedule = fnn.schedules.CosineAnnealing(0.1, None)
     with pytest.raises(errors.KindError, match=r"Sgd.learning_rate.steps: expected a number, got None"):
         prepare(fnn.Sgd(schedule), np.ones(1, np.float32))
+
+
+def test_what_is_within_a_wrapper_becomes_arrays_too(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    params = (xp.ones(2, np.float32),)
+    optimizer = prepare(Wrapper(fnn.Accumulate(fnn.Sgd(Halving(0.1)), 2)), params)
+    assert optimizer.inner.steps.dtype == np.int32
+    assert optimizer.inner.optimizer.learning_rate.first.dtype == np.float32
+    assert prepare(optimizer, params) == optimizer
+
+
+def test_optaxs_optimizers_need_jax_and_say_so(monkeypatch):
+    monkeypatch.setattr(fnn.backend, "jax", None)
+    with pytest.raises(errors.KindError, match="from_optax needs JAX"):
+        fnn.from_optax(fnn.Sgd(0.1))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import oracle
 import pytest
-from test_layers import Gain
+from helpers import GATED, THOROUGH, Gain, Mean, key, moved, on
 
 import fnn
 from fnn import per_example, trees
@@ -14,7 +14,7 @@ from fnn.backend import jax
 
 @dataclass(frozen=True)
 class Twice(fnn.Layer):
-    """A composition as a user writes one, by the five methods alone: the same layer used twice."""
+    """A layer as a user writes one, by the five methods alone: the same layer used twice."""
 
     layer: fnn.Layer
 
@@ -52,37 +52,37 @@ NETS = {
     "frozen between": fnn.Serial((fnn.Dense(4), fnn.Tanh(), fnn.Frozen(fnn.Dense(4)), fnn.Tanh(), fnn.Dense(3))),
     "frozen beside": fnn.Serial((fnn.Parallel((fnn.Frozen(fnn.Dense(2)), fnn.Dense(2))), fnn.Dense(3))),
     "own": fnn.Serial((Gain(), fnn.Dense(3))),
-    "own composition": fnn.Serial((Twice(fnn.Dense(5)), fnn.Tanh(), fnn.Dense(3))),
+    "own twice": fnn.Serial((Twice(fnn.Dense(5)), fnn.Tanh(), fnn.Dense(3))),
+    "own composition": fnn.Serial((GATED, fnn.Tanh(), fnn.Dense(3))),
+    "few positions": fnn.Serial((fnn.Dense(8), fnn.Tanh(), Mean(), fnn.Dense(3))),
+    "many positions": fnn.Serial((fnn.Dense(2), fnn.Tanh(), fnn.LayerNorm(), fnn.Dense(2), Mean(), fnn.Dense(3))),
     "nothing to learn": fnn.Serial((fnn.Tanh(), fnn.Parallel((fnn.Relu(), fnn.Tanh())))),
 }
+SHAPES = {"few positions": (2, 5), "many positions": (6, 5)}  # the others take (5,)
 LOSS = fnn.SoftmaxCrossEntropy()
 N, M = 7, 4
 
 
 def problem(name, dtype=np.float64, backend="numpy"):
     """A network with parameters, weighted data with one weight of 0, and data of M examples more; the data on NumPy."""
-    rng, net = np.random.default_rng(0), NETS[name]
-    params = net.init(fnn.random.key(1, backend="numpy"), (5,), dtype)
-    params = trees.map(lambda p: (p + 0.1 * rng.normal(size=p.shape)).astype(dtype), params)
-    if backend == "jax":
-        params = jax.tree.map(jax.numpy.asarray, params)
-    outputs = net.output_shape((5,))[0]
+    rng, net, input_shape = np.random.default_rng(0), NETS[name], SHAPES.get(name, (5,))
+    params, outputs = on(backend, moved(net, input_shape, dtype)), net.output_shape(input_shape)[0]
 
     def data(n):
         weights = rng.integers(1, 4, n).astype(dtype)
         weights[0] = 0
-        return rng.normal(size=(n, 5)).astype(dtype), rng.integers(0, outputs, n), weights
+        return rng.normal(size=(n, *input_shape)).astype(dtype), rng.integers(0, outputs, n), weights
 
     return net, params, data(N), data(M)
 
 
-def of_each(net, params, x, y, weights):
+def of_each(net, params, x, y):
     """The gradient of each example's own cost by JAX, (N, ...); of what is frozen 0."""
 
-    def cost(params, x, y, weight):
-        return weight * LOSS.value(net.apply(params, x[None]), y[None])[0]
+    def cost(params, x, y):
+        return LOSS.value(net.forward(params, x[None])[0], y[None])[0]
 
-    grads = jax.vmap(jax.grad(cost), (None, 0, 0, 0))(params, x, y, weights)
+    grads = jax.vmap(jax.grad(cost), (None, 0, 0))(params, x, y)
     return trees.map_learnt(lambda g: g, grads, fixed=lambda g: 0 * g)
 
 
@@ -137,90 +137,150 @@ def expected(weights, grads, plain, others):
     }
 
 
+def one_by_one(net, params, x, y):
+    """The gradients of single examples, stacked."""
+    grads = [fnn.grad(net, LOSS)(params, x[n : n + 1], y[n : n + 1]) for n in range(len(x))]
+    return trees.map(lambda *g: np.stack(g), *grads)
+
+
 @pytest.mark.parametrize("name", NETS)
-def test_all_is_what_jax_makes_of_gradients_one_by_one(name, needs_jax):
+def test_each_quantity_is_that_of_the_gradients_of_batches_of_one(name):
     net, params, data, others = problem(name)
+    plain, of_others = (one_by_one(net, params, x, y) for x, y, _ in (data, others))
+    weighted, of_others = (
+        trees.map(lambda g, w=w: g * w.reshape(-1, *[1] * (g.ndim - 1)), grads)
+        for grads, w in ((plain, data[2]), (of_others, others[2]))
+    )
+    wanted = expected(data[2], weighted, plain, of_others)
+    assert_as_expected(name, everything(net, params, data, others), wanted, bool(trees.learnt(params)))
+
+
+ON_JAX = tuple(NETS) if THOROUGH else ("own composition", "many positions")
+
+
+@pytest.mark.parametrize("names", [tuple(NETS)[i::2] for i in range(2)], ids=["one half", "the other half"])
+def test_gradients_are_jaxs_of_each_example_and_both_backends_say_the_same(names, needs_jax):
+    problems = {name: problem(name) for name in names}
 
     @oracle.quick_jit
-    def both(params, data, others):
-        x, y, weights = data
-        ones = jax.numpy.ones_like(weights)
-        one_by_one = (of_each(net, params, *of) for of in (data, (x, y, ones), others))
-        return everything(net, params, data, others), tuple(one_by_one)
+    def run(arrays):
+        return {
+            name: (
+                of_each(NETS[name], params, *data[:2]),
+                everything(NETS[name], params, data, others) if name in ON_JAX else None,
+            )
+            for name, (params, data, others) in arrays.items()
+        }
 
     with jax.enable_x64(True):
-        found, one_by_one = trees.map(np.asarray, both(params, data, others))
-    wanted, learns = expected(data[2], *one_by_one), bool(trees.learnt(params))
-    for results in (found, everything(net, params, data, others)):
-        of_layers = trees.leaves(results.pop("norms by layer"))
-        oracle.assert_close(np.sqrt(sum((np.asarray(n) ** 2 for n in of_layers), np.zeros(N))), wanted["norms"], 1e-12)
-        assert bool(of_layers) == learns
-        simple, unbiased, trace, norm2 = results.pop("noise")
-        spread, of_mean, *estimates = wanted["noise"]
-        oracle.assert_close(
-            (simple * of_mean, unbiased * norm2, trace, norm2), (spread, estimates[0], *estimates), 1e-11
-        )
-        oracle.assert_close(results, {key: wanted[key] for key in results}, 1e-12)
+        found = trees.map(np.asarray, run(on("jax", {name: case[1:] for name, case in problems.items()})))
+    for name, (net, params, data, others) in problems.items():
+        of_jax, all_on_jax = found[name]
+        oracle.assert_close({name: per_example.gradients(net, LOSS)(params, *data[:2])}, {name: of_jax}, 1e-12)
+        if all_on_jax is not None:
+            on_numpy = everything(net, params, data, others)
+            for results in (all_on_jax, on_numpy):
+                results["noise"] = results["noise"]._replace(unbiased=0)  # near 0 by 0, in some
+            oracle.assert_close({name: all_on_jax}, {name: on_numpy}, 1e-11)
+
+
+def assert_as_expected(name, results, wanted, learns):
+    of_layers = trees.leaves(results.pop("norms by layer"))
+    oracle.assert_close(np.sqrt(sum((np.asarray(n) ** 2 for n in of_layers), np.zeros(N))), wanted["norms"], 1e-12)
+    assert bool(of_layers) == learns
+    simple, unbiased, trace, norm2 = results.pop("noise")
+    spread, of_mean, *estimates = wanted["noise"]
+    oracle.assert_close((simple * of_mean, unbiased * norm2, trace, norm2), (spread, estimates[0], *estimates), 1e-11)
+    oracle.assert_close({name: results}, {name: {key: wanted[key] for key in results}}, 1e-12)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_without_a_bound_the_clipped_gradient_is_the_gradient(name, backend):
+    if backend == "jax" and name not in ("mlp", "frozen beside"):
+        pytest.skip("two programs are enough")
     net, params, (x, y, weights), _ = problem(name, np.float32, backend)
-    for w in (None, weights):
-        clipped = per_example.clipped_gradient(net, LOSS, np.inf)(params, x, y, w)
-        oracle.assert_close(clipped, fnn.grad(net, LOSS)(params, x, y, w), 1e-6)
+
+    def both(params, weights):
+        of = per_example.clipped_gradient(net, LOSS, np.inf), fnn.grad(net, LOSS)
+        return [[make(params, x, y, w) for make in of] for w in (None, weights)]
+
+    for clipped, wanted in (both if backend == "numpy" else oracle.quick_jit(both))(params, weights):
+        oracle.assert_close(clipped, wanted, 1e-6)
 
 
 def test_no_clipped_gradient_is_longer_than_the_bound(backend):
     net, params, (x, y, _), _ = problem("mlp", np.float32, backend)
+    run = lambda params, x, y, bound: per_example.clipped_gradient(net, LOSS, bound)(params, x, y)
+    run = run if backend == "numpy" else oracle.quick_jit(run)
     for bound in (1e-3, 0.1, 0.5):
         for n in range(N):
-            one = per_example.clipped_gradient(net, LOSS, bound)(params, x[n : n + 1], y[n : n + 1])
+            one = run(params, x[n : n + 1], y[n : n + 1], bound)
             assert np.sqrt(sum((g**2).sum() for g in trees.leaves(one))) <= bound * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("x", [3e38, np.inf, np.nan])
+def test_an_example_whose_gradient_is_not_finite_counts_nothing_when_clipped(x, backend):
+    net = fnn.Serial((fnn.Dense(3), fnn.Dense(3), fnn.Tanh(), fnn.Dense(1)))  # behind tanh an infinite input has δ = 0
+    params = on(backend, trees.map(lambda p: abs(p) + 1, moved(net, (2,), np.float32)))
+    data = np.float32([[x, x], [1, 1], [0, 2]]), np.float32([[0], [1], [2]])
+
+    def run(params, x, y):
+        norms = per_example.norms(net, fnn.Quadratic())(params, x, y)
+        clipped = per_example.clipped_gradient(net, fnn.Quadratic(), 0.5, denominator=1)
+        return clipped(params, x, y), clipped(params, x[1:], y[1:]), norms
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        found, wanted, norms = (run if backend == "numpy" else oracle.quick_jit(run))(params, *data)
+    assert not np.isfinite(norms[0])
+    oracle.assert_close(found, wanted, 1e-6)
 
 
 def test_noise_of_the_network_is_that_of_training(backend):
     net = fnn.Serial((fnn.Dense(8), fnn.Dropout(0.5), fnn.Tanh(), fnn.Dense(3)))
-    params = net.init(fnn.random.key(0, backend=backend), (5,))
-    key = fnn.random.key(3, backend=backend)
     x, y = np.random.default_rng(0).normal(size=(N, 5)), np.arange(N) % 3
-    each = per_example.gradients(net, LOSS)(params, x, y, None, key)
-    wanted = fnn.grad(net, LOSS)(params, x, y, None, key)
+
+    def run(params, key):
+        of = per_example.gradients, fnn.grad, per_example.norms
+        return [make(net, LOSS)(params, x, y, None, key) for make in of]
+
+    run = run if backend == "numpy" else oracle.quick_jit(run)
+    each, wanted, norms = run(on(backend, moved(net, (5,), np.float32)), key(backend, 3))
     oracle.assert_close(trees.map(lambda g: g.mean(axis=0), each), wanted, 1e-5)
-    norms = per_example.norms(net, LOSS)(params, x, y, None, key)
     squares = sum((np.asarray(g).reshape(N, -1) ** 2).sum(axis=1) for g in trees.leaves(each))
     oracle.assert_close(norms, np.sqrt(squares), 1e-5)
 
 
 def test_an_example_of_weight_0_counts_nothing_even_if_its_error_is_infinite(backend):
     net = fnn.Dense(1)
-    params = net.init(fnn.random.key(0, backend=backend), (2,))
+    params = net.init(key(backend), (2,))
     x, y, weights = np.float32([[1, 2], [3, 4]]), np.float32([[0], [3e38]]), [1.0, 0.0]
-    for make in (per_example.norms, per_example.second_moment, lambda *of: per_example.clipped_gradient(*of, 1.0)):
-        with np.errstate(over="ignore", invalid="ignore"):
-            found = make(net, fnn.Quadratic())(params, x, y, weights)
-            alone = make(net, fnn.Quadratic())(params, x[:1], y[:1])
-        if make is per_example.norms:
-            assert found[1] == 0
-            found = found[:1]
-        oracle.assert_close(found, alone, 1e-6)
+    of = per_example.norms, per_example.second_moment, lambda *of: per_example.clipped_gradient(*of, 1.0)
+    run = lambda *data: [make(net, fnn.Quadratic())(*data) for make in of]
+    run = run if backend == "numpy" else oracle.quick_jit(run)
+    with np.errstate(over="ignore", invalid="ignore"):
+        (norms, *found), (norm, *alone) = run(params, x, y, np.float32(weights)), run(params, x[:1], y[:1])
+    assert norms[1] == 0
+    oracle.assert_close((norms[:1], *found), (norm, *alone), 1e-6)
 
 
 def test_a_bound_may_be_an_axis_of_a_sweep(needs_jax):
     net, params, (x, y, _), _ = problem("mlp", np.float32, "jax")
     bounds = np.float32([0.1, 0.7, np.inf])
-    swept = jax.vmap(lambda c: per_example.clipped_gradient(net, LOSS, c)(params, x, y))(bounds)
-    for i, bound in enumerate(bounds):
-        one = per_example.clipped_gradient(net, LOSS, bound)(params, x, y)
-        oracle.assert_close(jax.tree.map(lambda g, i=i: g[i], swept), one, 1e-5)
+    one = lambda c: per_example.clipped_gradient(net, LOSS, c)(params, x, y)
+    swept, alone = oracle.quick_jit(lambda bounds: (jax.vmap(one)(bounds), jax.lax.map(one, bounds)))(bounds)
+    oracle.assert_close(swept, alone, 1e-5)
+    assert len({float(abs(g).sum()) for g in swept[0].w}) == 3
 
 
 def test_results_are_float32_and_never_nan_where_nothing_counts_or_all_agree(backend):
     net, params, (x, y, _), _ = problem("mlp", np.float32, backend)
-    for make in (per_example.signal_to_noise, per_example.noise_scale, per_example.variance, per_example.norms):
-        for data in ((x, y), (x, y, np.zeros(N)), (x, y, np.eye(N)[1]), (x[[2, 2]], y[[2, 2]])):
-            leaves = trees.leaves(make(net, LOSS)(params, *data))
-            assert all(leaf.dtype == np.float32 and not np.isnan(leaf).any() for leaf in leaves), (make, len(data))
+    quantities = per_example.signal_to_noise, per_example.noise_scale, per_example.variance, per_example.norms
+    run = lambda *data: [make(net, LOSS)(*data) for make in quantities]
+    run = run if backend == "numpy" else oracle.quick_jit(run)
+    same = np.full(N, 2)
+    for data in ((x, y), (x, y, np.zeros(N)), (x, y, np.eye(N)[1]), (x[same], y[same])):
+        leaves = trees.leaves(run(params, *data))
+        assert all(leaf.dtype == np.float32 and not np.isnan(leaf).any() for leaf in leaves), len(data)
     with pytest.raises(fnn.errors.ShapeError, match="at least two examples"):
         per_example.noise_scale(net, LOSS)(params, x[:1], y[:1])
 
@@ -239,17 +299,26 @@ def test_what_has_no_gradient_of_one_example_is_refused():
         per_example.gram(net, fnn.Quadratic())(params, [[1.0, 2.0]], [[0.0]], other=[[1.0, 2.0]])
 
 
+def planned(f, net, data):
+    """The bytes of temporary memory and of results by the compiler's own figures, on the CPU."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        params = jax.eval_shape(lambda key: net.init(key, data[0].shape[1:]), fnn.random.key(0))
+        plan = jax.jit(f).lower(params, *data).compile().memory_analysis()
+    return plan.temp_size_in_bytes, plan.output_size_in_bytes
+
+
 def test_clipping_takes_a_plain_gradients_temporary_memory_and_the_norms_less_than_its_results(needs_jax):
-    """By the compiler's own figures, on the CPU: 512 examples of a network with two hidden layers."""
-    net, cpu = fnn.mlp((1024, 1024, 10)), jax.devices("cpu")[0]
+    """512 examples of a network with two hidden layers."""
+    net = fnn.mlp((1024, 1024, 10))
+    data = jax.ShapeDtypeStruct((512, 784), np.float32), jax.ShapeDtypeStruct((512,), np.int32)
+    plain, results = planned(fnn.grad(net, LOSS), net, data)
+    assert planned(per_example.clipped_gradient(net, LOSS, 1.0), net, data)[0] <= 1.1 * plain
+    assert sum(planned(per_example.norms(net, LOSS), net, data)) <= 0.6 * (plain + results)
 
-    def planned(f):
-        with jax.default_device(cpu):
-            params = jax.eval_shape(lambda key: net.init(key, (784,)), fnn.random.key(0))
-            data = jax.ShapeDtypeStruct((512, 784), np.float32), jax.ShapeDtypeStruct((512,), np.int32)
-            plan = jax.jit(f).lower(params, *data).compile().memory_analysis()
-        return plan.temp_size_in_bytes, plan.output_size_in_bytes
 
-    plain, results = planned(fnn.grad(net, LOSS))
-    assert planned(per_example.clipped_gradient(net, LOSS, 1.0))[0] <= 1.1 * plain
-    assert sum(planned(per_example.norms(net, LOSS))) <= 0.6 * (plain + results)
+def test_norms_of_sequences_take_at_most_twice_a_plain_gradients_temporary_memory(needs_jax):
+    """16 examples of 256 positions through 512 × 512 weights: made, each gradient takes 1 MiB."""
+    net = fnn.Serial((fnn.Dense(512), fnn.Tanh(), Mean(), fnn.Dense(10)))
+    data = jax.ShapeDtypeStruct((16, 256, 512), np.float32), jax.ShapeDtypeStruct((16,), np.int32)
+    plain, _ = planned(fnn.grad(net, LOSS), net, data)
+    assert planned(per_example.norms(net, LOSS), net, data)[0] <= 2 * plain

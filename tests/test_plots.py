@@ -53,7 +53,7 @@ def on(backend, tree):
 def of_figures(params=PARAMS, x=X, y=Y):
     """Every figure: a function of Axes."""
     found = STATS if params is PARAMS else on("jax", STATS)
-    names = diagnostics.layer_names(NET, params, (2,))
+    names = diagnostics.layer_names(NET)
     return {
         "learning_curves": lambda axes: plots.learning_curves(axes, x.T),
         "decision_regions": lambda axes: plots.decision_regions(axes, NET, LOSS, params, x, y),
@@ -203,7 +203,7 @@ REFUSED = {
     "weights that are no numbers": (errors.DataError, "weights", lambda a: plots.first_layer(a, NAN, shape=(1, 2))),
     "inputs of another width": (
         errors.ShapeError,
-        r"expected input of shape \(N, 2\)",
+        r"params\[0\]\.w: expected shape \(4, 3\), got \(4, 2\)",
         lambda a: plots.activations(a, NET, PARAMS, np.ones((4, 3))),
     ),
     "no examples": (errors.ShapeError, "at least one example", lambda a: plots.activations(a, NET, PARAMS, X[:0])),
@@ -322,7 +322,7 @@ def test_a_run_that_diverged_is_labelled_where_it_was_last_seen():
 
 
 def test_the_flow_through_the_layers_is_that_of_the_statistics():
-    names = diagnostics.layer_names(NET, PARAMS, (2,))
+    names = diagnostics.layer_names(NET)
     axes = draw(plots.gradient_flow(blank(), STATS, names))
     errors_, gradients = axes.lines
     np.testing.assert_allclose(errors_.get_xydata(), np.stack([[0, 1, 2], STATS.delta], axis=1))
@@ -333,7 +333,7 @@ def test_the_flow_through_the_layers_is_that_of_the_statistics():
 
 def test_over_the_epochs_each_layer_that_learns_has_a_line_and_no_other():
     telemetry = diagnostics.Statistics(*(np.stack([v, 2 * np.asarray(v)]) for v in STATS))
-    axes = draw(plots.gradient_flow(blank(), telemetry, diagnostics.layer_names(NET, PARAMS, (2,))))
+    axes = draw(plots.gradient_flow(blank(), telemetry, diagnostics.layer_names(NET)))
     assert [text.get_text() for text in axes.texts] == ["0 Dense", "2 Dense"]
     for line, layer in zip(axes.lines, (0, 2), strict=True):
         np.testing.assert_allclose(
@@ -495,7 +495,7 @@ def test_a_wide_layer_is_seen_along_its_principal_components():
 @pytest.mark.parametrize(("layer", "name"), [(2, "1.0.0.1 Relu"), (-1, "unit 1 of 3.0 Dense"), (-7, "0 Dense")])
 def test_layers_of_nested_networks_are_chosen_by_their_place(layer, name):
     assert name in draw(plots.hidden_plane(blank(), NESTED, DEEP, X, Y, layer=layer)).get_xlabel()
-    assert diagnostics.layer_names(NESTED, DEEP, (2,)) == LEAVES
+    assert diagnostics.layer_names(NESTED) == LEAVES
 
 
 def test_histograms_are_those_of_the_outputs_without_zeros_and_the_share_of_these_is_written():

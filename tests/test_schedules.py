@@ -12,6 +12,7 @@ import pytest
 import fnn
 from fnn import errors, schedules
 from fnn.optimizers import prepare
+from fnn.static import check_ranges, declared
 
 STEPS = 40
 
@@ -286,10 +287,20 @@ def test_exponential_decay_meets_the_stairs_at_each_of_them():
 
 
 @pytest.mark.parametrize("case", EVERY)
-def test_the_bounds_of_every_number_are_known_and_take_those_of_the_table(case):
-    for place, number in fnn.trees.paths(case.schedule, "schedule"):
-        field = place.rpartition(".")[2].partition("[")[0]
-        errors.real(place, number, **schedules.RANGES[field])
+def test_every_number_of_a_schedule_declares_a_range_that_the_table_keeps(case):
+    check_ranges(case.schedule)
+    ranges = declared(type(case.schedule))
+    assert all(ranges[name].interval for name in case.schedule._fields if name != "schedules")
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [(case, name) for case in CASES.values() for name in case.schedule._fields if name != "schedules"],
+    ids=lambda item: item if isinstance(item, str) else type(item.schedule).__name__,
+)
+def test_a_number_out_of_its_range_is_refused_with_its_place(case, name):
+    with pytest.raises(errors.ArgumentError, match=rf"Sgd\.learning_rate\.{name} .*-1"):
+        prepare(fnn.Sgd(case.schedule._replace(**{name: -1.0})), np.ones(1))
 
 
 BAD = {

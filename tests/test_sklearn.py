@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
+from helpers import THOROUGH
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -50,7 +51,7 @@ def same(ours, theirs):
 def test_scikit_learns_own_checks_pass(kind):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = check_estimator(kind(), on_skip=None)
+        found = check_estimator(kind(**({} if THOROUGH else {"max_iter": 30})), on_skip=None)
     assert len(found) > 50
     assert {check["status"] for check in found} <= {"passed", "skipped"}
 
@@ -191,7 +192,7 @@ def test_both_backends_learn_the_same_and_large_work_goes_to_jax(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
     small = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
-    monkeypatch.setattr(fnn.sklearn, "_WORTH_COMPILING", 1000)
+    monkeypatch.setattr(fnn.sklearn.base, "_WORTH_COMPILING", 1000)
     large = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
     assert (params_of(small)[-1].dtype, params_of(large)[-1].dtype) == (np.float64, np.float32)
     assert large.fit(x, Y).loss_curve_ == theirs.loss_curve_
@@ -272,6 +273,23 @@ def test_parts_make_a_whole(kind):
     assert (warm.n_iter_, warm.t_) == (3, 900)
     anew = kind(random_state=0, max_iter=3).fit(X, Y)
     same(anew.fit(X, Y), kind(random_state=0, max_iter=3).fit(X, Y))
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 4])
+def test_of_parts_of_unequal_length_every_example_is_used_exactly_once(batch_size):
+    """The slope of |p − y| is 1 where p is above y: each use moves its own weight by η / (its batch's size)."""
+    how = {"hidden_layer_sizes": (), "alpha": 0, "solver": fnn.Sgd, "learning_rate_init": 1.0, "standardize": False}
+    model = FNNRegressor("absolute_error", batch_size=batch_size, random_state=0, **how)
+    model.partial_fit(np.eye(13)[:1], [-1e6])
+    for epoch, n in enumerate((10, 7, 13, 1, 12), start=1):
+        before = model.coefs_[0][:, 0].copy()
+        model.partial_fit(np.eye(13)[:n], np.full(n, -1e6))
+        size = n if batch_size == "auto" else min(4, n)
+        sizes = [size] * (n // size * size) + [n % size] * (n % size)  # of each example's batch
+        moved = before - model.coefs_[0][:, 0]
+        np.testing.assert_allclose(np.sort(moved[:n]), np.sort(1 / np.array(sizes)), rtol=1e-9)
+        assert (moved[n:] == 0).all()
+        assert (int(model._state.epoch), int(model._state.seen)) == (epoch + 1, 0)
 
 
 def test_classes_that_come_later_are_known_from_the_first_part():

@@ -1,16 +1,18 @@
 """Two static things that are equal may share one compiled program, so equality has to be trustworthy."""
 
+import collections
 import math
 from dataclasses import FrozenInstanceError, dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import fnn
+from fnn.backend import Held
 from fnn.errors import ArgumentError, FnnError, KindError
-from fnn.static import Static, check_static
+from fnn.static import Choice, Interval, Static, check_ranges, check_static, declared, namedtuples, registered
 
 
 class Point(NamedTuple):
@@ -279,3 +281,133 @@ def test_a_class_may_check_its_own_fields_too():
     assert Even(np.int64(2)) == Even(2)
     with pytest.raises(FnnError, match="expected an even one, got 3"):
         Even(3)
+
+
+# ---- declared ranges -------------------------------------------------------------------------------------------------
+
+INSIDE = [  # interval, whether the number is an int, what lies within it
+    *(("[0, 1)", False, x) for x in (0, 0.0, 0.5, np.float32(0.25), 1 - 1e-16)),
+    *(("(0, 1]", False, x) for x in (1e-300, 1)),
+    *(("(-∞, ∞)", False, x) for x in (-1e308, 0, 1e308)),
+    *(("(0, ∞]", False, x) for x in (1, math.inf)),
+    *(("[1, 5]", True, x) for x in (1, 5, np.int64(3))),
+    *(("(1, 5)", True, x) for x in (2, 4)),
+    *(("(0.5, ∞)", True, x) for x in (1, 10**6)),
+    ("(-∞, 3]", True, -(10**6)),
+]
+OUTSIDE = [
+    *(("[0, 1)", False, x) for x in (-1e-300, 1, 2.0, math.inf, math.nan)),
+    *(("(0, 1]", False, x) for x in (0, 1 + 1e-15)),
+    *(("(-∞, ∞)", False, x) for x in (math.inf, -math.inf, math.nan)),
+    *(("(0, ∞]", False, x) for x in (0, -math.inf, math.nan)),
+    *(("[1, 5]", True, x) for x in (0, 6)),
+    *(("(1, 5)", True, x) for x in (1, 5)),
+    ("(0.5, ∞)", True, 0),
+    ("(-∞, 3]", True, 4),
+]
+
+
+@pytest.mark.parametrize(("text", "whole", "value"), INSIDE, ids=str)
+def test_a_number_within_its_interval_is_given_back(text, whole, value):
+    found = Interval(text).check("x", value, whole)
+    assert found == value
+    assert type(found) is (int if whole else float)
+
+
+@pytest.mark.parametrize(("text", "whole", "value"), OUTSIDE, ids=str)
+def test_a_number_outside_its_interval_is_refused_by_name(text, whole, value):
+    with pytest.raises(ArgumentError, match="x"):
+        Interval(text).check("x", value, whole)
+
+
+@pytest.mark.parametrize("text", ["", "0, 1", "[0 1)", "[0, 1, 2)", "{0, 1}"])
+def test_text_that_is_not_an_interval_is_refused(text):
+    with pytest.raises(ArgumentError, match="Interval: expected text such as"):
+        Interval(text)
+
+
+class Dial(NamedTuple):
+    rate: Annotated[Any, Interval("[0, 1)")] = 0.5
+    steps: Annotated[int, Interval("[1, ∞)")] = 1
+    kind: Choice[str] = "plain"
+    inner: Any = None
+
+
+def test_what_is_declared_beside_a_field_is_found():
+    fields = declared(Dial)
+    assert [fields[name].interval for name in Dial._fields] == [Interval("[0, 1)"), Interval("[1, ∞)"), None, None]
+    assert [fields[name].whole for name in Dial._fields] == [False, True, False, False]
+    assert [fields[name].choice for name in Dial._fields] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("dial", "message"),
+    [
+        (Dial(1.0), "Dial.rate = 1"),
+        (Dial(np.array([0.5, 2.0])), "Dial.rate = 2"),
+        (Dial({"w": (0.5, -1)}), r"Dial.rate\['w'\]\[1\] = -1"),
+        (Dial(steps=0), "Dial.steps: expected an integer of at least 1, got 0"),
+        (Dial(steps=Held(0)), "Dial.steps: expected an integer of at least 1, got 0"),
+        (Dial(inner=Dial(7)), "Dial.inner.rate = 7"),
+        (Dial(inner=[None, (Dial(7),)]), r"Dial.inner\[1\]\[0\].rate = 7"),
+    ],
+    ids=range(7),
+)
+def test_ranges_of_a_tuple_are_checked_wherever_the_number_is(dial, message):
+    with pytest.raises(ArgumentError, match=message):
+        check_ranges(dial)
+
+
+def test_ranges_of_a_tuple_hold_and_what_is_traced_is_passed_over(needs_jax):
+    for dial in (Dial(), Dial(None), Dial((0.1, np.float32(0.2))), Dial(Held(0.5)), Dial(inner=Dial(0.1))):
+        check_ranges(dial)
+    needs_jax.jit(lambda rate: check_ranges(Dial(rate)))(7.0)
+
+
+def test_ranges_of_a_static_class_hold_for_its_children_too():
+    @dataclass(frozen=True)
+    class Bounded(Static):
+        rate: Annotated[float, Interval("[0, 1)")] = 0.5
+
+    @dataclass(frozen=True)
+    class Child(Bounded):
+        size: Annotated[int, Interval("[1, ∞)")] = 1
+
+    assert Child(0, np.int32(2)) == Child(0.0, 2)
+    for wrong in ({"rate": 1}, {"size": 0}):
+        with pytest.raises(ArgumentError, match=next(iter(wrong))):
+            Child(**wrong)
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
+
+
+def test_a_class_is_registered_by_being_defined_and_a_new_definition_replaces_the_old():
+    def define():
+        @dataclass(frozen=True)
+        class Fresh(Times):
+            pass
+
+        class Tuple(NamedTuple):
+            x: Any
+
+        return Fresh, Tuple
+
+    before = set(registered())
+    old = define()
+    new = define()
+    name = f"{__name__}.{new[0].__qualname__}"
+    assert set(registered()) - before == {name}
+    assert registered()[name] is registered(fnn.Layer)[name] is new[0] is not old[0]
+    assert name not in registered(fnn.Loss)
+    assert namedtuples()[f"{__name__}.{new[1].__qualname__}"] is new[1] is not old[1]
+
+
+def test_fnns_own_classes_are_registered():
+    assert {"Dense", "Serial", "Relu", "LayerNorm"} <= {cls.__name__ for cls in registered(fnn.Layer).values()}
+    assert {"Quadratic", "Huber"} <= {cls.__name__ for cls in registered(fnn.Loss).values()}
+    assert {"Dense", "Quadratic", "Constant"} <= {cls.__name__ for cls in registered().values()}
+    found = set(namedtuples().values())
+    assert {fnn.Adam, fnn.TrainState, fnn.DenseParams, fnn.schedules.Constant, Point} <= found
+    assert not {tuple, collections.OrderedDict} & found
+    assert not any(issubclass(cls, Static) for cls in found)

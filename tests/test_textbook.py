@@ -8,6 +8,7 @@ import pytest
 
 import fnn
 from fnn.backend import jax
+from fnn.composition import forward_recorded
 
 RNG = np.random.default_rng(0)
 X, Y, Z = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 1)), np.linspace(-9, 9, 19)[:, None]
@@ -49,8 +50,14 @@ SENTENCES = {  # found, wanted
     "an elu stays above minus alpha": lambda: ((fnn.Elu(0.5).apply((), Z) > -0.5).all(), True),
     "an elu goes down to minus alpha": lambda: (fnn.Elu(0.5).apply((), 5 * Z).min(), -0.5),
     "no gradient passes a step": lambda: (slope(fnn.BinaryStep()), 0 * Z),
-    "z has the derivative 1 by its bias": lambda: (fnn.Dense(1).gradient((), X[:1], ONE[:1]).b, ONE[0]),
-    "z has its inputs for derivatives by its weights": lambda: (fnn.Dense(1).gradient((), X[:1], ONE[:1]).w, X[:1]),
+    "z has the derivative 1 by its bias": lambda: (
+        fnn.Dense(1).gradient(start(fnn.Dense(1)), X[:1], ONE[:1]).b,
+        ONE[0],
+    ),
+    "z has its inputs for derivatives by its weights": lambda: (
+        fnn.Dense(1).gradient(start(fnn.Dense(1)), X[:1], ONE[:1]).w,
+        X[:1],
+    ),
     "an output for regression is any number": lambda: (SQUARES.predict(X), X),
     "an output for two classes is a probability": lambda: (LOGISTIC.predict(Z), sigma(Z)),
     "c outputs for c classes sum to 1": lambda: (SOFTMAX.predict(X).sum(axis=1), np.ones(20)),
@@ -115,7 +122,7 @@ def test_one_step_unit_is_and_or_nand_or_not_and_two_layers_of_them_are_xor():
     gates = fnn.DenseParams(np.array([[1.0, 1], [1, 1], [-1, -1], [-1, 0]]), np.array([-1.5, -0.5, 1.5, 0.5]))
     both = fnn.DenseParams(np.array([[0.0, 1, 1, 0]]), np.array([-1.5]))  # OR and NAND
     net = fnn.Serial((fnn.Dense(4), fnn.BinaryStep(), fnn.Dense(1), fnn.BinaryStep()))
-    (u, v), outputs = BITS.T.astype(bool), net.record((gates, (), both, ()), BITS)[2]
+    (u, v), outputs = BITS.T.astype(bool), forward_recorded(net, (gates, (), both, ()), BITS)[2]
     same(outputs[1], np.column_stack((u & v, u | v, ~(u & v), ~u)).astype(float))
     same(outputs[3][:, 0], (u ^ v).astype(float))
 
@@ -137,7 +144,8 @@ def test_a_network_of_relus_is_piecewise_linear_with_a_bend_for_each_unit():
 @pytest.mark.parametrize(("unit", "initial"), [(fnn.Relu(), fnn.HeNormal()), (fnn.Identity(), fnn.GlorotUniform())])
 def test_he_keeps_the_variance_through_relus_and_glorot_through_linear_layers(unit, initial):
     net = fnn.mlp((300,) * 5, unit, initial)
-    _, _, outputs = net.record(net.init(KEY, (300,), np.float64), np.random.default_rng(0).normal(size=(50, 300)))
+    params, x = net.init(KEY, (300,), np.float64), np.random.default_rng(0).normal(size=(50, 300))
+    outputs = forward_recorded(net, params, x)[2]
     assert 0.7 < outputs[-1].var() / outputs[0].var() < 1.4  # twice, or half, the variance would be 16 times, or 1/16
 
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 import fnn
-from fnn import backend, batching, datasets, random
-from fnn.training import batches_at_once
+from fnn import backend, datasets, random
+from fnn.order import Plan
+from fnn.training.loop import batches_at_once
 
 RATE = 0.1
 
@@ -68,12 +69,12 @@ def fnn_side(problem, on="jax", precision=None, uint8=False):
     return run
 
 
-def train_by_jax_grad(params, key, t, x, y, *, epochs, batch):
-    """`fnn.training.run` with `jax.grad` for our backward pass: the same layout, order and blocks."""
+def train_by_jax_grad(params, key, e, x, y, *, epochs, batch):
+    """`fnn.train` with `jax.grad` for our backward pass: the same layout, order and blocks."""
     import jax
 
-    n, steps = len(x), batching.steps_per_epoch(len(x), batch)
-    at_once = batches_at_once(steps, batch * x[:1].size * x.dtype.itemsize)
+    plan = Plan(len(x), batch)
+    at_once = batches_at_once(plan.steps, batch * x[:1].size * x.dtype.itemsize)
 
     def cost(params, x, y, weights=None):
         *hidden, (w, b) = params[::2]
@@ -89,16 +90,16 @@ def train_by_jax_grad(params, key, t, x, y, *, epochs, batch):
     def block(params, chosen):
         index, used = chosen
         of_block = (x.take(index, axis=0, mode="clip"), y.take(index, mode="clip"), used.astype(np.float32))
-        return jax.lax.scan(step, params, of_block if n % batch else of_block[:2])
+        return jax.lax.scan(step, params, of_block if plan.n % batch else of_block[:2])
 
     def epoch(carry, _):
-        params, t = carry
-        order = batching.batches(key, n, batch, t, steps, batch < n)
+        params, e = carry
+        order = plan.batches(key, e, 0, plan.steps, fresh=True)
         params, values = jax.lax.scan(block, params, tuple(a.reshape(-1, at_once, batch) for a in order))
-        return (params, t + steps), values.reshape(-1)
+        return (params, e + 1), values.reshape(-1)
 
-    (params, t), values = jax.lax.scan(epoch, (params, t), None, epochs)
-    return params, t, values.reshape(-1)
+    (params, e), values = jax.lax.scan(epoch, (params, e), None, epochs)
+    return params, e, values.reshape(-1)
 
 
 def jax_grad_side(problem):
@@ -107,12 +108,12 @@ def jax_grad_side(problem):
 
     (inputs, *units), batch, x, y = problem
     state = fnn.init_state(fnn.mlp(units), fnn.Sgd(RATE), random.key(0), (inputs,))
-    params, t, x, y = state.params, state.step, jax.numpy.asarray(x), jax.numpy.asarray(y)
+    params, e, x, y = state.params, state.epoch, jax.numpy.asarray(x), jax.numpy.asarray(y)
     train = jax.jit(train_by_jax_grad, static_argnames=("epochs", "batch"))
 
     def run(epochs):
-        nonlocal params, t
-        params, t, values = train(params, state.key, t, x, y, epochs=epochs, batch=batch)
+        nonlocal params, e
+        params, e, values = train(params, state.key, e, x, y, epochs=epochs, batch=batch)
         return float(values[-1])
 
     return run
@@ -130,7 +131,7 @@ def products_side(problem, together=False):
     import jax.numpy as jnp
 
     sizes, batch, x, _ = problem
-    steps = batching.steps_per_epoch(len(x), batch)
+    steps = Plan(len(x), batch).steps
     products = []
     for layer, (i, o) in enumerate(itertools.pairwise(sizes)):
         a, d, w = jnp.ones((batch, i)), jnp.ones((batch, o)), jnp.ones((o, i))

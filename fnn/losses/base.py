@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import backend
-from ..errors import DataError, KindError, ShapeError, finite, shorten
+from ..errors import DataError, KindError, ShapeError, shorten
+from ..gate import finite
 from ..static import Static
 
 
@@ -24,26 +25,26 @@ class Loss(Static):
     ...         return 4 * (prediction - target) ** 3
     """
 
-    def value(self, prediction, target):
+    def value(self, prediction, target, /):
         """ℓ, one for each example: (N,)."""
         raise NotImplementedError
 
-    def delta(self, prediction, target):
+    def delta(self, prediction, target, /):
         """∂ℓ/∂prediction, shaped as the prediction."""
         raise NotImplementedError
 
-    def value_and_delta(self, prediction, target):
+    def value_and_delta(self, prediction, target, /):
         """Both; a cost overrides it where the two share work."""
         return self.value(prediction, target), self.delta(prediction, target)
 
-    def outer(self, mean):
+    def outer(self, mean, /):
         """The cost of a batch, from the weighted mean of ℓ, and its derivative there: the mean itself, and 1.
 
         A cost that is no mean over the examples overrides it, as `RootMeanSquaredError` does.
         """
         return mean, 1.0
 
-    def predict(self, prediction):
+    def predict(self, prediction, /):
         """What the network predicts, from its output: probabilities where that is logits, else the output itself."""
         return prediction
 

@@ -4,10 +4,11 @@ K is the number of outputs of an example.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from ..backend import floating, namespace
-from ..errors import real
 from ..numerics import absolute
+from ..static import Interval
 from .base import Loss, outputs, over_outputs
 
 
@@ -106,11 +107,7 @@ class Huber(Loss):
     array([2.])
     """
 
-    threshold: float = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        real("threshold", self.threshold, above=0)
+    threshold: Annotated[float, Interval("(0, ∞)")] = 1.0
 
     def value(self, a, y):
         r, t = absolute(a - floating(y, a.dtype)), self.threshold
@@ -135,11 +132,7 @@ class ExponentialCost(Loss):
     array([148.4131591])
     """
 
-    tau: float = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        real("tau", self.tau, above=0)
+    tau: Annotated[float, Interval("(0, ∞)")] = 1.0
 
     def value(self, a, y):
         return self.value_and_delta(a, y)[0]

@@ -4,10 +4,11 @@ Fused like that they are stable and cheap, and δ is what it is in the textbooks
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from ..backend import floating, namespace
-from ..errors import real
 from ..numerics import exponentials, logistic, magnitude
+from ..static import Interval
 from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
 
 
@@ -27,11 +28,7 @@ class SoftmaxCrossEntropy(Loss):
     array([0.69314718])
     """
 
-    label_smoothing: float = field(default=0.0, kw_only=True)
-
-    def __post_init__(self):
-        super().__post_init__()
-        real("label_smoothing", self.label_smoothing, least=0, below=1)
+    label_smoothing: Annotated[float, Interval("[0, 1)")] = field(default=0.0, kw_only=True)
 
     def value(self, z, y):
         return self.value_and_delta(z, y)[0]
@@ -74,11 +71,7 @@ class SigmoidBinaryCrossEntropy(Loss):
     array([[-0.5]])
     """
 
-    label_smoothing: float = field(default=0.0, kw_only=True)
-
-    def __post_init__(self):
-        super().__post_init__()
-        real("label_smoothing", self.label_smoothing, least=0, below=1)
+    label_smoothing: Annotated[float, Interval("[0, 1)")] = field(default=0.0, kw_only=True)
 
     def value(self, z, y):
         xp, y = namespace(z, y), self._smoothed(z, y)

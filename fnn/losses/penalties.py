@@ -1,10 +1,11 @@
 """Penalties on the parameters: what a cost adds for large weights, and the derivative of that."""
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from .. import trees
 from ..backend import namespace
 from ..numerics import absolute
+from ..static import Interval
 
 
 class L2(NamedTuple):
@@ -19,7 +20,7 @@ class L2(NamedTuple):
     np.float64(1.0)
     """
 
-    coefficient: Any
+    coefficient: Annotated[Any, Interval("[0, ∞)")]
 
     def value(self, params):
         return 0.5 * sum(trees.leaves(_each(self, lambda c, w: c * (w * w).sum(), params)))
@@ -38,7 +39,7 @@ class L1(NamedTuple):
     np.float64(2.5)
     """
 
-    coefficient: Any
+    coefficient: Annotated[Any, Interval("[0, ∞)")]
 
     def value(self, params):
         return sum(trees.leaves(_each(self, lambda c, w: c * absolute(w).sum(), params)))

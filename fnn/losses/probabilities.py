@@ -11,9 +11,10 @@ which changes nothing where a ≥ ε, is finite in float32 for all |a| ≤ 10⁴
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from ..backend import floating, namespace
-from ..errors import real
+from ..static import Interval
 from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
 
 
@@ -21,11 +22,7 @@ from .base import Loss, check_all, check_classes, check_probabilities, over_outp
 class Guarded(Loss):
     """A sum over the outputs of c(a, y), for a and y ≥ 0, with c' beside it, continued below ε by the tangent."""
 
-    eps: float = field(default=1e-12, kw_only=True)
-
-    def __post_init__(self):
-        super().__post_init__()
-        real("eps", self.eps, least=1e-18, below=0.5)
+    eps: Annotated[float, Interval("[1e-18, 0.5)")] = field(default=1e-12, kw_only=True)
 
     def cost(self, a, y):
         """c(a, y) of each output."""

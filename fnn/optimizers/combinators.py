@@ -1,28 +1,35 @@
-"""Optimizers around another one: it is the field `optimizer`, and they nest freely.
+"""Combinators: optimizers around another one, which is the field `optimizer`. They nest freely.
 
     ClipByGlobalNorm(Accumulate(Adam(), steps=4), max_norm=1.0)
 
-clips each gradient, takes the mean of four, and gives it to Adam. A combinator that remembers nothing has the state of
-the optimizer within; one that does has it as `inner`.
+clips each gradient, averages four of them, and passes the mean to Adam. A combinator that remembers nothing has the
+state of the inner optimizer; one that does has it as `inner`.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
-from .base import each, like, widen, zero, zeros
+from ..static import Interval
+from .base import Positive, like, map_optimizers, no_update, norm_and_unit, zero, zeros
 from .descent import Sgd  # noqa: F401 - for the examples
+
+# ---- clipping --------------------------------------------------------------------------------------------------------
 
 
 class ClipByValue(NamedTuple):
-    """Another optimizer, which is given no entry of the gradient that is larger than c.
+    """Clips each gradient entry to [−c, c], then applies the inner optimizer.
 
         g ← min(max(g, −c), c)        for each entry
 
-    Arguments: the `optimizer` within, and `max_value`, c. It turns the gradient; `ClipByGlobalNorm` does not.
+    This changes the direction of the gradient; `ClipByGlobalNorm` does not.
+
+    Args:
+        optimizer: the inner optimizer.
+        max_value: c > 0.
 
     >>> optimizer, params = ClipByValue(Sgd(learning_rate=1.0), max_value=0.5), np.zeros(3)
     >>> optimizer.update(np.array([0.1, 3.0, -4.0]), optimizer.init(params), params)[0]
@@ -30,23 +37,27 @@ class ClipByValue(NamedTuple):
     """
 
     optimizer: Any
-    max_value: Any
+    max_value: Positive
 
-    def init(self, params):
+    def init(self, params: Any) -> Any:
         return self.optimizer.init(params)
 
-    def update(self, grads, opt_state, params=None):
+    def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
         clip = lambda g: cast(namespace(g, self.max_value).clip(g, -self.max_value, self.max_value), g.dtype)
         return self.optimizer.update(trees.map(clip, grads), opt_state, params)
 
 
 class ClipByNorm(NamedTuple):
-    """Another optimizer, which is given no gradient of a parameter array that is longer than c.
+    """Shortens the gradient of each parameter array to a norm of at most c, then applies the inner optimizer.
 
         g ← g · min(1, c / ‖g‖)        for each array, ‖g‖² = Σ g² over all its entries
 
-    Arguments: the `optimizer` within, and `max_norm`, c. R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of
-    training recurrent neural networks" (2013), algorithm 1, for each array by itself.
+    Args:
+        optimizer: the inner optimizer.
+        max_norm: c > 0.
+
+    Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks" (2013),
+    algorithm 1, for each array on its own.
 
     >>> optimizer, params = ClipByNorm(Sgd(learning_rate=1.0), max_norm=1.0), (np.zeros(2), np.zeros(1))
     >>> optimizer.update((np.array([3.0, 4.0]), np.array([0.5])), optimizer.init(params), params)[0]
@@ -54,23 +65,27 @@ class ClipByNorm(NamedTuple):
     """
 
     optimizer: Any
-    max_norm: Any
+    max_norm: Positive
 
-    def init(self, params):
+    def init(self, params: Any) -> Any:
         return self.optimizer.init(params)
 
-    def update(self, grads, opt_state, params=None):
-        grads = trees.map(lambda g: cast(g * _shortening(self.max_norm, g), g.dtype), grads)
-        return self.optimizer.update(grads, opt_state, params)
+    def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
+        clip = lambda g: _shortening(self.max_norm, [g]).of(g)
+        return self.optimizer.update(trees.map(clip, grads), opt_state, params)
 
 
 class ClipByGlobalNorm(NamedTuple):
-    """Another optimizer, which is given no gradient that is longer than c; its direction stays.
+    """Shortens the whole gradient to a norm of at most c, keeping its direction, then applies the inner optimizer.
 
-        g ← g · min(1, c / ‖g‖)        ‖g‖² = Σ g² over all that is learnt
+        g ← g · min(1, c / ‖g‖)        ‖g‖² = Σ g² over all parameters that are not within `Frozen`
 
-    Arguments: the `optimizer` within, and `max_norm`, c. R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of
-    training recurrent neural networks" (2013), algorithm 1.
+    Args:
+        optimizer: the inner optimizer.
+        max_norm: c > 0.
+
+    Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks" (2013),
+    algorithm 1.
 
     >>> optimizer, params = ClipByGlobalNorm(Sgd(learning_rate=1.0), max_norm=1.0), (np.zeros(1), np.zeros(1))
     >>> optimizer.update((np.array([3.0]), np.array([4.0])), optimizer.init(params), params)[0]
@@ -78,30 +93,104 @@ class ClipByGlobalNorm(NamedTuple):
     """
 
     optimizer: Any
-    max_norm: Any
+    max_norm: Positive
 
-    def init(self, params):
+    def init(self, params: Any) -> Any:
         return self.optimizer.init(params)
 
-    def update(self, grads, opt_state, params=None):
-        factor = _shortening(self.max_norm, *trees.learnt(grads))
-        return self.optimizer.update(trees.map(lambda g: cast(g * factor, g.dtype), grads), opt_state, params)
+    def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
+        shortening = _shortening(self.max_norm, trees.learnt(grads))
+        return self.optimizer.update(trees.map_learnt(shortening.of, grads), opt_state, params)
 
 
-def _shortening(max_norm, *arrays):
-    """min(1, c / ‖…‖), and exactly 1 where nothing is too long."""
-    xp = namespace(max_norm, *arrays)
-    wide = [cast(a, at_least_float32(a.dtype)) for a in arrays]
-    return max_norm / xp.maximum(xp.sqrt(sum((a * a).sum() for a in wide)), max_norm)
+class _Shortening(NamedTuple):
+    """What shortens arrays: whether nothing is too long, and else a unit to divide by (None for 1) and a factor."""
+
+    short: Any
+    unit: Any
+    factor: Any
+
+    def of(self, g):
+        """g / unit · factor, which is g to the bit where nothing is too long."""
+        wide = cast(g, at_least_float32(g.dtype))
+        return cast((wide if self.unit is None else wide / self.unit) * self.factor, g.dtype)
+
+
+def _shortening(max_norm, arrays, axis=None):
+    """g -> g · min(1, c / ‖arrays‖), without overflow or underflow where the result has none."""
+    arrays = [cast(a, at_least_float32(a.dtype)) for a in arrays]
+    norm, unit = norm_and_unit(arrays, axis)
+    xp = namespace(max_norm, norm)
+    with np.errstate(over="ignore", invalid="ignore"):  # a norm that is infinite or NaN is not short
+        short = (norm if unit is None else norm * unit) <= max_norm
+    factor = xp.where(short, 1, max_norm / xp.where(short, 1, norm))[()]
+    return _Shortening(short, None if unit is None else xp.where(short, 1, unit)[()], factor)
+
+
+class MaxNorm(NamedTuple):
+    """Applies the inner optimizer, then shortens the incoming weights of each unit to a norm of at most c.
+
+        w ← w · min(1, c / ‖w‖)        for each row w of a weight matrix W (O, I)
+
+    Biases, and all parameters with fewer than two axes, are not changed.
+
+    Args:
+        optimizer: the inner optimizer.
+        max_norm: c > 0; 3 or 4 is usual with dropout.
+
+    Source: N. Srebro, A. Shraibman, "Rank, trace-norm and max-norm" (2005); N. Srivastava et al., "Dropout" (2014),
+    §5.1.
+
+    >>> optimizer = MaxNorm(Sgd(learning_rate=1.0), max_norm=1.0)
+    >>> params = np.array([[3.0, 4.0], [0.3, 0.4]])
+    >>> updates, _ = optimizer.update(np.zeros((2, 2)), optimizer.init(params), params)
+    >>> params + updates
+    array([[0.6, 0.8],
+           [0.3, 0.4]])
+    """
+
+    optimizer: Any
+    max_norm: Positive
+
+    def init(self, params: Any) -> Any:
+        return self.optimizer.init(params)
+
+    def update(self, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+        updates, opt_state = self.optimizer.update(grads, opt_state, params)
+        return trees.map_learnt(self._shortened, updates, params), opt_state
+
+    def _shortened(self, update, w):
+        if w.ndim < 2:
+            return update
+        xp, wide = namespace(w), at_least_float32(w.dtype)
+        moved = cast(w, wide) + cast(update, wide)
+        shortening = _shortening(self.max_norm, [moved], axis=tuple(range(1, w.ndim)))
+        shortened = cast(shortening.of(moved) - cast(w, wide), update.dtype)
+        return xp.where(shortening.short, update, shortened)
+
+
+# ---- when a step is made ---------------------------------------------------------------------------------------------
+
+
+class Accumulated(NamedTuple):
+    """State of Accumulate: the number of batches, the mean of those since the last step, and the inner state."""
+
+    count: Any
+    mean: Any
+    inner: Any
 
 
 class Accumulate(NamedTuple):
-    """Another optimizer, which makes one step of the mean gradient of k batches, as if they were one large batch.
+    """Averages the gradients of k batches and applies the inner optimizer to the mean, as if for one large batch.
 
-        g = (g₁ + … + gₖ) / k        w ← w + u(g) at every k-th step, and w ← w between
+        g = (g₁ + … + gₖ) / k        w ← w + u(g) at every k-th batch, and w ← w otherwise
 
-    Arguments: the `optimizer` within, and `steps`, k. A step between leaves the state of the optimizer within as it
-    was, so a schedule there counts the steps that are made. Each batch counts the same, whatever its weights.
+    Between steps the inner state does not change, so an inner schedule counts steps, not batches. Each batch counts the
+    same, whatever its weights.
+
+    Args:
+        optimizer: the inner optimizer.
+        steps: k ≥ 1, an integer.
 
     >>> optimizer, params = Accumulate(Sgd(learning_rate=1.0), steps=2), np.zeros(1)
     >>> first, state = optimizer.update(np.array([1.0]), optimizer.init(params), params)
@@ -111,36 +200,41 @@ class Accumulate(NamedTuple):
     """
 
     optimizer: Any
-    steps: Any
+    steps: Annotated[int, Interval("[1, ∞)")]
 
-    def init(self, params):
+    def init(self, params: Any) -> Any:
         return Accumulated(zero(params), zeros(params), self.optimizer.init(params))
 
-    def update(self, grads, opt_state, params=None):
+    def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
         count, mean, inner = opt_state
         xp, i = namespace(count, self.steps), count % self.steps
-        mean = trees.map(lambda m, g: m + (g - m) / cast(i + 1, m.dtype), mean, widen(grads, mean))
+        add = lambda m, g: m + (cast(g, m.dtype) - m) / cast(i + 1, m.dtype)
+        mean = trees.map_learnt(add, mean, grads)
         last = i + 1 == self.steps
         updates, inner = _step_if(last, self.optimizer, like(mean, grads), inner, params)
         mean = trees.map(lambda m: xp.where(last, 0, m), mean)
         return updates, Accumulated(count + 1, mean, inner)
 
 
-class Accumulated(NamedTuple):
-    """State of Accumulate: the number of batches, the mean of those since the last step, and the state within."""
+class Skipped(NamedTuple):
+    """State of SkipNonFinite: the number of skipped steps, and the inner state."""
 
-    count: Any
-    mean: Any
+    skipped: Any
     inner: Any
 
 
 class SkipNonFinite(NamedTuple):
-    """Another optimizer, and a gradient with NaN or an infinity anywhere changes nothing, parameters or state.
+    """Skips a step whose gradient has NaN or an infinity anywhere: neither parameters nor the inner state change.
 
         w ← w + u where all entries of g are finite, else w ← w
 
-    Argument: the `optimizer` within. `opt_state.skipped` counts the steps left out; if it grows and grows, the cause
-    is elsewhere. For overflow in narrow dtypes: P. Micikevicius et al., "Mixed precision training" (2018), §3.2.
+    `opt_state.skipped` counts the skipped steps; if it keeps growing, the cause lies elsewhere. This is for overflow in
+    narrow dtypes.
+
+    Args:
+        optimizer: the inner optimizer.
+
+    Source: P. Micikevicius et al., "Mixed precision training" (2018), §3.2.
 
     >>> optimizer, params = SkipNonFinite(Sgd(learning_rate=1.0)), np.zeros(2)
     >>> updates, state = optimizer.update(np.array([1.0, np.nan]), optimizer.init(params), params)
@@ -150,10 +244,10 @@ class SkipNonFinite(NamedTuple):
 
     optimizer: Any
 
-    def init(self, params):
+    def init(self, params: Any) -> Any:
         return Skipped(zero(params), self.optimizer.init(params))
 
-    def update(self, grads, opt_state, params=None):
+    def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
         skipped, inner = opt_state
         each_finite = [namespace(g).isfinite(g).all() for g in trees.leaves(grads)]
         finite = functools.reduce(lambda a, b: a & b, each_finite, np.True_)
@@ -161,36 +255,44 @@ class SkipNonFinite(NamedTuple):
         return updates, Skipped(skipped + ~finite, inner)
 
 
-class Skipped(NamedTuple):
-    """State of SkipNonFinite: the number of steps that were left out, and the state of the optimizer within."""
-
-    skipped: Any
-    inner: Any
-
-
-def _step_if(true, optimizer, grads, opt_state, params):
-    """The optimizer's step if it is true, else none and the same state."""
+def _step_if(condition, optimizer, grads, opt_state, params):
+    """The optimizer's step where the condition is true, else updates of zero and the same state."""
 
     def step(grads, opt_state, params):
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return like(updates, grads, params), opt_state
 
-    def none(grads, opt_state, params):
-        return trees.map(lambda w: namespace(w).zeros(w.shape, w.dtype), grads if params is None else params), opt_state
+    def no_step(grads, opt_state, params):
+        return trees.map(no_update, grads if params is None else params), opt_state
 
-    return backend.cond(true, step, none, grads, opt_state, params)
+    return backend.cond(condition, step, no_step, grads, opt_state, params)
+
+
+# ---- averages, and an optimizer for each layer -----------------------------------------------------------------------
+
+
+class Averaged(NamedTuple):
+    """State of Average: the number of steps, the average of the parameters, and the inner state."""
+
+    count: Any
+    average: Any
+    inner: Any
 
 
 class Average(NamedTuple):
-    """Another optimizer, and beside its run an average of the parameters, which generalizes better than the last.
+    """Applies the inner optimizer and keeps an average of the parameters, which generalizes better than the last ones.
 
         a ← βₜ a + (1 − βₜ) (w + u)        βₜ = min(β, t / (t + 1))        t = 0, 1, …
 
-    Arguments: the `optimizer` within, and `decay`, β ≤ 1, 0.999 by default: a mean of about the last 1/(1 − β)
-    parameters, and of all of them at first, so nothing of the initial ones is in it. β = 1 is the mean of all.
-    It is `opt_state.average`, a tree of parameters to be used as such, in float32 or wider; what is within `Frozen`
-    is as it was. Its place is within `Accumulate`, which makes fewer steps, and around `MaxNorm`, which changes them.
-    B. Polyak, A. Juditsky, "Acceleration of stochastic approximation by averaging" (1992).
+    The average is `opt_state.average`, a tree of parameters in float32 or wider; parameters within `Frozen` are in it
+    unchanged. Place it inside `Accumulate`, which makes fewer steps, and around `MaxNorm`, which changes them.
+
+    Args:
+        optimizer: the inner optimizer.
+        decay: β in [0, 1]; default 0.999. The average is over about the last 1/(1 − β) parameters, at first over all of
+            them, so the initial ones have no part in it. β = 1 is the mean of all.
+
+    Source: B. Polyak, A. Juditsky, "Acceleration of stochastic approximation by averaging" (1992).
 
     >>> optimizer, params = Average(Sgd(learning_rate=1.0), decay=1.0), np.array([10.0])
     >>> state = optimizer.init(params)
@@ -202,40 +304,37 @@ class Average(NamedTuple):
     """
 
     optimizer: Any
-    decay: Any = 0.999
+    decay: Annotated[Any, Interval("[0, 1]")] = 0.999
 
-    def init(self, params):
-        copy = lambda p: namespace(p).array(p, dtype=at_least_float32(p.dtype))
+    def init(self, params: Any) -> Any:
+        copy = lambda w: namespace(w).array(w, dtype=at_least_float32(w.dtype))
         return Averaged(zero(params), trees.map(copy, params), self.optimizer.init(params))
 
-    def update(self, grads, opt_state, params):
+    def update(self, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
         count, average, inner = opt_state
         updates, inner = self.optimizer.update(grads, inner, params)
         xp = namespace(count, self.decay)
 
-        def toward(a, w, u):
+        def move(a, w, u):
             share = xp.maximum(1 - self.decay, 1 / cast(count + 1, a.dtype))  # 1 − βₜ
             return a + cast(share, a.dtype) * (cast(w + cast(u, w.dtype), a.dtype) - a)
 
-        return updates, Averaged(count + 1, trees.map_learnt(toward, average, params, updates), inner)
-
-
-class Averaged(NamedTuple):
-    """State of Average: the number of steps, the average of the parameters, and the state of the optimizer within."""
-
-    count: Any
-    average: Any
-    inner: Any
+        return updates, Averaged(count + 1, trees.map_learnt(move, average, params, updates), inner)
 
 
 class PerLayer(NamedTuple):
-    """An optimizer for each layer, or for each parameter.
+    """Applies an optimizer of its own to each layer, or to each parameter.
 
-    Argument: `optimizers`, a tree that begins as the parameters do, with an optimizer or a combinator at each of its
-    ends, which may stand above several parameters or at one; or None, and nothing there is changed. So
-    `PerLayer((Sgd(0.1), None, Adam()))` is for a Serial of three layers, and `DenseParams(w=Muon(), b=Adam())` can
-    stand in the place of Adam. A combinator within sees its own parameters only. The state is a tree of the states,
-    `()` for None. Raises ShapeError where the trees differ.
+    `PerLayer((Sgd(0.1), None, Adam()))` is for a Serial of three layers, the second of which is not trained;
+    `DenseParams(w=Muon(), b=Adam())` can stand in place of `Adam()`. A combinator inside sees only its own parameters.
+    The state is a tree of states, `()` for None.
+
+    Args:
+        optimizers: a tree over a prefix of the parameters' tree: each end is an optimizer for all parameters below it,
+            or None, where nothing changes.
+
+    Raises:
+        ShapeError: the tree is not a prefix of the parameters' tree.
 
     >>> optimizer, params = PerLayer((Sgd(learning_rate=1.0), None)), (np.zeros(1), np.zeros(1))
     >>> optimizer.update((np.ones(1), np.ones(1)), optimizer.init(params), params)[0]
@@ -244,54 +343,14 @@ class PerLayer(NamedTuple):
 
     optimizers: Any
 
-    def init(self, params):
+    def init(self, params: Any) -> Any:
         start = lambda place, optimizer, part: () if optimizer is None else optimizer.init(part)
-        return each(start, "PerLayer.optimizers", self.optimizers, params)
+        return map_optimizers(start, "PerLayer.optimizers", self.optimizers, params)
 
-    def update(self, grads, opt_state, params):
+    def update(self, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
         def step(place, optimizer, part, g, state):
-            if optimizer is None:
-                return trees.map(lambda w: namespace(w).zeros(w.shape, w.dtype), part), state
-            return optimizer.update(g, state, part)
+            return (trees.map(no_update, part), state) if optimizer is None else optimizer.update(g, state, part)
 
-        steps = each(step, "PerLayer.optimizers", self.optimizers, params, grads, opt_state)
-        take = lambda i: each(lambda place, optimizer, pair: pair[i], "", self.optimizers, steps)
+        steps = map_optimizers(step, "PerLayer.optimizers", self.optimizers, params, grads, opt_state)
+        take = lambda i: map_optimizers(lambda place, optimizer, pair: pair[i], "", self.optimizers, steps)
         return take(0), take(1)
-
-
-class MaxNorm(NamedTuple):
-    """Another optimizer, and after its step no unit's incoming weights are longer than c.
-
-        w ← w · min(1, c / ‖w‖)        for each row w of a weight matrix W (O, I)
-
-    Arguments: the `optimizer` within, and `max_norm`, c; 3 or 4 is usual beside dropout. Biases, and all parameters
-    with fewer than two axes, are left alone. N. Srebro, A. Shraibman, "Rank, trace-norm and max-norm" (2005);
-    N. Srivastava et al., "Dropout" (2014), §5.1.
-
-    >>> optimizer = MaxNorm(Sgd(learning_rate=1.0), max_norm=1.0)
-    >>> params = np.array([[3.0, 4.0], [0.3, 0.4]])
-    >>> updates, _ = optimizer.update(np.zeros((2, 2)), optimizer.init(params), params)
-    >>> params + updates
-    array([[0.6, 0.8],
-           [0.3, 0.4]])
-    """
-
-    optimizer: Any
-    max_norm: Any
-
-    def init(self, params):
-        return self.optimizer.init(params)
-
-    def update(self, grads, opt_state, params):
-        updates, opt_state = self.optimizer.update(grads, opt_state, params)
-        return trees.map(self._within, updates, params), opt_state
-
-    def _within(self, update, w):
-        if w.ndim < 2:
-            return update
-        xp, wide = namespace(w), at_least_float32(w.dtype)
-        moved = cast(w, wide) + cast(update, wide)
-        length = xp.sqrt((moved * moved).sum(axis=tuple(range(1, w.ndim)), keepdims=True))
-        short = length <= self.max_norm
-        shortened = moved * (self.max_norm / xp.where(short, 1, length)) - cast(w, wide)
-        return xp.where(short, update, cast(shortened, update.dtype))

@@ -1,20 +1,21 @@
-"""Along the gradient: plain descent, and descent with momentum. v is the velocity, β the part of it that stays."""
+"""Along the gradient: plain descent, and descent with momentum. v is the velocity, β the part of it that is kept."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np  # noqa: F401 - for the examples
 
-from .. import trees
-from ..backend import cast
-from .base import Count, Velocity, like, now, zero, zeros
+from .base import Count, Fraction, NonNegative, Velocity, lift
 
 
 class Sgd(NamedTuple):
-    """Gradient descent: batch, mini-batch or stochastic, as the batch size says.
+    """Gradient descent; batch, mini-batch or stochastic, depending on the batch size.
 
         w ← w − η g
 
-    H. Robbins, S. Monro, "A stochastic approximation method" (1951).
+    Args:
+        learning_rate: η, a number or a schedule.
+
+    Source: H. Robbins, S. Monro, "A stochastic approximation method" (1951).
 
     >>> optimizer = Sgd(learning_rate=0.5)
     >>> params = np.array([1.0, 2.0])
@@ -23,15 +24,15 @@ class Sgd(NamedTuple):
     array([0.5, 1.5])
     """
 
-    learning_rate: Any
+    learning_rate: NonNegative
 
-    def init(self, params):
-        return Count(zero(params))
+    def step(self, t):
+        def formula(g, w):
+            return (-self.learning_rate * g,)
 
-    def update(self, grads, opt_state, params=None):
-        rate = now(self.learning_rate, opt_state.count)
-        updates = trees.map(lambda g, w: cast(-rate * g, w.dtype), grads, grads if params is None else params)
-        return updates, Count(opt_state.count + 1)
+        return formula
+
+    init, update = lift(step, Count)
 
 
 class Momentum(NamedTuple):
@@ -39,8 +40,15 @@ class Momentum(NamedTuple):
 
         v ← β v − η g        w ← w + v
 
-    β is `momentum`, 0.9 by default. B. Polyak (1964); D. Rumelhart, G. Hinton, R. Williams (1986). With a constant η
-    this is PyTorch's and Optax's v ← β v + g, w ← w − η v; with a schedule the textbooks' v keeps the old rates.
+    With a constant η this equals PyTorch's and Optax's v ← β v + g, w ← w − η v; with a schedule the textbooks' v keeps
+    the rates of earlier steps.
+
+    Args:
+        learning_rate: η, a number or a schedule.
+        momentum: β in [0, 1); default 0.9.
+
+    Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); D. Rumelhart,
+    G. Hinton, R. Williams, "Learning representations by back-propagating errors" (1986).
 
     >>> optimizer, params = Momentum(learning_rate=0.5), np.array([1.0, 2.0])
     >>> updates, state = optimizer.update(params, optimizer.init(params), params)
@@ -48,26 +56,34 @@ class Momentum(NamedTuple):
     (array([0.5, 1. ]), array([-0.5, -1. ]))
     """
 
-    learning_rate: Any
-    momentum: Any = 0.9
+    learning_rate: NonNegative
+    momentum: Fraction = 0.9
 
-    def init(self, params):
-        return Velocity(zero(params), zeros(params))
+    def step(self, t):
+        def formula(g, w, v):
+            v = self.momentum * v - self.learning_rate * g
+            return v, v
 
-    def update(self, grads, opt_state, params=None):
-        rate = now(self.learning_rate, opt_state.count)
-        velocity = _accelerate(opt_state.velocity, grads, rate, self.momentum)
-        return like(velocity, grads, params), Velocity(opt_state.count + 1, velocity)
+        return formula
+
+    init, update = lift(step, Velocity)
 
 
 class Nesterov(NamedTuple):
-    """Nesterov's accelerated gradient: momentum, with the gradient taken where the velocity leads.
+    """Nesterov's accelerated gradient: momentum, with the gradient taken at the point the velocity leads to.
 
         v ← β v − η ∇C(w + β v)        w ← w + v
 
-    computed with the shifted parameter w + β v in the place of w, so that one gradient a step is enough:
-    v ← β v − η g, w ← w + β v − η g. β is `momentum`, 0.9 by default. Y. Nesterov (1983); I. Sutskever, J. Martens,
-    G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep learning" (2013), eqs. 3 and 4.
+    The shifted parameter w + β v is stored in place of w, so that one gradient per step is enough:
+    v ← β v − η g, w ← w + β v − η g.
+
+    Args:
+        learning_rate: η, a number or a schedule.
+        momentum: β in [0, 1); default 0.9.
+
+    Source: Y. Nesterov, "A method for solving the convex programming problem with convergence rate O(1/k²)" (1983);
+    I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep learning"
+    (2013), eqs. 3 and 4.
 
     >>> optimizer, params = Nesterov(learning_rate=0.5), np.array([1.0, 2.0])
     >>> updates, state = optimizer.update(params, optimizer.init(params), params)
@@ -75,19 +91,14 @@ class Nesterov(NamedTuple):
     (array([0.05, 0.1 ]), array([-0.5, -1. ]))
     """
 
-    learning_rate: Any
-    momentum: Any = 0.9
+    learning_rate: NonNegative
+    momentum: Fraction = 0.9
 
-    def init(self, params):
-        return Velocity(zero(params), zeros(params))
+    def step(self, t):
+        def formula(g, w, v):
+            v = self.momentum * v - self.learning_rate * g
+            return self.momentum * v - self.learning_rate * g, v
 
-    def update(self, grads, opt_state, params=None):
-        rate = now(self.learning_rate, opt_state.count)
-        velocity = _accelerate(opt_state.velocity, grads, rate, self.momentum)
-        updates = _accelerate(velocity, grads, rate, self.momentum)
-        return like(updates, grads, params), Velocity(opt_state.count + 1, velocity)
+        return formula
 
-
-def _accelerate(velocity, grads, rate, momentum):
-    """β v − η g, in the dtype of v."""
-    return trees.map(lambda v, g: cast(momentum * v - rate * cast(g, v.dtype), v.dtype), velocity, grads)
+    init, update = lift(step, Velocity)

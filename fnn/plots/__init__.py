@@ -9,18 +9,12 @@ colours say. Colours are those of M. Okabe, K. Ito, "Color universal design" (20
 of either sign with 0 at its grey middle. Letters: N examples, L layers, C classes.
 """
 
-from .functions import activations, confusion, decision_regions, hidden_plane
-from .runs import gradient_flow, learning_curves, loss_surface
-from .structure import first_layer, network
-
-__all__ = [
-    "activations",
-    "confusion",
-    "decision_regions",
-    "first_layer",
-    "gradient_flow",
-    "hidden_plane",
-    "learning_curves",
-    "loss_surface",
-    "network",
-]
+from .functions import activations as activations
+from .functions import confusion as confusion
+from .functions import decision_regions as decision_regions
+from .functions import hidden_plane as hidden_plane
+from .runs import gradient_flow as gradient_flow
+from .runs import learning_curves as learning_curves
+from .runs import loss_surface as loss_surface
+from .structure import first_layer as first_layer
+from .structure import network as network

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from .. import trees
-from ..backprop import check_problem
-from ..errors import ArgumentError, DataError, ShapeError, finite, integer, require
-from ..layers import enter
-from ..networks import Composition, walk
+from .. import gate
+from ..backpropagation import check_problem
+from ..composition import Composition, forward_recorded, walk
+from ..errors import ArgumentError, DataError, ShapeError, integer, require
+from ..gate import finite
 from .common import COLORS, MARKERS, check_axes, color_of, numbers, scale_beside, tint
 
 
@@ -216,13 +216,12 @@ def _span(values):
 
 def _record(net, params, x):
     """The outputs (N, units) of every layer that is no composition, by its name in `layer_names`."""
-    params, x = enter(params, x)
+    params, x = gate.inputs(net, params, x)
     if not len(x):
         raise ShapeError("x: expected at least one example, got none")
-    rows = walk(net, params, x.shape[1:], net.record(params, x)[2])
     return {
-        f"{place} {type(layer).__name__}".lstrip(): numbers(place, trees.leaves(outputs)[-1]).reshape(len(x), -1)
-        for place, layer, _, _, outputs in rows
+        f"{place} {type(layer).__name__}".lstrip(): numbers(place, outputs).reshape(len(x), -1)
+        for place, layer, outputs in walk(net, forward_recorded(net, params, x)[2])
         if not isinstance(layer, Composition)
     }
 

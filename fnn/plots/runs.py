@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .. import random, trees
+from .. import gate, random, trees
 from ..backend import namespace
-from ..backprop import check_problem, mean_cost
+from ..backpropagation import check_problem, mean_cost
 from ..diagnostics import Statistics
 from ..errors import ArgumentError, KindError, ShapeError, integer, real, require, same_shape, shorten
-from ..sweeps import sweep
-from ..training import check_data, predict
+from ..training.evaluation import predict
+from ..training.sweeps import sweep
 from .common import COLORS, STYLES, check_axes, color_of, no_frame, numbers, tint
 
 
@@ -77,7 +77,7 @@ def gradient_flow(axes, statistics, names):
     >>> net, x = mlp((3, 1)), np.ones((4, 2), np.float32)
     >>> params = net.init(random.key(0, backend="numpy"), (2,))
     >>> found = diagnostics.statistics(net, Quadratic())(params, x, np.zeros((4, 1)))
-    >>> axes = gradient_flow(Figure().subplots(), found, diagnostics.layer_names(net, params, (2,)))
+    >>> axes = gradient_flow(Figure().subplots(), found, diagnostics.layer_names(net))
     >>> [label.get_text() for label in axes.get_xticklabels()]
     ['0 Dense', '1 Relu', '2 Dense']
     """
@@ -160,7 +160,7 @@ def loss_surface(axes, net, loss, params, x, y, *, key=None, ends=None, limits=N
     if not low < high:
         raise ArgumentError(f"limits: expected the lower one first, got {limits}")
     integer("steps", steps, least=2)
-    x, y, _ = check_data(net, loss, params, (x, y))
+    x, y, _ = gate.dataset(net, loss, params, (x, y))
     if ends is None:
         first, second = (_direction(k, params) for k in random.split(random.check_key(key)))
     else:

@@ -5,11 +5,13 @@ import math
 import numpy as np
 
 from .. import trees
-from ..backprop import check_problem
-from ..errors import KindError, ShapeError, finite, integer, require, shorten
+from ..backpropagation import check_problem
+from ..composition import Composition, over_parts
+from ..errors import KindError, ShapeError, integer, require, shorten
 from ..errors import shape as sizes
+from ..gate import finite
 from ..layers import Dense, DenseParams
-from ..networks import Composition, Frozen, Residual, Serial, parameter_shapes
+from ..networks import Frozen, Residual, Serial, outline
 from .common import COLORS, check_axes, numbers, scale_beside
 
 
@@ -74,11 +76,11 @@ def network(axes, net, input_shape, params=None, *, most=8):
     check_axes(axes)
     check_problem(net)
     integer("most", most, least=3)
-    expected = parameter_shapes(net, input_shape)
+    expected, recorded = outline(net, input_shape)
     if params is not None:
         trees.same_structure("params", params, expected)
     columns, skips = [(["input"], math.prod(input_shape), None)], []
-    _lay_out(columns, skips, net, expected if params is None else params, tuple(input_shape))
+    _lay_out(columns, skips, net, expected if params is None else params, recorded)
     places = [_places(size, most) for _, size, _ in columns]
     shown = []
     for (units, _), (_, _, w), (inputs, _) in zip(places[1:], columns[1:], places[:-1], strict=True):
@@ -118,16 +120,15 @@ def network(axes, net, input_shape, params=None, *, most=8):
     return axes
 
 
-def _lay_out(columns, skips, layer, params, input_shape):
+def _lay_out(columns, skips, layer, params, recorded):
     """The columns `(names, units, weights)` that a layer adds, and the skip connections between them."""
     if isinstance(layer, Serial | Frozen | Residual):
         start = len(columns) - 1
-        for part in layer.parts(params, input_shape):
-            _lay_out(columns, skips, *part)
+        over_parts(lambda *part: _lay_out(columns, skips, *part), layer, params, recorded)
         if isinstance(layer, Residual):
             skips.append((start, len(columns) - 1))
         return
-    name, size = type(layer).__name__, math.prod(layer.output_shape(input_shape))
+    name, size = type(layer).__name__, math.prod(recorded.output.shape[1:])
     if isinstance(layer, Dense):
         columns.append(([name], size, params.w))
     elif size != columns[-1][1] or isinstance(layer, Composition):

@@ -1,0 +1,248 @@
+"""Backpropagation: forward through the network, the error at its output, backward, and the gradient.
+
+    prediction, residuals = net.forward(params, x)
+    losses, δ             = loss(prediction, y)                  one value and one error for each of N examples
+    value                 = Σₙ sₙ ℓₙ,   sₙ = wₙ / Σ w             each example's share in the mean, 1/N without weights
+                            (of a cost with an outer function F: F(Σ w ℓ / Σ w), sₙ = F' wₙ / Σ w)
+    dx, deltas            = net.propagate(params, residuals, s δ)
+    grads                 = net.gradient(params, residuals, deltas)
+
+These few lines are the heart of the project. The scale of the mean is applied here and nowhere else.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from . import backend, gate, trees
+from .backend import at_least_float32, cast, floating, namespace
+from .composition import forward_recorded
+from .errors import KindError, shorten
+from .layers import Layer
+from .layers.base import Array
+from .losses import Loss
+from .static import check_ranges
+
+
+class Problem(NamedTuple):
+    """What is minimised: the cost of a network on data, plus a penalty. Static but for its numbers.
+
+    net            the network
+    loss           the cost; None where it is not known yet
+    penalty        `L1(...)`, `L2(...)`, your own, or None
+    denominator    what Σ w ℓ of a batch is divided by; None for Σ w
+    """
+
+    net: Any
+    loss: Any = None
+    penalty: Any = None
+    denominator: Any = None
+
+
+class Tape(NamedTuple):
+    """What backpropagation knows of a batch of N examples.
+
+    prediction    the network's output
+    losses        ℓ (N,), the value of each example, unweighted
+    outputs       the output of each layer
+    residuals     what the backward pass of each layer remembers
+    deltas        δ = ∂ℓ/∂output of each layer, for each example: unweighted, and not divided by N. This is the δ of the
+                  textbooks where the layer is an affine map z; at an activation it is ∂ℓ/∂a
+    dx            ∂ℓ/∂x of each example, or None where it was not asked for
+    shares        s (N,), what each example's ℓ counts in the value: ∂value/∂ℓ = w / Σ w, or 1/N
+
+    outputs, residuals and deltas are nested as the parameters are.
+    """
+
+    prediction: Array
+    losses: Array
+    outputs: Any
+    residuals: Any
+    deltas: Any
+    dx: Array | None
+    shares: Array
+
+
+def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., Tape]:
+    """`(params, x, y, weights=None, key=None) -> Tape`: one forward and one backward pass, with everything they know.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        need_dx: False saves the product that only dx needs, and the errors below the first layer that learns, which are
+            then None. Default: True.
+
+    With a key the layers are in training.
+
+    >>> from fnn import Dense, Quadratic, random
+    >>> net = Dense(1, bias=False)
+    >>> params = net.init(random.key(0, backend="numpy"), (2,))
+    >>> tape = backprop(net, Quadratic())(params, [[1.0, 2.0], [3.0, 4.0]], [[0.0], [0.0]])
+    >>> bool((tape.deltas == tape.prediction).all())  # δ = a − y
+    True
+    """
+    check_problem(net, loss)
+
+    def run(params, x, y, weights=None, key=None):
+        params, (x, y, weights) = gate.batch(net, loss, params, x, y, weights)
+        return tape_of(net, loss, params, x, y, weights, gate.key_for(key, x), need_dx)
+
+    return run
+
+
+def tape_of(net, loss, params, x, y, weights=None, key=None, need_dx=False) -> Tape:
+    """`backprop` of a batch that has passed the gate."""
+    prediction, residuals, outputs = forward_recorded(net, params, x, key)
+    losses, delta = cost(loss, prediction, y)
+    dx, deltas = net.propagate(params, residuals, delta, need_dx)
+    _, shares = mean_cost(loss, losses, weights)
+    shares = shares + namespace(losses).zeros_like(losses)
+    return Tape(prediction, losses, outputs, residuals, deltas, dx, shares)
+
+
+def value_and_grad(
+    net: Layer, loss: Loss, *, penalty=None, need_dx: bool = False, denominator=None
+) -> Callable[..., tuple[Array, Any]]:
+    """`(params, x, y, weights=None, key=None) -> (value, grads)`: the weighted mean cost and its gradient, by hand.
+
+        value = Σ w ℓ / Σ w + penalty        (0 where Σ w is 0)
+
+    grads has the structure of params. The function is pure and not compiled: wrap it in `jax.jit`, or use `make_step`.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        penalty: `L1(...)`, `L2(...)` or your own, with the methods `value(params)` and `gradient(params)`. Default:
+            None.
+        need_dx: with True the result is `(value, (grads, dx))`, dx being the gradient of the value with respect to x.
+            Default: False.
+        denominator: what Σ w ℓ is divided by, in place of Σ w. Weights may be negative; since Σ w of centred weights
+            is near 0, signed weights want `denominator=N`. Default: None, Σ w.
+
+    >>> from fnn import Dense, Quadratic, random
+    >>> net = Dense(1, bias=False)
+    >>> params = net.init(random.key(0, backend="numpy"), (1,))
+    >>> value, grads = value_and_grad(net, Quadratic())(params, [[2.0]], [[0.0]])
+    >>> bool(abs(grads.w - 4 * params.w) < 1e-6)  # ½(2w)² has the derivative 4w
+    True
+    """
+    check_problem(net, loss, penalty, denominator)
+    problem = Problem(net, loss, penalty, denominator)
+
+    def run(params, x, y, weights=None, key=None):
+        params, data = gate.batch(net, loss, params, x, y, weights)
+        return differentiate(problem, params, data, gate.key_for(key, data.x), need_dx)
+
+    return run
+
+
+def differentiate(problem: Problem, params, data, key=None, need_dx: bool = False) -> tuple[Array, Any]:
+    """`value_and_grad` of a batch (x, y, weights, ...) that has passed the gate: what a step of training calls."""
+    net, loss, penalty, denominator = problem
+    x, y, weights = data[:3]
+    prediction, residuals = net.forward(params, x, key)
+    losses, delta = cost(loss, prediction, y)
+    value, shares = mean_cost(loss, losses, weights, denominator)
+    if weights is not None:
+        tall = (len(losses),) + (1,) * (delta.ndim - 1)
+        delta, shares = namespace(losses).where((weights != 0).reshape(tall), delta, 0), shares.reshape(tall)
+    delta = cast(delta * shares, delta.dtype)
+    dx, deltas = net.propagate(params, residuals, delta, need_dx)
+    value, grads = penalised(penalty, params, value, net.gradient(params, residuals, deltas))
+    return value, (grads, dx) if need_dx else grads
+
+
+def penalised(penalty, params, value, grads) -> tuple[Array, Any]:
+    """Value and gradient with the penalty added."""
+    if penalty is None:
+        return value, grads
+    grads = trees.map(lambda g, p: g + cast(p, g.dtype), grads, penalty.gradient(params))
+    return value + penalty.value(params), grads
+
+
+def grad(net: Layer, loss: Loss, *, penalty=None, need_dx: bool = False, denominator=None) -> Callable[..., Any]:
+    """`(params, x, y, weights=None, key=None) -> grads`: `value_and_grad` without the value.
+
+    >>> from fnn import Identity, Quadratic
+    >>> grad(Identity(), Quadratic(), need_dx=True)((), [[3.0]], [[1.0]])
+    ((), array([[2.]]))
+    """
+    run = value_and_grad(net, loss, penalty=penalty, need_dx=need_dx, denominator=denominator)
+    return lambda params, x, y, weights=None, key=None: run(params, x, y, weights, key)[1]
+
+
+def custom_vjp(net: Layer) -> Callable[..., Array]:
+    """`net.apply` with our backward pass as its JAX derivative: an fnn block for use inside any other JAX model.
+
+    `(params, x, key=None) -> y`, differentiable by `jax.grad`, `jax.vjp` and whatever builds on them, in reverse mode.
+
+    >>> import jax
+    >>> from fnn import Tanh
+    >>> f = custom_vjp(Tanh())
+    >>> jax.grad(lambda x: f((), x).sum())(jax.numpy.zeros((1, 2)))
+    Array([[1., 1.]], dtype=float32)
+    """
+    check_problem(net)
+    jax = backend.need_jax("custom_vjp")
+
+    @jax.custom_vjp
+    def apply(params, x, key):
+        return net.apply(params, x, key)
+
+    def forward(params, x, key):
+        params, entered = gate.inputs(net, params, x)
+        y, residuals = net.forward(params, entered, gate.key_for(key, entered))
+        return y, (params, residuals, x)
+
+    def backward(kept, dy):
+        params, residuals, x = kept
+        need_dx = all(backend.is_floating(leaf.dtype) for leaf in trees.leaves(x))
+        dx, deltas = net.propagate(params, residuals, dy, need_dx)
+        dx = trees.map(lambda d, a: d.astype(a.dtype), dx, x) if need_dx else None
+        return net.gradient(params, residuals, deltas), dx, None
+
+    apply.defvjp(forward, backward)
+    return lambda params, x, key=None: apply(params, x, key)
+
+
+def check_problem(net, loss=None, penalty=None, denominator=None):
+    """Raise unless net, loss, penalty and denominator are what they should be."""
+    gate.check_network(net)
+    if loss is not None:
+        gate.check_cost(loss)
+    if denominator is not None:
+        gate.positive("denominator", denominator)
+    if penalty is not None and not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient")):
+        raise KindError(
+            f"penalty: expected a NamedTuple with methods value and gradient, such as fnn.L2(1e-4), "
+            f"got {shorten(penalty)}"
+        )
+    if penalty is not None:
+        check_ranges(penalty)
+
+
+def cost(loss, prediction, y) -> tuple[Array, Array]:
+    """The losses, in float32 or wider, and the error at the output, in the dtype of the prediction."""
+    prediction = floating(prediction)
+    losses, delta = loss.value_and_delta(cast(prediction, at_least_float32(prediction.dtype)), y)
+    return losses, cast(delta, prediction.dtype)
+
+
+def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]:
+    """The cost of a batch, F(m) with m = Σ w ℓ / Σ w (0 where Σ w is 0), and its derivative by each ℓₙ.
+
+    F is `loss.outer`, of almost all costs the identity. The derivative is (N,), a number where all weights are one.
+    An example of weight 0 counts nothing, even if its cost is infinite.
+    """
+    if weights is None:
+        share = 1 / (len(losses) if denominator is None else denominator)
+        value, slope = loss.outer(losses.sum() * share)
+        return value, slope * share
+    xp = namespace(losses)
+    if denominator is None:
+        total = weights.sum()
+        shares = weights * xp.where(total == 0, 0, 1 / xp.where(total == 0, 1, total))
+    else:
+        shares = weights / denominator
+    used = xp.where(weights != 0, losses, 0)
+    value, slope = loss.outer((used * shares).sum())
+    return value, slope * shares

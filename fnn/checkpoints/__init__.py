@@ -1,0 +1,24 @@
+"""Checkpoints: a tree of arrays in one file that is never half written, never silently wrong, and never runs code.
+
+The file is an .npz, a zip archive without compression, so NumPy alone can read it:
+
+    manifest.json         the version of this format; the tree; the shape, dtype, kind and SHA-256 of each array; the
+                          network as text; the names of classes that are not fnn's; the caller's metadata; versions of
+                          the libraries
+    params[0].w.npy ...   an array for each leaf, named by its place: bfloat16 as uint16 bits, a random key as its words
+
+`save` writes a temporary file, syncs it, reads it back and renames it over the target, so a reader sees the old file or
+the new one. Files are treated as untrusted: `load` reads no more bytes than the file has, checks the SHA-256 of every
+array, and makes nothing but arrays, containers and the classes that it finds by name. Nothing is pickled.
+"""
+
+from .archive import VERSION as VERSION
+from .archive import Checkpoint as Checkpoint
+from .archive import load as load
+from .archive import load_network as load_network
+from .archive import save as save
+from .safetensors import load_safetensors as load_safetensors
+from .safetensors import save_safetensors as save_safetensors
+from .text import own_classes as own_classes
+from .text import text_of as text_of
+from .tree import Host as Host

@@ -1,0 +1,365 @@
+"""Factors: the gradient of each example, kept as a product for as long as possible.
+
+The gradient of example n with respect to a matrix W (O, I) is a sum of outer products, one for each position t at which
+the matrix was used (a dense layer has one position, a convolution one for each patch):
+
+    gₙ = Σ_t δ_nt a_ntᵀ        δ (N, T, O) or (N, O)        a (N, T, I) or (N, I)
+
+All that is said of the gradients of single examples follows from δ and a, and need not make them:
+
+    total      Σₙ sₙ gₙ             contract(s δ, a)
+    norm       ‖gₙ‖                 ‖δₙ‖ ‖aₙ‖;  with positions ‖gₙ‖² = Σ_ts (δ_nt · δ_ns)(a_nt · a_ns), or from gₙ
+    itself
+    products   gᵢ · gⱼ              (δᵢ · δⱼ)(aᵢ · aⱼ), likewise
+    squares    Σₙ wₙ gₙ²            (w δ²)ᵀ a²
+    along      gₙ · V               δₙ · V aₙ
+
+A tree of factors is nested as the parameters are, with an `Outer`, a `Rows`, an array (N, ...) that is the gradient
+itself, or None (no gradient) in the place of each parameter. The parameters come first in every traversal and say
+shapes and dtypes. I. Goodfellow, "Efficient per-example gradient computations" (2015); positions: G. Rochette, A.
+Manoel, E. Tramel, "Efficient per-example gradient computations in convolutional neural networks" (2019).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import backend, trees
+from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace
+
+BLOCK = 2**24  # bytes that may be made at a time where a formula with positions needs room
+
+
+class Outer(NamedTuple):
+    """The gradient Σ_t δ_nt a_ntᵀ of O · I entries: delta (N, O) or (N, T, O), a (N, I) or (N, T, I)."""
+
+    delta: Any
+    a: Any
+
+
+class Rows(NamedTuple):
+    """A gradient that is δ_nt in row index_nt of a table (V, O), and 0 elsewhere: delta (N, T, O), index (N, T)."""
+
+    delta: Any
+    index: Any
+
+
+def is_factor(node):
+    """Whether a node of a tree is a factor, and not a container of factors."""
+    return node is None or isinstance(node, Outer | Rows) or not isinstance(node, tuple | list | dict)
+
+
+# ---- trees of factors ------------------------------------------------------------------------------------------------
+
+
+def pairs(params, factors) -> list:
+    """`(parameter, factor)` for each leaf of the parameters, in their order; None stands for all below it."""
+    if not isinstance(params, tuple | list | dict):
+        return [(params, factors)]
+    if params is None:
+        return []
+    keys = sorted(params) if isinstance(params, dict) else range(len(params))
+    below = [(params[key], None if factors is None else factors[key]) for key in keys]
+    return [pair for branch in below for pair in pairs(*branch)]
+
+
+def leaves(factors) -> list:
+    """All factors of a tree that are not None."""
+    return [f for f in trees.leaves(factors, is_leaf=is_factor) if f is not None]
+
+
+def total(params, factors, scale=None):
+    """Σₙ sₙ gₙ, nested as the parameters and in their dtypes: the gradient. A leaf without factor gives zeros.
+
+    `scale` (N,) are the sₙ, by default 1. What is not finite counts nothing where s is 0. With a scale the leaves are
+    made one after another, so that the errors of no two are scaled at once.
+
+    >>> total(np.zeros((1, 2)), Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]])))
+    array([[6., 6.]])
+    """
+    if scale is None:
+        return _like(params, [_total(p, f, None) for p, f in pairs(params, factors)])
+    return _like(params, backend.in_turn(lambda pair, s: _total(pair[0], pair[1], s), pairs(params, factors), scale))
+
+
+def made(params, factors, n=None):
+    """gₙ itself, nested as the parameters, each leaf (N, ...). A leaf without factor gives zeros (`n` of them).
+
+    >>> made(np.zeros((1, 2)), Outer(np.array([[2.0]]), np.array([[1.0, 3.0]])))
+    array([[[2., 6.]]])
+    """
+    n = next((len(_first(f)) for f in leaves(factors)), 0) if n is None else n
+    return _like(params, [_made(p, f, n) for p, f in pairs(params, factors)])
+
+
+def scaled(factors, scale):
+    """The factors of sₙ gₙ, for s (N,)."""
+    return trees.map(lambda f: None if f is None else _scaled(f, scale), factors, is_leaf=is_factor)
+
+
+def norm(factors) -> Any:
+    """‖gₙ‖ (N,) over all factors, in float32 or wider; it overflows only where the result does."""
+    return length(*[_norm(f) for f in leaves(factors)])
+
+
+def norm2(factors) -> Any:
+    """‖gₙ‖² (N,)."""
+    return norm(factors) ** 2
+
+
+def products(ours, theirs):
+    """gᵢ · gⱼ (N, M), of N examples and M others; float32 or wider."""
+    return sum(_product(f, g) for f, g in zip(leaves(ours), leaves(theirs), strict=True))
+
+
+def squares(params, factors, weights=None):
+    """Σₙ wₙ gₙ², entry by entry, nested as the parameters and in their dtypes; weights (N,), which may be negative."""
+    return _like(params, [_squares(p, f, weights) for p, f in pairs(params, factors)])
+
+
+def along(params, factors, direction):
+    """gₙ · v (N,), for a direction v nested as the parameters; None in it, or among the factors, means zero."""
+    terms = zip(pairs(params, factors), pairs(params, direction), strict=True)
+    return sum(_along(f, v) for (_, f), (_, v) in terms if f is not None and v is not None)
+
+
+def length(*norms) -> Any:
+    """√Σ norm², entry by entry, scaled by the largest so that no square overflows or underflows; 0 of none."""
+    if not norms:
+        return 0.0
+    if len(norms) == 1:
+        return norms[0]
+    xp = namespace(*norms)
+    largest = norms[0]
+    for other in norms[1:]:
+        largest = xp.maximum(largest, other)
+    unit = scale_of(largest)
+    return unit * xp.sqrt(sum((v / unit) ** 2 for v in norms))
+
+
+# ---- one factor ------------------------------------------------------------------------------------------------------
+
+
+def _total(p, f, scale):
+    xp = namespace(p, scale)
+    if f is None:
+        return xp.zeros_like(p)
+    if scale is not None:
+        f = _scaled(f, scale)
+    if isinstance(f, Outer):
+        return contract(f.delta, f.a, dtype=p.dtype, spare=scale is not None).reshape(p.shape)
+    if isinstance(f, Rows):
+        delta = cast(f.delta.reshape(-1, p.shape[-1]), at_least_float32(p.dtype))
+        return cast(_added_rows(p, f.index.reshape(-1), delta), p.dtype)
+    return cast(cast(f, at_least_float32(f.dtype)).sum(axis=0), p.dtype)
+
+
+def _made(p, f, n):
+    if f is None:
+        return namespace(p).zeros((n, *p.shape), p.dtype)
+    if isinstance(f, Outer):
+        delta, a = _positions(f)
+        return cast(_wide_product("nto,nti->noi", delta, a).reshape(len(delta), *p.shape), p.dtype)
+    if isinstance(f, Rows):
+        one = lambda delta, index: _added_rows(p, index.reshape(-1), delta.reshape(-1, p.shape[-1]))
+        return backend.vmap(one)(cast(f.delta, p.dtype), f.index)
+    return cast(f, p.dtype)
+
+
+def _scaled(f, scale):
+    """sₙ gₙ in float32 or wider; a scale of 0 leaves nothing even of what is infinite."""
+    delta = _first(f)
+    product = cast(_weighted(delta, scale), at_least_float32(delta.dtype))
+    if isinstance(f, Outer):
+        return Outer(product, _used(f.a, scale))
+    return f._replace(delta=product) if isinstance(f, Rows) else product
+
+
+def _norm(f):
+    if isinstance(f, Outer) and f.delta.ndim == 2:
+        (delta, unit), (a, of_a) = (_in_units(v) for v in f)
+        return _product_of(unit, of_a, _row_norm(delta) * _row_norm(a))
+    if not isinstance(f, Outer | Rows):
+        flat, unit = _in_units(f)
+        return unit * _row_norm(flat)
+    (delta, right), of_a = (_positions(f), None) if isinstance(f, Outer) else ((f.delta, f.index), 1)
+    delta, unit = _in_units(delta)
+    xp, t = namespace(unit), delta.shape[1]
+    if of_a is None:
+        right, of_a = _in_units(right)
+        outputs, inputs = delta.shape[-1], right.shape[-1]
+        if t * (outputs + inputs) > outputs * inputs:
+            square = lambda delta, a: (_wide_product("nto,nti->noi", delta, a) ** 2).sum(axis=(1, 2))
+            return _product_of(unit, of_a, xp.sqrt(in_blocks(square, _block(outputs * inputs), delta, right)))
+    square = lambda d, r: (_gram(d, d, "nto,nso->nts") * _same(r, r, "nti,nsi->nts")).sum(axis=(1, 2))
+    return _product_of(unit, of_a, xp.sqrt(xp.maximum(in_blocks(square, _block(2 * t * t), delta, right), 0)))
+
+
+def _product(f, g):
+    if isinstance(f, Outer) and f.delta.ndim == g.delta.ndim == 2:
+        (d, a), (e, b) = ((_wide(v) for v in h) for h in (f, g))
+        return (d @ e.T) * (a @ b.T)
+    if not isinstance(f, Outer | Rows):
+        f, g = (_wide(h).reshape(len(h), -1) for h in (f, g))
+        return f @ g.T
+    (d, a), (e, b) = (_positions(h) if isinstance(h, Outer) else (_wide(h.delta), h.index) for h in (f, g))
+    n, m, t, s, outputs, inputs = len(d), len(e), d.shape[1], e.shape[1], d.shape[2], a.shape[-1] if a.ndim == 3 else 0
+    if inputs and n * m * t * s * (outputs + inputs) > (n * t + m * s + n * m) * outputs * inputs:
+        make = lambda delta, a: _wide_product("nto,nti->noi", delta, a).reshape(len(delta), -1)
+        theirs = lambda mine: in_blocks(lambda e, b: make(e, b) @ mine.T, _block(outputs * inputs), e, b).T
+        return in_blocks(lambda d, a: theirs(make(d, a)), _block(outputs * inputs), d, a)
+
+    def block(d, a):
+        pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * _same(b, a, "msi,nti->mnst")).sum(axis=(2, 3))
+        return in_blocks(pair, _block(2 * len(d) * t * s), e, b).T
+
+    return in_blocks(block, _block(2 * t * s), d, a)
+
+
+def _squares(p, f, weights):
+    xp = namespace(p, weights)
+    if f is None:
+        return xp.zeros_like(p)
+    if isinstance(f, Outer) and f.delta.ndim == 2:
+        delta, a = (_wide(v) for v in f)
+        return cast(contract(_weighted(delta * delta, weights), _used(a * a, weights)), p.dtype).reshape(p.shape)
+    if isinstance(f, Rows):  # δ_t Σ_s [same row] δ_s, added at the row of each t
+        delta = _wide(f.delta)
+        among = (f.index[:, :, None] == f.index[:, None, :]).astype(delta.dtype)
+        square = _weighted(delta * (among @ delta), weights)
+        return cast(_added_rows(p, f.index.reshape(-1), square.reshape(-1, p.shape[-1])), p.dtype)
+    if not isinstance(f, Outer):
+        f = _wide(f)
+        return cast(_weighted(f * f, weights).sum(axis=0), p.dtype)
+    (delta, a), size = _positions(f), p.size
+
+    def one_block(carry, block):
+        delta, a, w = block
+        g = _wide_product("nto,nti->noi", delta, a)
+        return carry + _weighted(g * g, w).sum(axis=0), ()
+
+    n, ones = len(delta), _weighted(xp.ones(len(delta), delta.dtype), weights)
+    count = max(1, math.gcd(n, _block(size))) if n > _block(size) else n
+    blocks = tuple(v.reshape(n // count, count, *v.shape[1:]) for v in (delta, a, ones))
+    start = xp.zeros((delta.shape[-1], a.shape[-1]), delta.dtype)
+    return cast(backend.scan(one_block, start, blocks)[0].reshape(p.shape), p.dtype)
+
+
+def _along(f, v):
+    if isinstance(f, Outer):
+        delta, a = _positions(f)
+        v = cast(v, delta.dtype).reshape(delta.shape[-1], -1)
+        return (backend.product(a, v.T) * delta).sum(axis=(1, 2))
+    if isinstance(f, Rows):
+        delta = _wide(f.delta)
+        return (delta * cast(v, delta.dtype)[f.index]).reshape(len(delta), -1).sum(axis=1)
+    f = _wide(f)
+    return f.reshape(len(f), -1) @ cast(v, f.dtype).reshape(-1)
+
+
+# ---- what they share -------------------------------------------------------------------------------------------------
+
+
+def _first(f):
+    return f.delta if isinstance(f, Outer | Rows) else f
+
+
+def _wide(a):
+    return cast(a, at_least_float32(a.dtype))
+
+
+def _positions(f):
+    """δ (N, T, O) and a (N, T, I), in float32 or wider."""
+    return tuple(_wide(v) if v.ndim == 3 else _wide(v).reshape(len(v), -1, v.shape[-1]) for v in f)
+
+
+def _weighted(values, weights):
+    """Values (N, ...) times weights (N,)."""
+    if weights is None:
+        return values
+    w = cast(weights, values.dtype).reshape(len(values), *(1,) * (values.ndim - 1))
+    return namespace(values, w).where(w == 0, 0, values) * w
+
+
+def _wide_product(indices, left, right):
+    """An einsum of two arrays; of one position each it is an outer product."""
+    if left.shape[1] == 1 and indices == "nto,nti->noi":
+        return left[:, 0, :, None] * right[:, 0, None, :]
+    if namespace(left, right) is np and indices == "nto,nti->noi":
+        return left.transpose(0, 2, 1) @ right
+    return namespace(left, right).einsum(indices, left, right)
+
+
+def _gram(left, right, indices):
+    if indices == "nto,nso->nts":
+        return left @ right.transpose(0, 2, 1)
+    return namespace(left, right).einsum(indices, left, right)
+
+
+def _same(left, right, indices):
+    """a · a' of all pairs of positions; of rows whether they are the same."""
+    if left.ndim == 3:
+        return _gram(left, right, indices.replace("i", "o"))
+    return (
+        left[:, :, None] == right[:, None, :]
+        if indices.startswith("n")
+        else (left[:, None, :, None] == right[None, :, None, :])
+    )
+
+
+def _used(a, weights):
+    """a without what is of examples of weight 0, which may be infinite."""
+    if weights is None or (namespace(a, weights) is np and (weights != 0).all()):
+        return a
+    return namespace(a, weights).where((weights == 0).reshape(len(a), *(1,) * (a.ndim - 1)), 0, a)
+
+
+def _in_units(a):
+    """`(a / unit, unit)` in float32 or wider: the unit is the largest magnitude of each example, (N,)."""
+    a = _wide(a)
+    unit = scale_of(abs(a).reshape(len(a), -1).max(axis=1, initial=0))
+    return a / unit.reshape(len(a), *(1,) * (a.ndim - 1)), unit
+
+
+def scale_of(largest):
+    """What to divide by before squaring: the largest magnitude, or 1 where it is 0 or not finite.
+
+    In float32 it is at most 2¹²⁵: XLA divides by multiplying with 1 / scale, which has to be a normal number.
+    """
+    xp, most = namespace(largest), 0.5 / np.finfo(largest.dtype).tiny
+    return xp.where((largest > 0) & (largest < np.inf), xp.minimum(largest, most), 1)
+
+
+def _row_norm(a):
+    """√Σ aₙ² of each example, (N,), of numbers that may be squared."""
+    flat = a.reshape(len(a), -1)
+    return namespace(flat).sqrt((flat * flat).sum(axis=1))
+
+
+def _product_of(unit, other, norm):
+    """unit · other · norm, which overflows or underflows only where the result does."""
+    xp = namespace(unit, norm)
+    low, high = xp.minimum(unit, other), xp.maximum(unit, other)
+    return xp.where(norm > 1, high, low) * (xp.where(norm > 1, low, high) * norm)
+
+
+def _block(numbers):
+    """How many examples at a time, if one takes that many numbers."""
+    return max(1, BLOCK // (4 * max(1, numbers)))
+
+
+def _added_rows(p, index, rows):
+    """Zeros like p, with rows added at their indices."""
+    xp = namespace(p, rows)
+    if is_jax(rows) or is_jax(p):
+        return xp.zeros(p.shape, rows.dtype).at[index].add(rows)
+    table = np.zeros(p.shape, rows.dtype)
+    np.add.at(table, index, rows)
+    return table
+
+
+def _like(params, new_leaves):
+    """A tree nested as the parameters, of these leaves."""
+    leaves = iter(new_leaves)
+    return trees.map(lambda _: next(leaves), params)

@@ -1,0 +1,425 @@
+"""The gate: the one place where data come in, and where shapes, dtypes, structure and values are checked.
+
+Every public function that takes parameters and data begins here. What passes the gate lies on the parameters' backend,
+has their dtype (x) or at least float32 (targets and weights), and fits the network; formulas beyond it check nothing.
+x and y are arrays, or dicts or NamedTuples of arrays, with the N examples along the first axis of each.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import backend, random, trees
+from .backend import at_least_float32, cast, is_floating, namespace
+from .errors import (
+    ArgumentError,
+    DataError,
+    FnnError,
+    KindError,
+    ShapeError,
+    shorten,
+)
+from .sources import mapped, rows
+from .static import check_static
+
+AT_ONCE = 2**24  # bytes of examples that are read from files at a time
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+class Data(NamedTuple):
+    """Examples: x and y, arrays or dicts or NamedTuples of arrays, and weights (N,) or None."""
+
+    x: Any
+    y: Any
+    weights: Any = None
+
+    @property
+    def size(self) -> int:
+        """N, the number of examples."""
+        return size_of(self.x)
+
+    @property
+    def shape(self) -> tuple:
+        """The shape of one example of x; of several inputs a sorted tuple of pairs, `(("a", (3,)), ("b", (4,)))`."""
+        return shape_of(self.x)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one example."""
+        return max(1, sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in trees.leaves(tuple(self))))
+
+    @property
+    def known(self) -> bool:
+        """Whether the values are known: none is a tracer."""
+        return not backend.is_traced(*trees.leaves(tuple(self)))
+
+    @property
+    def in_files(self) -> bool:
+        """Whether any of the arrays lies in a file."""
+        return any(mapped(array) is not None for array in trees.leaves(tuple(self)))
+
+    def take(self, index) -> "Data":
+        """These examples, by indices or a slice, in memory."""
+        return Data(*trees.map(lambda array: rows(array, index), tuple(self)))
+
+    def pieces(self, batch_size: int = 1) -> Iterator[tuple[int, "Data"]]:
+        """`(start, Data)` of all examples in their order: at once, or, of data in files, some batches at a time."""
+        if not self.in_files:
+            yield 0, self
+            return
+        step = max(1, AT_ONCE // (self.nbytes * batch_size)) * batch_size
+        for start in range(0, self.size, step):
+            yield start, self.take(slice(start, start + step))
+
+    def spread(self, most) -> "Data":
+        """`most` examples, or all there are, evenly from the first to the last, without weights."""
+        return self._replace(weights=None).take(np.linspace(0, self.size - 1, min(most, self.size)).astype(np.int32))
+
+
+def opened(data, name="data") -> Data:
+    """`(x, y)` or `(x, y, weights)`, of arrays, lists or frames, as `Data` of arrays, wherever these are."""
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        length = f" of length {len(data)}" if hasattr(data, "__len__") else ""
+        raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{length}")
+    names = ("x", "y", "weights")
+    try:
+        given = zip(names, data, strict=False)
+        return Data(*(None if value is None else arrays(which, value) for which, value in given))
+    except FnnError as error:
+        raise error.at(name) if name != "data" else error  # noqa: B904 - the same error, its place added
+
+
+def parts(name, examples) -> list:
+    """`(name, array)` of each array in x or y."""
+    if isinstance(examples, dict):
+        return [(f"{name}[{key!r}]", examples[key]) for key in sorted(examples)]
+    if hasattr(examples, "_fields"):
+        return [(f"{name}.{field}", getattr(examples, field)) for field in examples._fields]
+    return [(name, examples)]
+
+
+def size_of(examples) -> int:
+    """N, the number of examples along the first axis of x or y."""
+    if isinstance(examples, dict | tuple):
+        examples = next(iter(examples.values())) if isinstance(examples, dict) else examples[0]
+    return examples.shape[0]
+
+
+def shape_of(examples) -> tuple:
+    """The shape of one example of x; of several inputs a sorted tuple of pairs."""
+    if isinstance(examples, dict) or hasattr(examples, "_fields"):
+        named = examples if isinstance(examples, dict) else examples._asdict()
+        return tuple((key, tuple(named[key].shape[1:])) for key in sorted(named))
+    return tuple(examples.shape[1:])
+
+
+def each(f, name, examples):
+    """x or y with `f(name, array)` in place of each array."""
+    results = [f(place, array) for place, array in parts(name, examples)]
+    if isinstance(examples, dict):
+        return dict(zip(sorted(examples), results, strict=True))
+    return type(examples)(*results) if hasattr(examples, "_fields") else results[0]
+
+
+def arrays(name, examples, xp=None):
+    """x, y or weights as arrays of the namespace, by default wherever they are: in files, on a device, on the host."""
+    if isinstance(examples, tuple) and not hasattr(examples, "_fields") and any(hasattr(a, "shape") for a in examples):
+        raise KindError(
+            f"{name}: expected an array, or a dict or NamedTuple of arrays, got a tuple of {len(examples)} arrays; "
+            f"name them, such as {{'a': ..., 'b': ...}}"
+        )
+    convert = lambda place, a: as_array(place, a, (backend.jnp if backend.is_jax(a) else np) if xp is None else xp)
+    return each(convert, name, examples)
+
+
+# ---- what kind of thing it is ----------------------------------------------------------------------------------------
+
+
+def check_network(net):
+    """Raise unless `net` is a layer that can be compared by value."""
+    if not all(callable(getattr(net, method, None)) for method in ("forward", "propagate", "output_shape")) or (
+        isinstance(net, type)
+    ):
+        hint = f"; write {net.__name__}()" if isinstance(net, type) else ""
+        raise KindError(f"net: expected a layer or network, got {shorten(net)}{hint}")
+    check_static(net)
+
+
+def check_cost(loss):
+    """Raise unless `loss` is a cost that can be compared by value."""
+    if not callable(getattr(loss, "value_and_delta", None)) or isinstance(loss, type):
+        hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ""
+        raise KindError(f"loss: expected a loss such as fnn.SoftmaxCrossEntropy(), got {shorten(loss)}{hint}")
+    check_static(loss)
+
+
+# ---- through the gate ------------------------------------------------------------------------------------------------
+
+
+def inputs(net, params, x):
+    """`(params, x)`, for a network that is applied."""
+    check_parameters(params)
+    x = converted(params, x)[0]
+    fits(net, params, x)
+    return params, x
+
+
+def batch(net, loss, params, x, y, weights=None) -> tuple[Any, Data]:
+    """`(params, Data)` of a batch: at least one example, a target for each, and shapes that fit net and cost."""
+    data = entered(net, params, x, y, weights)
+    loss.check((data.size, *net.output_shape(data.shape)), data.y, values=False)
+    return params, data
+
+
+def dataset(net, loss, params, data, name="data", weights="positive", like=None) -> Data:
+    """Data to train on or to evaluate, in memory, after every check: kinds, shapes, and values where they are known.
+
+    Weights have to be at least 0, may be of any sign (`weights="any"`), or have to be absent (`"none"`). With `like`
+    examples have to have the shape of those data.
+    """
+    given = opened(data, name)
+    try:
+        check_like(given, like)
+        if weights == "none" and given.weights is not None:
+            raise ArgumentError("weights: expected (x, y), as the rule of this run draws its own weights")
+        data = entered(net, params, *given)
+        known, targets = data.known and given.known, data.y
+        if known:  # as they were given, before they are cut to a dtype
+            targets = trees.map(on_host, given.y)
+            for place, array in parts("x", data.x):
+                if is_floating(array.dtype):
+                    finite(place, array)
+        loss.check((data.size, *net.output_shape(data.shape)), targets, values=known)
+        if known and data.weights is not None:
+            finite("weights", data.weights)
+            if weights == "positive":
+                not_negative("weights", data.weights)
+    except FnnError as error:
+        raise error.at(name) if name != "data" else error  # noqa: B904 - the same error, its place added
+    return data
+
+
+def admitted(net, loss, params, data, name="data", weights="positive", like=None) -> Data:
+    """`dataset`; but data in files are checked some examples at a time, and stay where they are."""
+    data = opened(data, name)
+    if not data.in_files:
+        return dataset(net, loss, params, data, name, weights, like)
+    data = Data(*trees.map(lambda a: np.asarray(a) if backend.is_jax(a) else a, tuple(data)))
+    try:
+        check_counts(data)
+    except FnnError as error:
+        raise error.at(name) if name != "data" else error  # noqa: B904 - the same error, its place added
+    for start, piece in data.pieces():
+        try:
+            dataset(net, loss, params, piece, name, weights, like)
+        except FnnError as error:
+            place = f"of the examples {start} to {start + piece.size - 1}, which are 0 to {piece.size - 1} here"
+            raise error.at(place)  # noqa: B904 - the same error, its place added
+    return data
+
+
+def entered(net, params, x, y, weights=None) -> Data:
+    """A batch after every check but that of the targets' shape and values."""
+    check_parameters(params)
+    data = converted(params, x, y, weights)
+    fits(net, params, data.x)
+    check_counts(data)
+    return data
+
+
+def converted(params, x, y=None, weights=None) -> Data:
+    """Data on the parameters' backend, x in their dtype, targets and weights in float32 or wider."""
+    leaves = trees.leaves(params)
+    given = [array for _, array in (*parts("x", x), *parts("y", y), ("weights", weights)) if array is not None]
+    xp = backend.jnp if backend.is_traced(*given) else namespace(*leaves) if leaves else namespace(*given)
+    x = each(partial(_to_dtype, leaves[0].dtype if leaves else None), "x", arrays("x", x, xp))
+    dtype = leaves[0].dtype if leaves else next((a.dtype for _, a in parts("x", x) if is_floating(a.dtype)), np.float32)
+    wide = at_least_float32(dtype)
+    y = None if y is None else each(partial(_to_dtype, wide), "y", arrays("y", y, xp))
+    return Data(x, y, None if weights is None else cast(as_array("weights", weights, xp), wide))
+
+
+def key_for(key, x):
+    """A key for the backend of x, or None."""
+    if key is None:
+        return None
+    arrays = trees.leaves(x)
+    return random.like(key, namespace(*arrays, key) if backend.is_traced(key) else namespace(*arrays))
+
+
+# ---- arrays and their values -----------------------------------------------------------------------------------------
+
+
+def as_array(what, value, xp):
+    """Data from outside as an array of `xp`: lists and frames are taken, text, objects and masked arrays refused."""
+    if not backend.is_jax(value):
+        if isinstance(value, np.ma.MaskedArray):
+            raise KindError(f"{what}: expected an array without mask; give masked examples the weight 0")
+        try:
+            value = np.asarray(value)
+        except ValueError as error:  # rows of unequal length
+            raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
+    if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
+        raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
+    if not backend.is_jax(value):
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX knows the machine's byte order only
+    if xp is np:
+        return np.asarray(value)
+    if value.dtype in (np.int64, np.uint64) and value.size and not backend.jax.config.jax_enable_x64:
+        limits = np.iinfo(np.int32 if value.dtype == np.int64 else np.uint32)
+        if value.min() < limits.min or value.max() > limits.max:
+            raise DataError(f"{what}: expected integers of 32 bits, as JAX cuts longer ones; convert them to float32")
+    with np.errstate(over="ignore"):
+        return value if backend.is_jax(value) else backend.jnp.asarray(value)
+
+
+def on_host(array):
+    """A concrete array as one of NumPy's, where that shares its memory: there a check needs no compilation."""
+    if isinstance(array, np.ndarray) or not array.is_fully_addressable:
+        return array
+    return np.asarray(array) if all(device.platform == "cpu" for device in array.devices()) else array
+
+
+def finite(name, array):
+    """Raise if a concrete floating array holds NaN or an infinity, naming the first place that does."""
+    array = on_host(array)
+    if isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64):
+        flat = array.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(
+                np.dot(flat, flat)
+            ):  # many times faster than isfinite; large finite values overflow and go on
+                return
+    if not bool(array.__array_namespace__().isfinite(array).all()):
+        values = np.asarray(array).astype(np.float64)
+        bad = np.argwhere(~np.isfinite(values))
+        place = ", ".join(str(i) for i in bad[0])
+        raise DataError(
+            f"{name}: expected finite numbers, got {values[tuple(bad[0])]} at {name}[{place}] "
+            f"({len(bad)} of {array.size} are not finite as {array.dtype})"
+        )
+
+
+def not_negative(name, array):
+    """Raise if a concrete array (N,) holds a number below 0, naming the first."""
+    negative = on_host(array) < 0
+    if bool(negative.any()):
+        row = int(negative.argmax())
+        raise DataError(f"{name}: expected numbers of at least 0, got {array[row]} at {name}[{row}]")
+
+
+# ---- what is checked -------------------------------------------------------------------------------------------------
+
+
+def check_like(data, like):
+    """Raise unless examples have the shape of those of other data."""
+    if like is not None and data.shape != like.shape:
+        sizes = ", ".join(str(size) for size in ("N", *like.shape))
+        raise ShapeError(f"expected x of shape ({sizes}), as the data have, got {np.shape(data.x)}")
+
+
+def check_counts(data):
+    """Raise unless there is at least one example, and a target and a weight for each."""
+    n = data.size
+    if data.y is None:
+        raise KindError("y: expected targets, got None")
+    if n == 0:
+        raise ShapeError("x: expected at least one example, got none")
+    for name, array in parts("y", data.y):
+        if array.shape[:1] != (n,):
+            raise ShapeError(f"{name}: expected a target for each of {n} examples, got shape {array.shape}")
+    if data.weights is not None and data.weights.shape != (n,):
+        raise ShapeError(f"weights: expected shape {(n,)}, got {data.weights.shape}")
+
+
+def check_parameters(params):
+    """Raise unless every leaf is an array of floating point."""
+    for leaf in trees.leaves(params):
+        if not is_floating(getattr(leaf, "dtype", None)):
+            place, wrong = next((p, a) for p, a in trees.paths(params) if a is leaf)
+            raise KindError(
+                f"{place}: expected an array of floating point, got {getattr(wrong, 'dtype', None) or shorten(wrong)}"
+            )
+
+
+def fits(net, params, x):
+    """Raise unless parameters and examples fit the network."""
+    for name, array in parts("x", x):
+        if array.ndim < 1:
+            raise ShapeError(f"{name}: expected a leading axis of examples, got shape {array.shape}")
+    if len({len(array) for _, array in parts("x", x)}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in parts("x", x))
+        raise ShapeError(f"x: expected arrays of the same number of examples, got {shapes}")
+    expected = parameter_shapes(net, shape_of(x))
+    if expected is not None:
+        check_structure(params, expected, f" for examples of shape {shape_of(x)}")
+
+
+def check_structure(params, expected, where=""):
+    """Raise unless parameters have the structure and the shapes expected."""
+    if trees.alike(params, expected):
+        return
+    try:
+        trees.same_structure("params", params, expected)
+    except ShapeError as error:
+        raise ShapeError(f"{error}{where}") from None
+    raise ShapeError(f"params: expected the structure {trees.outline(expected)}, got {trees.outline(params)}{where}")
+
+
+def check_new(net, params, input_shape):
+    """Raise unless parameters from the user can begin a run: of the network's structure, all of floating point."""
+    expected = parameter_shapes(net, input_shape)
+    if expected is not None:
+        check_structure(params, expected)
+    check_parameters(params)
+    xp = namespace(*trees.leaves(params))
+    for place, leaf in trees.paths(params):
+        try:
+            backend.check_dtype(xp, leaf.dtype)
+        except FnnError as error:
+            raise error.at(place)  # noqa: B904 - the same error, its place added
+
+
+@functools.lru_cache(maxsize=1024)
+def parameter_shapes(net, input_shape, dtype: Any = np.float32):
+    """The parameters of a network as arrays without values, which take no memory; None if `init` cannot say."""
+    outline = lambda p: np.broadcast_to(np.zeros((), p.dtype), p.shape)
+    try:
+        return trees.map(outline, net.init(random.blank_key(), input_shape, dtype))
+    except FnnError:
+        raise
+    except Exception:  # an `init` of the user's that draws by JAX's own functions
+        if backend.jax is None:
+            return None
+    try:
+        make = lambda key: net.init(key, input_shape, dtype)
+        return trees.map(outline, backend.jax.eval_shape(make, random.key(0, backend="jax")))
+    except Exception:
+        return None
+
+
+def positive(name, value):
+    """Raise unless `value` is a number above 0, which may be ∞, or a tracer."""
+    if backend.is_traced(value):
+        return
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise KindError(f"{name}: expected a number, got {shorten(value)}")
+    if not number > 0:
+        raise ArgumentError(f"{name}: expected a number above 0, got {number:g}")
+
+
+def _to_dtype(dtype, name, array):
+    """An array of floating point in that dtype (what is too large becomes infinite); integers stay as they are."""
+    if dtype is None or array.dtype == dtype or not is_floating(array.dtype):
+        return array
+    if array.dtype.kind == "c":
+        raise KindError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)

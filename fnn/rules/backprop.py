@@ -1,0 +1,28 @@
+"""Backpropagation as a rule: the gradient of the cost, as `value_and_grad` computes it."""
+
+from typing import NamedTuple
+
+from ..backpropagation import differentiate
+from .base import RuleOutput
+
+
+class Backprop(NamedTuple):
+    """The gradient of the cost by backpropagation: the default rule.
+
+        g = ∂/∂θ (Σ w ℓ / Σ w + penalty)
+
+    >>> import fnn
+    >>> state = fnn.init_state(fnn.Dense(1), fnn.Sgd(0.1), fnn.random.key(0, backend="numpy"), (2,))
+    >>> state.rule
+    Backprop()
+    """
+
+    draws = False
+
+    def init(self, problem, params, key):
+        """No state."""
+        return ()
+
+    def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
+        """Value and gradient of the batch."""
+        return RuleOutput(*differentiate(problem, params, batch, keys.net), state)

@@ -1,0 +1,22 @@
+"""Training: a run is a function of its state.
+
+state        TrainState, init_state
+step         one update, make_step
+loop         steps and epochs as one compiled call: train, and what fit stands on
+evaluation   predictions, costs and metrics of data: evaluate
+fitting      the host's loop: fit, range_test
+resuming     where a fit is between two steps, its checkpoints, and signals
+sweeps       many runs at once: sweep, folds, ensemble
+"""
+
+from .evaluation import evaluate as evaluate
+from .fitting import fit as fit
+from .fitting import range_test as range_test
+from .loop import Best as Best
+from .loop import train as train
+from .state import TrainState as TrainState
+from .state import init_state as init_state
+from .step import make_step as make_step
+from .sweeps import ensemble as ensemble
+from .sweeps import folds as folds
+from .sweeps import sweep as sweep

@@ -1,0 +1,87 @@
+"""Evaluation: what a network predicts for data, what that costs, and the metrics of it."""
+
+from typing import Any
+
+import numpy as np
+
+from .. import backend, gate, random, trees  # noqa: F401 - random for the example
+from ..backend import at_least_float32, cast, namespace
+from ..backpropagation import check_problem, mean_cost
+from ..errors import ArgumentError, KindError, integer, shorten
+from ..gate import Data, size_of
+
+
+@backend.jit(static=("net", "loss", "batch_size"))
+def predict(params, x, y, *, net, loss, batch_size=1024):
+    """What the network predicts for all examples, batch by batch, and the cost of each."""
+    n = size_of(x)
+    batch_size = min(n, batch_size)
+    xp = namespace(*trees.leaves((params, x)))
+    starts = xp.arange(-(-n // batch_size), dtype=np.int32) * batch_size
+
+    def batch(_, start):
+        index = xp.minimum(start + xp.arange(batch_size, dtype=np.int32), n - 1)
+        part = trees.map(lambda a: xp.take(a, index, axis=0, mode="clip"), x)
+        return (), net.forward(params, part)[0]
+
+    _, output = backend.scan(batch, (), starts)
+    output = output.reshape(-1, *output.shape[2:])[:n]
+    output = cast(output, at_least_float32(output.dtype))
+    return loss.predict(output), loss.value(output, y)
+
+
+def measure(metrics, prediction, y, weights) -> dict[str, Any]:
+    """The metrics, pairs of a name and a function, by name."""
+    arrays = [array for array in (prediction, y, weights) if array is not None]
+    return {name: metric(*arrays) for name, metric in metrics}
+
+
+def evaluate(net, loss, params, data, *, batch_size: int = 1024, metrics=None) -> dict[str, Any]:
+    """The mean cost and the metrics on data, as a dict of floats (or arrays, where a metric gives one) by name.
+
+    Layers are in inference (nothing is dropped out), and no penalty is added.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        params: its parameters.
+        data: `(x, y)` or `(x, y, weights)`; data in files are read some at a time.
+        batch_size: bounds the memory; the results do not depend on it. Default: 1,024.
+        metrics: functions by name as for `fit`, on NumPy arrays: they are given `loss.predict` of the network's output,
+            that is probabilities. Default: None.
+
+    >>> from fnn import Quadratic, mlp
+    >>> net = mlp((1,))
+    >>> params = net.init(random.key(0, backend="numpy"), (2,))
+    >>> evaluate(net, Quadratic(), params, (np.zeros((3, 2)), np.ones((3, 1))))
+    {'loss': 0.5}
+    """
+    check_problem(net, loss)
+    batch_size, metrics = integer("batch_size", batch_size, least=1), check_metrics(metrics)
+    return evaluated(net, loss, params, gate.admitted(net, loss, params, data), metrics, batch_size)
+
+
+def evaluated(net, loss, params, data: Data, metrics, batch_size=1024) -> dict[str, Any]:
+    """`evaluate` of data that have passed the gate."""
+    results = []
+    for _, piece in data.pieces(batch_size):
+        x, y, weights = gate.converted(params, *piece)
+        prediction, losses = predict(params, x, y, net=net, loss=loss, batch_size=batch_size)
+        kept = (losses, weights, *((prediction, y) if metrics else (None, None)))
+        results.append(trees.map(np.asarray, kept))
+    losses, weights, prediction, y = trees.map(lambda *arrays: np.concatenate(arrays), *results)
+    value, _ = mean_cost(loss, losses, weights)
+    measured = {name: np.asarray(v) for name, v in measure(metrics.items(), prediction, y, weights).items()}
+    return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in measured.items()}
+
+
+def check_metrics(metrics) -> dict:
+    """Functions by name, or none."""
+    metrics = {} if metrics is None else metrics
+    if not isinstance(metrics, dict) or not all(callable(metric) for metric in metrics.values()):
+        raise KindError(
+            f'metrics: expected functions by name, such as {{"accuracy": fnn.accuracy}}, got {shorten(metrics)}'
+        )
+    if "loss" in metrics:
+        raise ArgumentError("metrics: expected names other than 'loss', which is the cost itself")
+    return metrics

@@ -1,0 +1,224 @@
+"""The host's loop: `fit` runs the loop epoch by epoch, validates after each, saves, stops and shows its progress."""
+
+import contextlib
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from .. import gate, random  # noqa: F401 - random for the examples
+from ..backpropagation import Problem, check_problem
+from ..diagnostics import statistics_of
+from ..errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
+from ..optimizers import SkipNonFinite
+from ..order import Plan
+from ..schedules import ExponentialDecay
+from .evaluation import check_metrics, evaluated
+from .loop import advance, all_finite, diverged, plan_of
+from .resuming import Run, Store, leave, listening
+from .state import TrainState, check_counters, init_state, next_epoch
+from .step import weights_for
+
+
+def fit(
+    net,
+    loss,
+    optimizer,
+    data,
+    *,
+    epochs: int,
+    batch_size: int,
+    key=None,
+    rule=None,
+    validation=None,
+    metrics=None,
+    penalty=None,
+    denominator=None,
+    shuffle: bool = True,
+    patience: int | None = None,
+    stop_below: float | None = None,
+    telemetry: int | None = None,
+    checkpoint=None,
+    every: int = 1,
+    keep: int = 3,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Train a network: `(state, history)`.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        optimizer: such as `fnn.Adam(1e-3)`, with a `key`; or the `TrainState` of an earlier run, which then goes on.
+        data: `(x, y)` or `(x, y, weights)`, with the examples along the first axis. x and y are arrays, or dicts or
+            NamedTuples of arrays. Data larger than memory are arrays that lie in files,
+            `fnn.datasets.read_npy(path, mapped=True)` or what is cut from them: they are checked once, and then no more
+            than some batches (16 MiB) are in memory. The run is that of the same data in memory.
+        epochs: at most so many; every epoch uses every example exactly once.
+        batch_size: examples a step.
+        key: for initial values and order, such as `fnn.random.key(0)`.
+        rule: how a batch becomes a gradient, such as `fnn.rules.Private(...)`. Default: `fnn.rules.Backprop()`.
+        validation: data of the same form, evaluated after each epoch. Default: None.
+        metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, each of (prediction, target) or, where there
+            are weights, (prediction, target, weights), evaluated on the validation data. Default: None.
+        penalty: such as `fnn.L2(1e-4)`. Default: None.
+        denominator: what Σ w ℓ of a batch is divided by. Default: Σ w. Weights below 0 need it.
+        shuffle: False keeps the order of the data. Default: True.
+        patience: stops when for that many epochs the loss (on the validation data, if there are any) has not reached a
+            new minimum. The state returned is then that after the best epoch, however the run ended. Default: None.
+        stop_below: stops after an epoch whose `loss` is less than this. Default: None.
+        telemetry: a number of examples, such as 512, on which each epoch ends with statistics of every layer: dead and
+            saturated units, errors, gradients, steps. `history["telemetry"]` is then a `fnn.diagnostics.Statistics` of
+            arrays (epochs, layers). It costs one more forward and backward pass of that many examples an epoch.
+        checkpoint: a folder: after `every` epochs, and at the end, all that it takes to go on is saved there, and the
+            newest `keep` files are kept. SIGTERM and Ctrl-C then let the run finish some steps (a tenth of an epoch at
+            most) and save; it says where, and ends with status 143, or by KeyboardInterrupt. Default: None.
+        every: epochs between checkpoints. Default: 1.
+        keep: checkpoints that are kept. Default: 3.
+        resume: goes on from the newest checkpoint that is whole, if there is any, to the same result as if the run had
+            never stopped. Default: False.
+        progress: shows a bar (the extra `progress`). Default: on a terminal only.
+
+    Returns:
+        The state, and history, a dict of arrays with a number for each epoch: `loss` (the mean over the epoch, each
+        step's with the parameters of that step, penalty included), the means of the rule's metrics, and
+        `validation_loss`, `validation_accuracy` and the like after each epoch. With a private rule,
+        `history["not_private"]` names the entries that the guarantee does not cover.
+
+    Raises:
+        DivergenceError: where the loss or a parameter becomes NaN or infinite. It names the step and the layer, and
+            holds the state before it; with `fnn.SkipNonFinite` in the optimizer such steps are left out and counted.
+
+    Source: L. Prechelt, "Early stopping, but when?" (1998).
+
+    >>> from fnn import Quadratic, Sgd, mlp
+    >>> data = np.eye(2), np.ones((2, 1))
+    >>> key = random.key(0, backend="numpy")
+    >>> state, history = fit(mlp((1,)), Quadratic(), Sgd(0.1), data, key=key, epochs=3, batch_size=2)
+    >>> history["loss"].shape
+    (3,)
+    """
+    check_problem(net, loss, penalty, denominator)
+    epochs, metrics = integer("epochs", epochs, least=1), check_metrics(metrics)
+    patience = None if patience is None else integer("patience", patience, least=1)
+    stop_below = -math.inf if stop_below is None else real("stop_below", stop_below)
+    data = gate.opened(data)
+    if isinstance(optimizer, TrainState):
+        state = resumed(optimizer, key=key, rule=rule)
+    else:
+        state = init_state(net, optimizer, key, data.shape, rule=rule)
+    data = gate.admitted(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
+    if validation is not None:
+        validation = gate.admitted(net, loss, state.params, validation, "validation", like=data)
+    plan = plan_of(state, data, batch_size, shuffle)
+    check_counters(state, epochs, epochs * plan.steps)
+    private = getattr(state.rule, "private", False)
+    if private and (stop_below > -math.inf or (patience and validation is None)):
+        raise ArgumentError(
+            f"{'patience' if patience else 'stop_below'}: expected None without validation data, since the training "
+            f"loss of {type(state.rule).__name__} is not private"
+        )
+    probe = None
+    if telemetry is not None:
+        probe = gate.converted(state.params, *data.spread(integer("telemetry", telemetry, least=2)))
+    if validation is None and metrics:
+        raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
+
+    problem = Problem(net, loss, penalty, denominator)
+    now = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, [], {})
+    store, piece = None, plan.steps
+    if checkpoint is not None:
+        store = Store(checkpoint, net, plan, every, keep)
+        piece, now = -(-plan.steps // 10), store.begin(now, resume)
+    elif resume:
+        raise ArgumentError("resume: expected a folder to go on from, checkpoint=...")
+    with progress_bar(progress, epochs, now.epochs) as bar, listening(store is not None) as caught:
+        while now.epochs < epochs and not (now.last_loss < stop_below or now.waited == patience) and not caught:
+            before = now.state
+            state, done = advance(problem, before, data, plan, min(piece, plan.steps - now.done))
+            done = {name: np.asarray(values, np.float64) for name, values in done.items()}
+            if not (np.isfinite(done["loss"]).all() and all_finite(state.params)) and not skips(state.optimizer):
+                kept = "" if store is None else f" The newest checkpoint is {store.newest()}."
+                raise diverged(problem, before, data, plan, done["loss"], now.history_arrays(), kept)
+            now = now.moved(state, done)
+            if now.done == plan.steps:
+                record = now.epoch_means()
+                if validation is not None:
+                    results = evaluated(net, loss, state.params, validation, metrics)
+                    record |= {f"validation_{name}": value for name, value in results.items()}
+                figures = [] if probe is None else [statistics_of(state.params, *probe[:2], state, net=net, loss=loss)]
+                now = now.finished(record, figures)
+                if bar is not None:
+                    shown = {k.replace("validation_", "val_"): f"{v:.4f}" for k, v in record.items() if not np.ndim(v)}
+                    bar.set_postfix(shown)
+                    bar.update()
+                if store is not None and now.epochs % every == 0:
+                    store.save(now)
+        path = None if store is None else store.save(now)
+    if caught:
+        leave(caught[0], path)
+    history = now.history_arrays()
+    if private:
+        history["not_private"] = tuple(name for name in history if not name.startswith("validation_"))
+    return (now.state if patience is None else now.best), history
+
+
+def resumed(state, **given) -> TrainState:
+    """The state of an earlier run, to which nothing else may be given."""
+    for name, value in given.items():
+        if value is not None:
+            raise ArgumentError(f"{name}: expected None with the state of an earlier run, which has its own {name}")
+    return state
+
+
+def skips(optimizer) -> bool:
+    """Whether steps that are not finite are left out, wherever in the optimizer that is asked for."""
+    inner = optimizer if isinstance(optimizer, tuple) else ()
+    return isinstance(optimizer, SkipNonFinite) or any(skips(part) for part in inner)
+
+
+def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5, high=10.0):
+    """A learning-rate range test, one run whose rate grows: `(rates, losses)`, NumPy arrays with a number a step.
+
+        η(t) = low · (high / low)ᵗᐟˢ        s steps, of `epochs` epochs
+
+    Arguments: `optimizer`, any that has a learning rate, whatever it is; the first and last rate, `low` 10⁻⁵ and
+    `high` 10; the rest is as for `fit`. `losses` are those of the batches. Where they fall most steeply is a good rate,
+    the one where they begin to grow is too large; a few hundred steps show it. L. Smith, "Cyclical learning rates for
+    training neural networks" (2017), §3.3, who lets it grow in a straight line.
+
+    >>> from fnn import Quadratic, Sgd, mlp
+    >>> data, key = (np.eye(2), np.ones((2, 1))), random.key(0, backend="numpy")
+    >>> rates, losses = range_test(mlp((1,)), Quadratic(), Sgd(1), data, epochs=50, batch_size=2, key=key, high=100.0)
+    >>> len(losses), bool(losses[-1] > losses[0])
+    (50, True)
+    """
+    if isinstance(optimizer, type) or "learning_rate" not in getattr(optimizer, "_fields", ()):
+        raise KindError(f"optimizer: expected one with a learning_rate, such as fnn.Adam(), got {shorten(optimizer)}")
+    low = real("low", low, above=0)
+    high = real("high", high, above=low)
+    data = gate.opened(data)
+    steps = Plan(data.size, batch_size).steps * integer("epochs", epochs, least=1)
+    rates = ExponentialDecay(low, high / low, steps)
+    state = init_state(net, optimizer._replace(learning_rate=rates), key, data.shape)
+    data = gate.admitted(net, loss, state.params, data)
+    _, history = advance(Problem(net, loss), state, data, plan_of(state, data, batch_size, True), steps)
+    return rates(np.arange(steps)), np.asarray(history["loss"])
+
+
+@contextlib.contextmanager
+def progress_bar(progress, epochs, done):
+    """A bar of the epochs, of which `done` are finished already; or None."""
+    bar = None
+    if progress or (progress is None and sys.stderr.isatty()):
+        try:
+            bar = require("tqdm", "progress").tqdm(total=epochs, initial=done, unit="epoch", file=sys.stderr)
+        except MissingExtraError:
+            if progress:
+                raise
+    try:
+        yield bar
+    finally:
+        if bar is not None:
+            bar.close()

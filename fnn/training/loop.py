@@ -1,0 +1,302 @@
+"""The loop: take the next batch, ask the rule for a gradient, ask the optimizer for a step. It is written once, here.
+
+`train` is the loop as one compiled call. `advance` is the same number of steps for the host's loops, `fit` and
+`range_test`: of data in files it reads the batches itself, some at a time, and has the same step scan over them.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import backend, gate, random, trees
+from ..backend import at_least_float32, cast, namespace
+from ..backpropagation import Problem, check_problem, mean_cost
+from ..diagnostics import first_broken, statistics_of
+from ..errors import ArgumentError, DivergenceError, integer
+from ..gate import Data
+from ..layers.base import Array
+from ..order import Plan
+from ..rules.base import Batch
+from .evaluation import check_metrics, measure, predict
+from .state import TrainState, check_counters, check_state, next_epoch
+from .step import update, weights_for
+
+
+class Best(NamedTuple):
+    """Of a run with validation, the epoch whose validation loss was the least: its parameters, that loss, its index."""
+
+    params: Any
+    loss: Array
+    epoch: Array
+
+
+def train(
+    net,
+    loss,
+    state: TrainState,
+    data,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int,
+    shuffle: bool = True,
+    penalty=None,
+    denominator=None,
+    validation=None,
+    metrics=None,
+) -> tuple[TrainState, dict[str, Any]]:
+    """A whole run as one compiled call: `(state, history)` after `epochs` epochs, or `steps` steps, from `state` on.
+
+    Every epoch uses every example exactly once, in an order of its own, whatever batch sizes and lengths of data came
+    before; the last batch of an epoch is filled up with weight 0. It takes a full step all the same, so a `batch_size`
+    that leaves a small rest makes the end of an epoch noisy. `batch_size=1` is stochastic and `batch_size=len(x)` batch
+    gradient descent. With a rule of Poisson sampling an epoch is as many steps, of samples. Composes with `jax.vmap`,
+    over states, penalties and data, and differentiates in both modes.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        state: as `init_state` gives it, with the optimizer and the rule.
+        data: `(x, y)` or `(x, y, weights)` with the examples along the first axis. x and y are arrays, or dicts or
+            NamedTuples of arrays; x as uint8 stays uint8. Memory-mapped arrays are loaded into memory; `fit` streams
+            them.
+        epochs: whole epochs, ⌈n / batch_size⌉ steps each; an epoch that `steps` began and did not finish is dropped.
+        steps: in place of `epochs`. A run may end within an epoch, and goes on from there; data of another length begin
+            a new one.
+        batch_size: B; a step takes the next min(B, n − seen) examples.
+        shuffle: False keeps the order of the data. Default: True.
+        penalty: such as `fnn.L2(1e-4)`. Default: None.
+        denominator: what Σ w ℓ of a batch is divided by. Default: Σ w. Weights below 0 need it.
+        validation: data of the same form, on which the network is evaluated after every epoch. Default: None.
+        metrics: functions by name that JAX can compile, such as `{"accuracy": fnn.accuracy}`. Default: None.
+
+    Returns:
+        The state, and history, a dict: `loss` and `weight` of each step, (steps,), and the rule's metrics; with
+        validation also `validation_loss`, (epochs,), one more for each of the metrics, and `best`, the `Best` epoch:
+        `.params`, `.loss`, `.epoch` (−1, with the parameters from before the run, if no loss was a number).
+
+    Raises, before any work, where data, sizes or epochs make no sense; see `fnn.errors`.
+
+    >>> from fnn import Quadratic, Sgd, init_state, mlp
+    >>> net = mlp((1,))
+    >>> state = init_state(net, Sgd(0.1), random.key(0, backend="numpy"), (2,))
+    >>> data = np.eye(2), np.ones((2, 1))
+    >>> state, history = train(net, Quadratic(), state, data, epochs=20, batch_size=1)
+    >>> bool(history["loss"][-1] < history["loss"][0]), len(history["loss"])
+    (True, 40)
+    """
+    check_problem(net, loss, penalty, denominator)
+    if (epochs is None) == (steps is None):
+        raise ArgumentError(f"epochs: expected either epochs or steps, got {epochs} and {steps}")
+    if steps is None:
+        epochs = integer("epochs", epochs, least=1)
+    else:
+        steps = integer("steps", steps, least=1)
+        if validation is not None:
+            raise ArgumentError("validation: expected epochs, after each of which it is evaluated, got steps")
+    metrics = check_metrics(metrics)
+    data = gate.dataset(net, loss, check_state(state).params, data, weights=weights_for(state.rule, denominator))
+    plan = plan_of(state, data, batch_size, shuffle)
+    check_counters(state, epochs or steps, (epochs or 0) * plan.steps + (steps or 0))
+    if validation is not None:
+        validation = gate.dataset(net, loss, state.params, validation, "validation", like=data)
+    elif metrics:
+        raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
+    static = {"net": net, "loss": loss, "plan": plan}
+    if steps is not None:
+        return run(state, penalty, denominator, data, steps=steps, whole=is_whole(state, plan), **static)
+    metrics = tuple(metrics.items())
+    return run_epochs(state, penalty, denominator, data, validation, epochs=epochs, metrics=metrics, **static)
+
+
+def advance(problem: Problem, state: TrainState, data: Data, plan: Plan, steps: int) -> Any:
+    """`(state, history)` after `steps` steps on data that passed the gate; data in files are read some at a time."""
+    net, loss, penalty, denominator = problem
+    static = {"net": net, "loss": loss, "plan": plan}
+    if not data.in_files:
+        return run(state, penalty, denominator, data, steps=steps, whole=is_whole(state, plan), **static)
+    histories, at_once = [], max(1, gate.AT_ONCE // (plan.room * data.nbytes))
+    for start in range(0, steps, at_once):
+        batches = read_batches(state, data, plan, min(at_once, steps - start))
+        if histories:
+            np.asarray(histories[-1]["loss"])  # not more than one piece ahead of the device
+        state, history = run_batches(state, penalty, denominator, batches, **static)
+        histories.append(history)
+    return state, {name: np.concatenate([h[name] for h in histories]) for name in histories[0]}
+
+
+def read_batches(state: TrainState, data: Data, plan: Plan, steps: int) -> Data:
+    """The next batches, stacked: (steps, B, ...), in memory, on the backend of the parameters."""
+    key = random.like(state.key, np)
+    if plan.sampling == "poisson":
+        drawn = [plan.sample(key, int(state.step) + i) for i in range(steps)]
+        index, used = (np.stack(arrays) for arrays in zip(*drawn, strict=True))
+    else:
+        epoch, seen = plan.begin(*(np.asarray(counter) for counter in (state.epoch, state.seen, state.length)))
+        index, used = plan.batches(key, epoch, seen, steps)
+    x, y, weights = data.take(index.reshape(-1))
+    if weights is not None:
+        weights = np.where(used.reshape(-1), weights, 0)
+    elif not used.all():
+        weights = used.reshape(-1).astype(np.float32)
+    batches = gate.converted(state.params, x, y, weights)
+    return Data(*trees.map(lambda a: a.reshape(*index.shape, *a.shape[1:]), tuple(batches)))
+
+
+@backend.jit(static=("net", "loss", "plan", "steps", "whole"))
+def run(state, penalty, denominator, data, *, net, loss, plan, steps, whole):
+    """`steps` steps on data in memory, from where the state stands."""
+    return _steps(Problem(net, loss, penalty, denominator), state, data, plan, steps, whole)
+
+
+@backend.jit(static=("net", "loss", "plan"))
+def run_batches(state, penalty, denominator, batches, *, net, loss, plan):
+    """A step for each of the batches, stacked."""
+    problem, steps = Problem(net, loss, penalty, denominator), len(trees.leaves(batches)[0])
+    epoch, seen = plan.begin(state.epoch, state.seen, state.length)
+    state, history = backend.scan(_stepper(problem, plan), state, tuple(batches))
+    return _counted(state, plan, epoch, seen, steps), history
+
+
+@backend.jit(static=("net", "loss", "plan", "epochs", "metrics"))
+def run_epochs(state, penalty, denominator, data, validation, *, net, loss, plan, epochs, metrics):
+    """Whole epochs on data in memory, each followed by an evaluation if there are validation data."""
+    problem, xp = Problem(net, loss, penalty, denominator), namespace(*trees.leaves((state.params, data.x)))
+
+    def epoch(carry, index):
+        state, best = carry
+        state, history = _steps(problem, state, data, plan, plan.steps, plan.n % plan.batch_size == 0, fresh=True)
+        if validation is None:
+            return (state, best), (history, {})
+        prediction, losses = predict(state.params, validation.x, validation.y, net=net, loss=loss)
+        value = cast(mean_cost(loss, losses, validation.weights)[0], best.loss.dtype)
+        measured = {"loss": value} | measure(metrics, prediction, validation.y, validation.weights)
+        better = value < best.loss
+        best = trees.map(lambda new, old: xp.where(better, new, old), Best(state.params, value, index), best)
+        return (state, best), (history, {f"validation_{name}": value for name, value in measured.items()})
+
+    best = None
+    if validation is not None:
+        best = Best(state.params, xp.asarray(np.inf, dtype=_wide(state))[()], xp.asarray(-1, dtype=np.int32)[()])
+    (state, best), (history, measured) = backend.scan(
+        epoch, (next_epoch(state), best), xp.arange(epochs, dtype=np.int32)
+    )
+    history = {name: values.reshape(-1) for name, values in history.items()} | measured
+    if best is not None:
+        history["best"] = Best(trees.lock(best.params), best.loss[()], best.epoch[()])
+    return state, history
+
+
+# ---- the one loop ----------------------------------------------------------------------------------------------------
+
+
+def _steps(problem, state, data, plan, steps, whole, fresh=False):
+    """`steps` steps from where the state stands. `whole` promises full batches, `fresh` the beginning of an epoch."""
+    xp = namespace(*trees.leaves((state.params, data.x)))
+    epoch, seen = plan.begin(state.epoch, state.seen, state.length)
+    poisson = plan.sampling == "poisson"
+    padded, step = not whole or data.weights is not None, _stepper(problem, plan)
+
+    def block(state, chosen):
+        index, used = tuple(a[None] for a in plan.sample(state.key, state.step)) if poisson else chosen
+        x, y = (trees.map(lambda a: _take(xp, a, index), a) for a in (data.x, data.y))
+        weights = None
+        if data.weights is not None:
+            weights = xp.where(used, _take(xp, data.weights, index), 0)
+        elif padded or poisson:
+            weights = used.astype(_wide(state))
+        return backend.scan(step, state, (x, y) if weights is None else (x, y, weights))
+
+    chosen, blocks = None, steps
+    if not poisson:
+        begins = fresh or (whole and plan.batch_size == plan.n)  # whole batches of all examples begin epochs
+        chosen = plan.batches(state.key, epoch, seen, steps, begins)
+        at_once = batches_at_once(steps, plan.batch_size * Data(data.x, ()).nbytes)
+        chosen, blocks = tuple(a.reshape(-1, at_once, plan.batch_size) for a in chosen), steps // at_once
+    state, history = backend.scan(block, state, chosen, blocks)
+    return _counted(state, plan, epoch, seen, steps), {name: values.reshape(-1) for name, values in history.items()}
+
+
+def _stepper(problem, plan):
+    def step(state, arrays):
+        x, y, weights = (*arrays, None)[:3]
+        if isinstance(weights, np.ndarray) and (weights == 1).all():
+            weights = None  # only the last batch of an epoch needs weights; a compiled step has them always, or never
+        return update(problem, state, Batch(x, y, weights, plan.batch_size))
+
+    return step
+
+
+def _counted(state, plan, epoch, seen, steps):
+    """The state, with its counters moved on from this epoch and place by these steps."""
+    xp = namespace(*trees.leaves(state.params), state.step)
+    epoch, seen = plan.after(xp.asarray(epoch), xp.asarray(seen), steps)
+    return state._replace(epoch=epoch, seen=seen, length=xp.asarray(plan.n, dtype=np.int32)[()])
+
+
+def plan_of(state, data, batch_size, shuffle) -> Plan:
+    """How these data are cut into batches for the rule of this state."""
+    return Plan(data.size, batch_size, shuffle, getattr(state.rule, "sampling", "shuffled"))
+
+
+def is_whole(state, plan) -> bool:
+    """Whether it is known beforehand that every batch is full."""
+    if plan.n % plan.batch_size or backend.is_traced(state.seen, state.length) or np.ndim(state.seen):
+        return False
+    return int(state.seen) % plan.batch_size == 0 or int(state.length) != plan.n
+
+
+def batches_at_once(steps, size) -> int:
+    """How many batches of `size` bytes are gathered at once: the most that divide the steps and make 1.6 MB, or 1.
+
+    Small ones are cheaper together (XLA then uses all cores), large ones should go from memory into the product.
+    """
+    if size > 200_000:
+        return 1
+    return max(c for c in range(1, min(steps, 1_600_000 // size) + 1) if steps % c == 0)
+
+
+def _take(xp, array, index):
+    return xp.take(array, index, axis=0, mode="clip")  # the indices are in range; JAX's other modes would check them
+
+
+def _wide(state):
+    return at_least_float32(next((p.dtype for p in trees.leaves(state.params)), np.float32))
+
+
+# ---- where a run diverges
+# ---------------------------------------------------------------------------------------------
+
+
+@backend.jit
+def all_finite(params):
+    """Whether every parameter is a finite number."""
+    each = [namespace(p).isfinite(p).all() for p in trees.leaves(params)]
+    return functools.reduce(lambda a, b: a & b, each, np.True_)
+
+
+def diverged(problem, state, data, plan, losses, history, kept) -> DivergenceError:
+    """What to raise of steps that began at this state: its first bad step, found by going there once more."""
+
+    def before(step):
+        return advance(problem, state, data, plan, step)[0] if step else state
+
+    bad = np.flatnonzero(~np.isfinite(losses))
+    step = int(bad[0]) if len(bad) else len(losses) - 1
+    good = before(step)
+    if step and not all_finite(good.params):  # it was the step before that made them so
+        step -= 1
+        good = before(step)
+    batch = trees.map(lambda a: a[0], read_batches(good, data, plan, 1))
+    if batch.weights is not None:
+        batch = batch.take(np.flatnonzero(np.asarray(batch.weights)))
+    figures = statistics_of(good.params, batch.x, batch.y, None, net=problem.net, loss=problem.loss)
+    where = f"step {int(good.step)} (epoch {int(good.epoch)})"
+    return DivergenceError(
+        f"{where}: the loss is {losses[step]:g}, and {first_broken(problem.net, figures)} not finite. The state before "
+        f"it, and the history of the epochs before, are .state and .history of this error.{kept} What helps: a lower "
+        "learning rate; fnn.ClipByGlobalNorm around the optimizer; fnn.SkipNonFinite, which leaves such steps out",
+        good,
+        history,
+    )

@@ -1,0 +1,81 @@
+"""One step: a batch, the rule's gradient, the optimizer's update, the next state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np  # noqa: F401 - for the example
+
+from .. import backend, gate, random
+from ..backpropagation import Problem, check_problem
+from ..errors import ArgumentError
+from ..optimizers import apply_updates
+from ..rules.base import Batch, Keys, settled, unwrapped
+from .state import TrainState, check_counters, check_state
+
+
+def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+    """The next state, and the metrics of the step."""
+    params, optimizer, opt_state, rule, rule_state, key, t, *counters = state
+    rule = unwrapped(rule)
+    keys = Keys(
+        random.fold_in(random.fold_in(key, 1), t) if problem.net.draws else None,
+        random.fold_in(random.fold_in(key, 3), t) if getattr(rule, "draws", True) else None,
+    )
+    value, grads, new_state, metrics = rule.gradient(problem, params, rule_state, batch, keys)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    rule_state = rule_state if new_state is rule_state else settled(rule, new_state, rule_state)  # most rules have none
+    state = TrainState(
+        apply_updates(params, updates), optimizer, opt_state, state.rule, rule_state, key, t + 1, *counters
+    )
+    if metrics and not {"loss", "weight"}.isdisjoint(metrics):
+        raise ArgumentError(f"{type(rule).__name__}: expected metrics with names other than 'loss' and 'weight'")
+    return state, {"loss": value, "weight": _weight(problem, batch, value), **metrics}
+
+
+def _weight(problem, batch, value):
+    """What the sum of the batch's costs was divided by."""
+    if problem.denominator is not None:
+        return value * 0 + problem.denominator
+    return value.dtype.type(gate.size_of(batch.x)) if batch.weights is None else batch.weights.sum()
+
+
+@backend.jit(static=("net", "loss"))
+def _step(state, penalty, denominator, x, y, weights, *, net, loss):
+    return update(Problem(net, loss, penalty, denominator), state, Batch(x, y, weights, gate.size_of(x)))
+
+
+def make_step(net, loss, *, penalty=None, denominator=None) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+    """`step(state, batch) -> (state, metrics)`, compiled: one update of the parameters.
+
+    A batch is `(x, y)` or `(x, y, weights)`. metrics are `loss` (of the batch, before the update, penalty included),
+    `weight` (what its sum was divided by: Σ w, or the denominator) and those of the rule. A step of an equal net and
+    loss, with any learning rate, shares the program. The counters `epoch` and `seen` are left alone.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        penalty: such as `fnn.L2(1e-4)`. Default: None.
+        denominator: what Σ w ℓ is divided by. Default: Σ w. Signed weights want the batch size.
+
+    >>> from fnn import Quadratic, Sgd, init_state, mlp
+    >>> net = mlp((1,))
+    >>> state = init_state(net, Sgd(0.1), random.key(0, backend="numpy"), (2,))
+    >>> state, metrics = make_step(net, Quadratic())(state, (np.ones((4, 2)), np.zeros((4, 1))))
+    >>> int(state.step), sorted(metrics)
+    (1, ['loss', 'weight'])
+    """
+    check_problem(net, loss, penalty, denominator)
+
+    def step(state, batch):
+        check_counters(check_state(state), 0, 1)
+        _, (x, y, weights) = gate.batch(net, loss, state.params, *gate.opened(batch, "batch"))
+        if weights is not None and weights_for(state.rule, denominator) == "none":
+            raise ArgumentError(f"batch: expected (x, y), as {type(state.rule).__name__} draws its own weights")
+        return _step(state, penalty, denominator, x, y, weights, net=net, loss=loss)
+
+    return step
+
+
+def weights_for(rule, denominator) -> str:
+    """Which weights a run with this rule and this denominator takes: "positive", "any" or "none"."""
+    return "none" if not getattr(rule, "weighted", True) else "positive" if denominator is None else "any"

@@ -1,0 +1,65 @@
+"""What the tests of training share: rules as a user writes them, comparisons of runs, and an ear for compilations."""
+
+import contextlib
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pytest
+from helpers import BACKENDS, THOROUGH
+
+import fnn
+from fnn import trees
+from fnn.backend import jax, namespace
+from fnn.rules import Choice, RuleOutput
+
+# The backends of a test whose promise JAX adds nothing to: NumPy alone, and both in the thorough profile.
+on_numpy_at_least = pytest.mark.parametrize("backend", BACKENDS if THOROUGH else ["numpy"])
+
+
+def same(ours, theirs, tolerance=0):
+    """Both trees have the same structure, and each pair of leaves is equal, or within a tolerance."""
+    ours, theirs = trees.paths(ours, "tree"), trees.paths(theirs, "tree")
+    assert [place for place, _ in ours] == [place for place, _ in theirs]
+    for (place, a), (_, b) in zip(ours, theirs, strict=True):
+        if jax is not None and fnn.backend.is_jax(a) and jax.numpy.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = (fnn.random.like(key, np) for key in (a, b))
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance, err_msg=place)
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list that grows with each program that JAX compiles."""
+    compiled = []
+
+    def listen(event, duration, **_):
+        compiled.append(event) if "backend_compile" in event else None
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+class Smoothed(NamedTuple):
+    """A rule as a user writes it: the running mean of the gradients, with noise, a state, a choice and a metric.
+
+    m ← d m + (1 − d) (g + s · 𝒩(0, 1)),  or s times a random sign
+    """
+
+    decay: Annotated[Any, fnn.static.Interval("[0, 1)")]
+    spread: Any = 0.0
+    signs: Choice[bool] = False
+
+    def init(self, problem, params, key):
+        """The mean of no gradients, and how many steps there were."""
+        return trees.map(lambda p: p * 0, params), np.int32(0)
+
+    def gradient(self, problem, params, state, batch, keys):
+        """The mean after this batch."""
+        mean, count = state
+        value, grads = fnn.backpropagation.differentiate(problem, params, batch, keys.net)
+        noise = fnn.random.normal(keys.rule, ())
+        noise = namespace(noise).sign(noise) if self.signs else noise
+        mean = trees.map(lambda m, g: self.decay * m + (1 - self.decay) * (g + self.spread * noise), mean, grads)
+        return RuleOutput(value, mean, (mean, count + 1), {"noise": noise, "steps": count})
