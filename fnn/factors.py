@@ -178,11 +178,11 @@ def _scaled(f, scale):
 
 def _norm(f):
     if isinstance(f, Outer) and f.delta.ndim == 2:
-        (delta, unit), (a, of_a) = (_in_units(v) for v in f)
-        return _product_of(unit, of_a, _row_norm(delta) * _row_norm(a))
+        (of_delta, unit), (of_a, other) = _row_norm(f.delta), _row_norm(f.a)
+        return _product_of(unit, other, of_delta * of_a)
     if not isinstance(f, Outer | Rows):
-        flat, unit = _in_units(f)
-        return unit * _row_norm(flat)
+        norm, unit = _row_norm(f)
+        return unit * norm
     (delta, right), of_a = (_positions(f), None) if isinstance(f, Outer) else ((f.delta, f.index), 1)
     delta, unit = _in_units(delta)
     xp, t = namespace(unit), delta.shape[1]
@@ -332,9 +332,20 @@ def scale_of(largest):
 
 
 def _row_norm(a):
-    """√Σ aₙ² of each example, (N,), of numbers that may be squared."""
-    flat = a.reshape(len(a), -1)
-    return namespace(flat).sqrt((flat * flat).sum(axis=1))
+    """`(norm, unit)` with ‖aₙ‖ = unit · norm for each example, (N,): the unit is 1 but where squares would be lost.
+
+    It is a power of two, chosen by the sum of the plain squares: cheaper than the largest magnitude.
+    """
+    flat = _wide(a).reshape(len(a), -1)
+    xp, exponent = namespace(flat), np.finfo(flat.dtype).maxexp
+    tiny, huge = 2.0 ** -(exponent * 5 // 9), 2.0 ** (exponent * 5 // 8)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        plain = (flat * flat).sum(axis=1)
+        unit = xp.where(plain < tiny, tiny, xp.where(plain < huge, 1.0, huge)).astype(flat.dtype)
+        if xp is np and (unit == 1).all():
+            return np.sqrt(plain), unit
+        flat = flat * (1 / unit)[:, None]
+        return xp.sqrt((flat * flat).sum(axis=1)), unit
 
 
 def _product_of(unit, other, norm):

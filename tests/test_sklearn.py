@@ -192,7 +192,7 @@ def test_both_backends_learn_the_same_and_large_work_goes_to_jax(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
     small = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
-    monkeypatch.setattr(fnn.sklearn.base, "_WORTH_COMPILING", 1000)
+    monkeypatch.setattr(fnn.sklearn.base, "WORTH_COMPILING", 1000)
     large = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
     assert (params_of(small)[-1].dtype, params_of(large)[-1].dtype) == (np.float64, np.float32)
     assert large.fit(x, Y).loss_curve_ == theirs.loss_curve_
