@@ -95,9 +95,13 @@ class Plan:
         base, number, touched = random.fold_in(key, 0), epochs - epoch, epoch + xp.arange(touched, dtype=np.int32)
         if n <= _SORTED:
             orders = backend.vmap(lambda e: order(random.fold_in(base, e), n))(touched)
-            return orders[number[:, None], position], mask
-        words = backend.vmap(lambda e: random.bits(random.fold_in(base, e), (_ROUNDS,)))(touched)
-        return _walk(words[number].T[:, :, None], n, position), mask
+            indices = orders[number[:, None], position]
+        else:
+            words = backend.vmap(lambda e: random.bits(random.fold_in(base, e), (_ROUNDS,)))(touched)
+            indices = _walk(words[number].T[:, :, None], n, position)
+        if batch_size == n:  # an epoch that is one batch keeps the order of the data
+            indices = xp.where(start == 0, position, indices)
+        return indices, mask
 
     def sample(self, key, step):
         """The batch of a step that every example joins by itself with probability q = B / n (Poisson sampling).

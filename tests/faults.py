@@ -441,7 +441,8 @@ FACTORS = [
     Fault("along a line transposed", factors, "_along", given(lambda f, v: (f, v[::-1])), quantities("outer")),
     Fault("along one leaf of two", factors, "along",
           lambda f: lambda p, g, v: f(p[0], g[0], v[0]) if isinstance(p, tuple) else f(p, g, v), quantities("rows")),
-    Fault("no scale before the squares", factors, "scale_of", instead(lambda largest: 1 + 0 * largest), large_factors),
+    Fault("no scale before the squares", factors, "_row_norm",
+          instead(lambda a: (np.sqrt((a * a).sum(axis=1)), np.ones_like(a[:, 0]))), large_factors),
     Fault("0 · ∞", factors, "_used", instead(lambda a, weights: a), infinite_input_of_scale_0),
 ]  # fmt: skip
 

@@ -287,7 +287,7 @@ class TwoParams(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Twice(fnn.Layer):
+class Repeated(fnn.Layer):
     power: int = 1
 
     def init(self, key, input_shape, dtype=np.float32):
@@ -310,7 +310,7 @@ class Tanh(fnn.Scale):  # a name that fnn has, too
 
 def first():
     @dataclass(frozen=True)
-    class Manifold(Twice):
+    class Manifold(Repeated):
         pass
 
     return Manifold(1)
@@ -318,14 +318,14 @@ def first():
 
 def second():
     @dataclass(frozen=True)
-    class Manifold(Twice):
+    class Manifold(Repeated):
         pass
 
     return Manifold(2)
 
 
 def test_classes_of_the_users_are_found_by_being_defined(tmp_path):
-    net = fnn.Serial((Twice(3), fnn.Dense(2), Tanh(2.0), fnn.Tanh()))
+    net = fnn.Serial((Repeated(3), fnn.Dense(2), Tanh(2.0), fnn.Tanh()))
     params = net.init(fnn.random.key(0, backend="numpy"), (5,))
     with pytest.raises(errors.KindError, match="expected a network that"):  # two are named Tanh
         checkpoints.save(tmp_path / "net.npz", params, net=net)
@@ -350,9 +350,9 @@ def test_of_classes_with_the_same_name_the_caller_chooses(tmp_path):
     for chosen in (one, other):
         found = checkpoints.load(tmp_path / "net.npz", layers={"Manifold": type(chosen)}).net
         assert type(found) is type(chosen)
-    assert checkpoints.load(tmp_path / "net.npz", layers={"Manifold": Twice}).net == Twice(1)
+    assert checkpoints.load(tmp_path / "net.npz", layers={"Manifold": Repeated}).net == Repeated(1)
     with pytest.raises(errors.KindError, match="layers: expected classes by name"):
-        checkpoints.load_network(tmp_path / "net.npz", layers=[Twice])
+        checkpoints.load_network(tmp_path / "net.npz", layers=[Repeated])
     with pytest.raises(errors.KindError, match="Manifold: expected one class of this name"):
         checkpoints.save(tmp_path / "net.npz", (Held(one), Held(other)))
 
@@ -390,7 +390,7 @@ def test_no_two_classes_of_fnns_have_the_same_name():
 
 CHOICES = [
     *(True, 3, -1.5, 0.1, "text 'quoted'", None, np.inf, (), (1, ("a", None), -2.0)),
-    *(fnn.Dense(3, initializer=fnn.Constant(0.5)), fnn.SoftmaxCrossEntropy(), (fnn.Relu(), Twice(2))),
+    *(fnn.Dense(3, initializer=fnn.Constant(0.5)), fnn.SoftmaxCrossEntropy(), (fnn.Relu(), Repeated(2))),
 ]
 
 
@@ -646,9 +646,9 @@ def version_1(tree, net=None):
 
 def test_a_file_of_version_1_is_read(tmp_path):
     tree = {"tuple": [[0, {"class TwiceParams": [["factor", {"array": "w"}]]}], [1, {"float": "nan"}]]}
-    found = loaded(tmp_path / "a.npz", version_1(tree, "Serial((Twice(3), Tanh()))"))
+    found = loaded(tmp_path / "a.npz", version_1(tree, "Serial((Repeated(3), Tanh()))"))
     same(found.tree, (TwiceParams(SMALL["w"]), np.nan))
-    assert found.net == fnn.Serial((Twice(3), fnn.Tanh()))
+    assert found.net == fnn.Serial((Repeated(3), fnn.Tanh()))
 
 
 def test_of_a_run_of_version_1_there_are_the_network_and_its_parameters(tmp_path):

@@ -416,6 +416,20 @@ def test_an_epoch_has_as_many_steps_as_it_has_batches(n, batch_size, steps):
     assert Plan(n, np.int64(batch_size)) == Plan(n, batch_size)
 
 
+@pytest.mark.parametrize("n", [10, 100])
+def test_a_batch_of_all_examples_is_in_the_order_of_the_data_but_where_an_epoch_was_begun_in_another(n, backend):
+    """Whether that is known before (`fresh`, or a number) or found out in compiled code."""
+    key, plan = random.key(7, backend=backend), Plan(n, n)
+    for seen in (0, 3):
+        indices, mask = batches(key, n, n, 0, seen, 3)
+        before = Plan(n, 3).batches(np_key(7), 0, 0, 1)[0][0].tolist() if seen else []
+        assert sorted(indices[0][mask[0]].tolist() + before) == list(range(n))
+        assert (indices[1:] == np.arange(n)).all()
+        assert mask[1:].all()
+    assert (batches(key, n, n, 0, 0, 3, fresh=True)[0] == np.arange(n)).all()
+    assert (np.asarray(plan.batches(key, 0, 0, 3)[0]) == np.arange(n)).all()
+
+
 def test_data_of_another_length_begin_a_new_epoch_and_a_finished_one_is_none_that_was_begun():
     plan = Plan(10, 4)
     for seen, length, expected in ((4, 10, (3, 4)), (4, 11, (4, 0)), (0, 11, (3, 0)), (0, 0, (3, 0))):

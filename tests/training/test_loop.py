@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import BACKENDS, THOROUGH, blobs, key, run_problem, wide
 from helpers_training import compilations, on_numpy_at_least, same
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fnn
@@ -179,6 +179,7 @@ calls = st.tuples(st.integers(1, 24), st.integers(1, 24), st.sampled_from(["epoc
 
 
 @given(calls=st.lists(calls, min_size=1, max_size=5), shuffle=st.booleans())
+@example(calls=[(6, 1, "steps", 1), (6, 6, "steps", 2)], shuffle=True)
 def test_every_epoch_that_is_finished_uses_every_example_exactly_once_whatever_came_before(calls, shuffle):
     """Lengths of data, batch sizes, epochs and steps in any order, applied to one state."""
     run, state = counting(24)
@@ -212,6 +213,7 @@ OLD_BUGS = {
     "an epoch by 32, then one by 100, of 1,000": (1000, [(32, {"epochs": 1}), (100, {"epochs": 1})]),
     "5 steps by 32, then an epoch by 100": (1000, [(32, {"steps": 5}), (100, {"epochs": 1})]),
     "4 steps by 3, then 2 by 5, to the end of an epoch": (22, [(3, {"steps": 4}), (5, {"steps": 2})]),
+    "a step by 3, then one by 100 of 100": (100, [(3, {"steps": 1}), (100, {"steps": 1})]),
 }
 
 
@@ -288,8 +290,8 @@ def test_a_compiled_run_of_full_batches_has_no_mask(needs_jax, monkeypatch):
     masks, update = [], loop.update
     monkeypatch.setattr(loop, "update", lambda p, s, batch: masks.append(batch.weights) or update(p, s, batch))
     net, loss, state, _ = run_problem("jax")
-    data = fnn.gate.dataset(net, loss, state.params, blobs(20))
-    how = {"net": net, "loss": loss, "steps": 3, "plan": order.Plan(20, 5)}
+    data = fnn.gate.dataset(net, loss, state.params, blobs(30))
+    how = {"net": net, "loss": loss, "steps": 2, "plan": order.Plan(30, 5)}
     for whole in (True, False):  # traced, and not compiled
         needs_jax.eval_shape(lambda s, d, whole=whole: loop.run(s, None, None, d, whole=whole, **how), state, data)
     assert masks[0] is None
