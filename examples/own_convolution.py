@@ -46,10 +46,10 @@ class Conv(fnn.Layer):
 
 fnn.testing.check_layer(Conv(2), (5, 5, 3))
 (x, y), (x_test, y_test) = ((images.reshape(-1, 8, 8, 1) / np.float32(16), y) for images, y in fnn.datasets.digits())
-layers = (Conv(16), fnn.Relu(), Conv(32), fnn.Relu(), fnn.Flatten(), fnn.Dropout(0.4), fnn.Dense(10))
+layers = (Conv(8), fnn.Relu(), Conv(16), fnn.Relu(), fnn.Flatten(), fnn.Dropout(0.3), fnn.Dense(10))
 net, loss = fnn.Serial(layers), fnn.SoftmaxCrossEntropy()
 for backend in ("numpy",) if fnn.backend.jax is None else ("numpy", "jax"):
-    key, options = fnn.random.key(0, backend=backend), {"epochs": 20, "batch_size": 32}
+    key, options = fnn.random.key(0, backend=backend), {"epochs": 12, "batch_size": 32}
     with tempfile.TemporaryDirectory() as folder:
         state, _ = fnn.fit(net, loss, fnn.Adam(2e-3), (x, y), key=key, checkpoint=folder, **options)
     accuracy = fnn.evaluate(net, loss, state.params, (x_test, y_test), metrics={"accuracy": fnn.accuracy})["accuracy"]

@@ -217,8 +217,8 @@ def first_true(mask, size):
     """The indices of the first `size` true entries, int32; where there are fewer, the last ones are 0."""
     if is_jax(mask):
         return jnp.nonzero(mask, size=size, fill_value=0)[0].astype(np.int32)
-    found = np.flatnonzero(mask)[:size].astype(np.int32)
-    return np.pad(found, (0, size - len(found)))
+    indices = np.flatnonzero(mask)[:size].astype(np.int32)
+    return np.pad(indices, (0, size - len(indices)))
 
 
 def cond(pred, true_fn, false_fn, *args) -> Any:

@@ -192,10 +192,10 @@ def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
     >>> net, loss = mlp((8, 3)), SoftmaxCrossEntropy()
     >>> key = random.key(0, backend="numpy")
     >>> params, x = net.init(key, (4,)), random.normal(key, (100, 4))
-    >>> found = diagnose(net, loss, params, x, x.argmax(axis=1) % 3)  # doctest: +ELLIPSIS
+    >>> diagnosis = diagnose(net, loss, params, x, x.argmax(axis=1) % 3)  # doctest: +ELLIPSIS
     layer    units  dead  saturated  zero ...
     Nothing wrong was found.
-    >>> found.findings
+    >>> diagnosis.findings
     ()
     """
     check_problem(net, loss)
@@ -218,15 +218,15 @@ def statistics_of(params, x, y, state, *, net, loss):
 
 def _findings(layers, names, units, s):
     """Every illness that these figures show; those that follow from another one are not named."""
-    found = []
+    findings = []
 
     def find(illness, where, evidence):
-        found.append(Finding(illness, tuple(names[i] for i in where), evidence, _HELP[illness]))
+        findings.append(Finding(illness, tuple(names[i] for i in where), evidence, _HELP[illness]))
 
     broken = np.flatnonzero(np.isinf(s.mean) | np.isinf(s.delta) | np.isinf(s.gradient))
     if len(broken):
         find("not finite", broken, "Outputs, errors or gradients are infinite or not a number.")
-        return tuple(found)
+        return tuple(findings)
     learns = np.flatnonzero(~np.isnan(s.gradient))
     if not len(learns):
         return ()
@@ -246,10 +246,10 @@ def _findings(layers, names, units, s):
     ratio = _over(length, length[top])
     for illness, sick in ("vanishing gradient", ratio < VANISHED), ("exploding gradient", ratio > EXPLODED):
         where = [i for i in learns if sick[i]]
-        if where and not (illness == "vanishing gradient" and found):
+        if where and not (illness == "vanishing gradient" and findings):
             evidence = f"The error that comes to {names[where[0]]} is {ratio[where[0]]:.1e} times that at {names[top]}."
             find(illness, where, evidence)
-    return tuple(found)
+    return tuple(findings)
 
 
 _HELP = {

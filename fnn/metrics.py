@@ -25,8 +25,8 @@ def accuracy(prediction, target, weights=None):
     >>> float(accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])))
     0.5
     """
-    found, wanted, _ = _classes(prediction, target)
-    return _mean(found == wanted, weights)
+    predicted, actual, _ = _classes(prediction, target)
+    return _mean(predicted == actual, weights)
 
 
 def top_k_accuracy(prediction, target, k=5, weights=None):
@@ -39,17 +39,17 @@ def top_k_accuracy(prediction, target, k=5, weights=None):
     >>> float(top_k_accuracy(np.array([[0.1, 0.6, 0.3], [0.6, 0.3, 0.1]]), np.array([2, 2]), k=2))
     0.5
     """
-    _, wanted, classes = _classes(prediction, target)
-    xp = namespace(prediction, wanted)
+    _, actual, classes = _classes(prediction, target)
+    xp = namespace(prediction, actual)
     prediction = xp.asarray(prediction)
     if prediction.shape[1:] != (classes,):
         raise ShapeError(f"prediction: expected (N, C), got {prediction.shape}")
     if integer("k", k, least=1) > classes:
         raise ArgumentError(f"k: expected at most the number of classes, {classes}, got {k}")
-    label, wanted = xp.arange(classes), wanted[:, None]
-    own = xp.where(label == wanted, prediction, -math.inf).max(axis=1, keepdims=True)
+    label, actual = xp.arange(classes), actual[:, None]
+    own = xp.where(label == actual, prediction, -math.inf).max(axis=1, keepdims=True)
     # Said of what does not come first, so that NaN, which compares with nothing, is never a success.
-    behind = (prediction < own) | ((prediction == own) & (label >= wanted))
+    behind = (prediction < own) | ((prediction == own) & (label >= actual))
     return _mean((~behind).sum(axis=1) < k, weights)
 
 
@@ -66,16 +66,16 @@ def confusion_matrix(prediction, target, classes=None, weights=None):
            [1, 2]])
     """
     if classes is None:
-        found, wanted, classes = _classes(prediction, target)
+        predicted, actual, classes = _classes(prediction, target)
     else:
         xp, classes = namespace(prediction, target), integer("classes", classes, least=1)
-        found, wanted = xp.asarray(prediction), xp.asarray(target)
-        same_shape("prediction", found, (found.size,))
-        same_shape("target", wanted, found.shape)
-    xp = namespace(found, wanted, weights)
-    found, wanted = found.astype(np.int32), wanted.astype(np.int32)
-    known = (found >= 0) & (found < classes) & (wanted >= 0) & (wanted < classes)
-    cell = xp.where(known, wanted * classes + found, classes**2)
+        predicted, actual = xp.asarray(prediction), xp.asarray(target)
+        same_shape("prediction", predicted, (predicted.size,))
+        same_shape("target", actual, predicted.shape)
+    xp = namespace(predicted, actual, weights)
+    predicted, actual = predicted.astype(np.int32), actual.astype(np.int32)
+    known = (predicted >= 0) & (predicted < classes) & (actual >= 0) & (actual < classes)
+    cell = xp.where(known, actual * classes + predicted, classes**2)
     if weights is not None:
         weights = xp.asarray(weights)
         same_shape("weights", weights, cell.shape)

@@ -119,7 +119,7 @@ class Plan:
         other = (length != self.n) & (seen > 0)
         return (epoch + xp.asarray(other, np.int32))[()], xp.where(other, 0, seen).astype(np.int32)[()]
 
-    def after(self, epoch, seen, steps: int):
+    def place_after(self, epoch, seen, steps: int):
         """`(epoch, seen)` after that many steps; a finished epoch is `(epoch + 1, 0)`."""
         xp = backend.namespace(epoch, seen)
         epochs, start = self._places(xp, epoch, seen, steps)

@@ -43,11 +43,11 @@ def _plan(steps, batch_size, n, delta):
     real("delta", delta, above=0, below=1)
     accounting = require("dp_accounting", "privacy")
 
-    def of(noise):
+    def event(noise):
         sampled = accounting.PoissonSampledDpEvent(batch_size / n, accounting.GaussianDpEvent(noise))
         return accounting.SelfComposedDpEvent(sampled, steps)
 
-    return of
+    return event
 
 
 def _within(n, batch_size):

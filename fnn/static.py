@@ -76,7 +76,7 @@ class Field(typing.NamedTuple):
 @functools.lru_cache(maxsize=1024)
 def declared(cls) -> dict[str, Field]:
     """What is declared beside each field of a dataclass or NamedTuple, by name; inherited fields included."""
-    found = {}
+    result = {}
     for base in reversed(cls.__mro__):
         scope = vars(sys.modules.get(base.__module__, typing))
         for name, hint in inspect.get_annotations(base).items():
@@ -87,8 +87,8 @@ def declared(cls) -> dict[str, Field]:
                     hint = Choice[Any] if hint.partition("[")[0].endswith("Choice") else Any
             extras = getattr(hint, "__metadata__", ())
             interval = next((extra for extra in extras if isinstance(extra, Interval)), None)
-            found[name] = Field(interval, getattr(hint, "__origin__", hint) is int, _CHOICE in extras)
-    return found
+            result[name] = Field(interval, getattr(hint, "__origin__", hint) is int, _CHOICE in extras)
+    return result
 
 
 def check_ranges(thing, place=None):
@@ -133,13 +133,13 @@ def registered(base=object):
 
 def namedtuples():
     """All NamedTuple classes that exist, by qualified name; of two with the same name, the later definition."""
-    found, stack = {}, [tuple]
+    result, stack = {}, [tuple]
     while stack:
         for cls in stack.pop().__subclasses__():
             stack.append(cls)
             if isinstance(getattr(cls, "_fields", None), tuple):
-                found[f"{cls.__module__}.{cls.__qualname__}"] = cls
-    return found
+                result[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    return result
 
 
 class Static:

@@ -263,25 +263,25 @@ class _Check:
         if not condition:
             raise AssertionError(f"{self.subject}: {otherwise}")
 
-    def structure(self, what, found, wanted):
+    def structure(self, what, actual, expected):
         try:
-            trees.same_structure(what, found, wanted)
+            trees.same_structure(what, actual, expected)
         except ShapeError as error:
             raise AssertionError(f"{self.subject}: {error}") from None
 
-    def same(self, what, found, wanted, scales=None):
+    def same(self, what, actual, expected, scales=None):
         """Two ways by hand agree, leaf by leaf, to rounding: of the scales, or of themselves."""
-        self.structure(what, found, wanted)
-        scales = trees.leaves(wanted if scales is None else scales)
-        for (place, a), b, scale in zip(trees.paths(found, "it"), trees.leaves(wanted), scales, strict=True):
+        self.structure(what, actual, expected)
+        scales = trees.leaves(expected if scales is None else scales)
+        for (place, a), b, scale in zip(trees.paths(actual, "it"), trees.leaves(expected), scales, strict=True):
             self.close(f"{what} {place}", a, b, scale)
 
-    def close(self, what, found, wanted, scale=0.0):
+    def close(self, what, actual, expected, scale=0.0):
         """Two arrays agree to rounding."""
-        found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-        error, largest = _largest(found - wanted), max(_largest(scale), _largest(wanted))
+        actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+        error, largest = _largest(actual - expected), max(_largest(scale), _largest(expected))
         allowed = 1e4 * np.finfo(self.dtype).eps * largest
-        equal = error <= allowed or np.array_equal(found, wanted, equal_nan=True)
+        equal = error <= allowed or np.array_equal(actual, expected, equal_nan=True)
         self.that(equal, f"{what}: by {error:.1e} of {largest:.1e}")
 
     def last_digit(self, values):
@@ -312,25 +312,25 @@ class _Check:
         at = np.asarray(f(trees.map(self.xp.asarray, wide)))
         rounding_of_s = float(np.finfo(np.float64).eps * np.abs(c * at).sum())
 
-        for i, (place, theta, found) in enumerate(zip(places, trees.leaves(wide), trees.leaves(hand), strict=True)):
-            self.that(found.dtype == self.dtype, f"gradient of {place} in {found.dtype}, expected {self.dtype}")
-            found = np.asarray(found, np.float64)
-            if self.method == "taylor" and not fixed[i] and self._falls_fourfold(s, i, theta, found):
+        for i, (place, theta, actual) in enumerate(zip(places, trees.leaves(wide), trees.leaves(hand), strict=True)):
+            self.that(actual.dtype == self.dtype, f"gradient of {place} in {actual.dtype}, expected {self.dtype}")
+            actual = np.asarray(actual, np.float64)
+            if self.method == "taylor" and not fixed[i] and self._falls_fourfold(s, i, theta, actual):
                 continue
             chosen = self._entries(theta)
-            mine, unsure = np.array([found[j] for j in chosen]), 0.0
+            mine, unsure = np.array([actual[j] for j in chosen]), 0.0
             if fixed[i]:
-                wanted = np.zeros(len(chosen))
+                expected = np.zeros(len(chosen))
             elif of_jax is not None:
-                wanted = np.array([of_jax[i][j] for j in chosen])
+                expected = np.array([of_jax[i][j] for j in chosen])
             elif self.method == "complex":
-                wanted = np.array([self._complex_step(s, i, theta, j) for j in chosen])
+                expected = np.array([self._complex_step(s, i, theta, j) for j in chosen])
             else:
                 pairs = np.array([self._difference(s, i, theta, j) for j in chosen]).reshape(-1, 2)
-                wanted, unsure = pairs[:, 0], 8 * rounding_of_s / pairs[:, 1]
-            largest = _largest(wanted[np.isfinite(wanted)])
+                expected, unsure = pairs[:, 0], 8 * rounding_of_s / pairs[:, 1]
+            largest = _largest(expected[np.isfinite(expected)])
             with np.errstate(invalid="ignore"):
-                errors = np.where(mine == wanted, 0.0, np.abs(mine - wanted) - unsure)
+                errors = np.where(mine == expected, 0.0, np.abs(mine - expected) - unsure)
                 if not errors.size or errors.max() <= self.tolerance * largest:
                     continue
                 runs = [np.asarray(trees.leaves(noise())[i], np.float64) for _ in range(5)]
@@ -338,13 +338,13 @@ class _Check:
                     continue
             worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
             ratio = errors[worst] / largest if largest else np.inf
-            values = chosen[worst], mine[worst], wanted[worst], ratio
+            values = chosen[worst], mine[worst], expected[worst], ratio
             self._fail(place, theta, *values, lambda theta, i=i: s(i, theta), rounding_of_s)
 
-    def _falls_fourfold(self, s, i, theta, found):
+    def _falls_fourfold(self, s, i, theta, actual):
         """Whether Taylor's remainder falls so; False too where s is a straight line, of which it says nothing."""
         v = self.rng.normal(size=theta.shape) * np.where(theta == 0, _largest(theta) or 1.0, theta)
-        return 1.9 < taylor_slope(lambda e: s(i, theta + e * v), (found * v).sum()) < np.inf
+        return 1.9 < taylor_slope(lambda e: s(i, theta + e * v), (actual * v).sum()) < np.inf
 
     def _entries(self, theta):
         """The indices that are compared."""
@@ -376,19 +376,19 @@ class _Check:
                 break
         return min(guesses)[1:]
 
-    def _fail(self, place, theta, j, found, wanted, ratio, s, rounding):
+    def _fail(self, place, theta, j, actual, expected, ratio, s, rounding):
         h = 1e-6 * max(1.0, abs(theta[j]))
         above, at, below = (s(_moved(theta, j, e)) for e in (h, 0.0, -h))
         left, right = np.real(at - below) / h, np.real(above - at) / h
         kink = abs(right - left) > max(1e-3 * max(abs(left), abs(right)), 16 * rounding / h)
         index = "[" + ", ".join(str(k) for k in j) + "]" if j else ""
-        how = {"jax": "jax.vjp", "complex": "complex step", "taylor": "difference"}.get(self.method, self.method)
+        method = {"jax": "jax.vjp", "complex": "complex step", "taylor": "difference"}.get(self.method, self.method)
         raise AssertionError(
             f"{self.subject}: the derivative by hand is not that of the formula\n"
             f"  leaf          {place}, shape {theta.shape}\n"
             f"  index         {place}{index} = {theta[j]:.9g}\n"
-            f"  by hand       {found:.15g}\n"
-            f"  {how:<13} {wanted:.15g}\n"
+            f"  by hand       {actual:.15g}\n"
+            f"  {method:<13} {expected:.15g}\n"
             f"  ratio         {ratio:.1e}: largest error over the leaf's largest entry; allowed is {self.tolerance:.0e}"
             + (f"\n  a kink        the slope is {left:.6g} from below and {right:.6g} from above" if kink else "")
         )

@@ -121,15 +121,15 @@ def alike(tree, expected) -> bool:
 
 def same_structure(name, tree, expected, path=""):
     """Raise unless `tree` has the structure and shapes of `expected`, naming the first leaf that differs."""
-    found, wanted = paths(tree, path), paths(expected, path)
-    if [place for place, _ in found] != [place for place, _ in wanted]:
-        missing = [place for place, _ in wanted if place not in dict(found)]
-        extra = [place for place, _ in found if place not in dict(wanted)]
+    actual, wanted = paths(tree, path), paths(expected, path)
+    if [place for place, _ in actual] != [place for place, _ in wanted]:
+        missing = [place for place, _ in wanted if place not in dict(actual)]
+        extra = [place for place, _ in actual if place not in dict(wanted)]
         raise ShapeError(
             f"{name}: expected the structure {outline(expected)}, got {outline(tree)} "
             f"(missing {missing}, extra {extra})"
         )
-    for (place, leaf), (_, model) in zip(found, wanted, strict=True):
+    for (place, leaf), (_, model) in zip(actual, wanted, strict=True):
         if np.shape(leaf) != np.shape(model):
             raise ShapeError(f"{name}{place}: expected shape {np.shape(model)}, got {np.shape(leaf)}")
 

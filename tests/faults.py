@@ -207,7 +207,7 @@ def every_example_once():
         plan = order.Plan(70, size)
         indices, mask = plan.batches(key(seed=1), epoch, seen, steps)
         used += indices[mask].tolist()
-        epoch, seen = plan.after(epoch, seen, steps)
+        epoch, seen = plan.place_after(epoch, seen, steps)
         assert len(used) == 70 * epoch + seen
     for e in range(len(used) // 70):
         assert sorted(used[70 * e : 70 * (e + 1)]) == list(range(70))
@@ -589,9 +589,9 @@ RULES = [
           self, key, epoch, 0 * seen, steps), every_example_once),
     Fault("every epoch in the same order", order.Plan, "batches", lambda f: lambda self, key, epoch, seen, steps: f(
           self, key, 0 * epoch, seen, steps), every_example_once),
-    Fault("a finished epoch not counted", order.Plan, "after", result(lambda pair: (pair[0] * 0, pair[1])),
+    Fault("a finished epoch not counted", order.Plan, "place_after", result(lambda pair: (pair[0] * 0, pair[1])),
           every_example_once),
-    Fault("full batches counted at an epoch's end", order.Plan, "after", lambda f: lambda self, epoch, seen, steps: (
+    Fault("full batches counted at an epoch's end", order.Plan, "place_after", lambda f: lambda self, epoch, seen, steps: (
           epoch + (seen + steps * self.batch_size) // self.n, (seen + steps * self.batch_size) % self.n),
           every_example_once),
     Fault("sampled twice as often", order.Plan, "sample", lambda f: lambda self, key, step: f(

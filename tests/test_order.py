@@ -328,7 +328,7 @@ def test_how_a_run_is_cut_into_windows_changes_no_batch(data, n, seed, shuffle):
     parts = []
     for steps in windows:
         parts.append(plan.batches(np_key(seed), epoch, seen, steps))
-        epoch, seen = (int(counter) for counter in plan.after(np.int32(epoch), np.int32(seen), steps))
+        epoch, seen = (int(counter) for counter in plan.place_after(np.int32(epoch), np.int32(seen), steps))
     for array, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         assert (array == np.concatenate(pieces)).all()
 
@@ -346,7 +346,7 @@ def test_every_epoch_that_is_finished_uses_every_example_once_whatever_batch_siz
             counts[epoch, row[keep]] += 1
             seen += int(keep.sum())
             epoch, seen = (epoch + 1, 0) if seen == n else (epoch, seen)
-        found = plan.after(np.int32(before), np.int32(already), steps)
+        found = plan.place_after(np.int32(before), np.int32(already), steps)
         assert [int(counter) for counter in found] == [epoch, seen]
         first = counts[: epoch + 1].sum(axis=1)
         assert (first[:epoch] == n).all()
@@ -363,7 +363,7 @@ def test_the_counters_after_some_steps_are_those_of_one_step_after_another(n, da
     for _ in range(steps):
         at += min(batch_size, n - at)
         epoch, at = (epoch + 1, 0) if at == n else (epoch, at)
-    found = Plan(n, batch_size).after(np.int32(7), np.int32(seen), steps)
+    found = Plan(n, batch_size).place_after(np.int32(7), np.int32(seen), steps)
     assert [int(counter) for counter in found] == [epoch, at]
     assert all(counter.dtype == np.int32 for counter in found)
 
@@ -401,7 +401,7 @@ def test_the_last_batch_of_as_many_examples_as_there_may_be_does_not_overflow():
     plan = Plan(n, batch_size)
     seen = (plan.steps - 1) * batch_size
     indices, mask = plan.batches(np_key(), 0, seen, 1)
-    assert [int(counter) for counter in plan.after(np.int32(0), np.int32(seen), 1)] == [1, 0]
+    assert [int(counter) for counter in plan.place_after(np.int32(0), np.int32(seen), 1)] == [1, 0]
     assert mask.sum() == n - seen
     assert indices.min() >= 0
     assert len(set(indices[mask].tolist())) == mask.sum()

@@ -64,17 +64,17 @@ def save(path: _Path, tree: Any, *, net: Any = None, metadata: dict | None = Non
     Checkpoint(tree={'w': array([1., 1., 1.])}, net=None, metadata={'epoch': 7})
     """
     files.check_path(path)
-    found = describe(tree)
-    headers = {name: arrays.header(name, leaf, name in found.hosts) for name, leaf in found.leaves.items()}
-    values = {name: arrays.stored(name, leaf) for name, leaf in found.leaves.items()}
+    description = describe(tree)
+    headers = {name: arrays.header(name, leaf, name in description.hosts) for name, leaf in description.leaves.items()}
+    values = {name: arrays.stored(name, leaf) for name, leaf in description.leaves.items()}
     for name, array in values.items():
         headers[name]["sha256"] = hashlib.sha256(array.data).hexdigest()
-    text.add_classes(found.statics, text.own_classes(net))
-    own = {"tuples": found.tuples, "statics": found.statics}
+    text.add_classes(description.statics, text.own_classes(net))
+    own = {"tuples": description.tuples, "statics": description.statics}
     manifest = {
         "format": _FORMAT,
         "version": VERSION,
-        "tree": found.root,
+        "tree": description.root,
         "arrays": headers,
         "net": None if net is None else text.text_of(net),
         "own": {kind: sorted(n for n, cls in of.items() if not text.is_fnns(cls)) for kind, of in own.items()},
@@ -108,11 +108,11 @@ def _check_metadata(metadata):
 def _libraries():
     from importlib.metadata import PackageNotFoundError, version  # takes as long to import as all of fnn
 
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("fnn", "numpy", "jax"):
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            versions[package] = version(package)
+    return versions
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------

@@ -75,17 +75,17 @@ def placed(array: np.ndarray, head: dict, chosen: str, where: str) -> Any:
     return jax.numpy.asarray(array)
 
 
-def compare(path: Any, found: dict, expected: dict) -> None:
+def compare(path: Any, actual: dict, expected: dict) -> None:
     """Raise `ShapeError` unless the headers in a file are those expected, listing the differences."""
     shown = lambda head: f"{tuple(head['shape'])} {head['dtype']}"
     differing = [
-        f"{place}: {shown(found[place])} in the file, {shown(head)} expected"
+        f"{place}: {shown(actual[place])} in the file, {shown(head)} expected"
         for place, head in expected.items()
-        if place in found and shown(found[place]) != shown(head)
+        if place in actual and shown(actual[place]) != shown(head)
     ]
     lists = {
-        "missing": [place for place in expected if place not in found],
-        "unexpected": [place for place in found if place not in expected],
+        "missing": [place for place in expected if place not in actual],
+        "unexpected": [place for place in actual if place not in expected],
         "with a different shape or dtype": differing,
     }
     text = "; ".join(f"{what}: {', '.join(places)}" for what, places in lists.items() if places)

@@ -60,8 +60,8 @@ def save_safetensors(path: _Path, params: Any, *, metadata: dict[str, str] | Non
         file.write(library.save(values, metadata | {_DIGEST: digest}))
         file.flush()
         with library.safe_open(file.name, "numpy") as opened:
-            found = _headers(opened)
-            if found != headers or _digest(found, _values(file, found)) != digest:
+            actual = _headers(opened)
+            if actual != headers or _digest(actual, _values(file, actual)) != digest:
                 raise ValueError("reading it back gives something else")
 
 

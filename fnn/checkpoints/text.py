@@ -39,16 +39,16 @@ class Classes:
         named = [cls for cls in self.defined().values() if cls.__name__ == name]
         theirs = [cls for cls in named if not is_fnns(cls)]
         ours = [] if name in self.own else [cls for cls in named if is_fnns(cls)]
-        found, shown = ours or theirs, shorten(name)
+        candidates, shown = ours or theirs, shorten(name)
         hint = f"layers={{{shown}: {shown[1:-1]}}}"
-        if not found:
+        if not candidates:
             raise ArgumentError(
                 f"{shown} is not the name of a class that is defined; import its module, or pass {hint}"
             )
-        if len(found) > 1:
-            homes = ", ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in found)
-            raise ArgumentError(f"{shown} is the name of {len(found)} classes, {homes}; choose one with {hint}")
-        return found[0]
+        if len(candidates) > 1:
+            homes = ", ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in candidates)
+            raise ArgumentError(f"{shown} is the name of {len(candidates)} classes, {homes}; choose one with {hint}")
+        return candidates[0]
 
 
 def statics(given: Mapping[str, type], own: Iterable[str] = ()) -> Classes:
@@ -69,10 +69,10 @@ def is_fnns(cls: type) -> bool:
 def own_classes(thing: Any) -> dict[str, type]:
     """The classes of a static value, such as a network, and of everything within it, by name."""
     inside = vars(thing).values() if isinstance(thing, Static) else thing if isinstance(thing, tuple) else ()
-    found = {type(thing).__name__: type(thing)} if isinstance(thing, Static) else {}
+    classes = {type(thing).__name__: type(thing)} if isinstance(thing, Static) else {}
     for value in inside:
-        found |= own_classes(value)
-    return found
+        classes |= own_classes(value)
+    return classes
 
 
 def given_classes(layers: Mapping[str, type] | None) -> dict[str, type]:

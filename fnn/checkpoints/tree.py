@@ -53,18 +53,18 @@ class Description(NamedTuple):
 
 def describe(tree: Any, like: bool = False) -> Description:
     """The `Description` of a tree. With `like`, `...` may stand for any part of it."""
-    found = Description({}, {}, set(), {}, {}, {})
-    return found._replace(root=_describe(tree, "", found, like, False, 0))
+    description = Description({}, {}, set(), {}, {}, {})
+    return description._replace(root=_describe(tree, "", description, like, False, 0))
 
 
-def _describe(node, place, found, like, host, depth):
+def _describe(node, place, description, like, host, depth):
     if depth > _DEEPEST:
         raise KindError(f"{shorten(place)}: expected a tree of at most {_DEEPEST} levels")
-    found.nodes[place] = node
+    description.nodes[place] = node
     if node is ... and like:
         return {}
     if isinstance(node, Host):
-        return _describe(node.tree, place, found, like, True, depth + 1)
+        return _describe(node.tree, place, description, like, True, depth + 1)
     if node is None or isinstance(node, bool | int | str) or (isinstance(node, float) and math.isfinite(node)):
         if isinstance(node, int) and node.bit_length() > 10_000:  # JSON has a limit of about 4,300 digits
             raise KindError(f"{place}: expected an int of at most 10,000 bits, got one of {node.bit_length()}")
@@ -72,32 +72,34 @@ def _describe(node, place, found, like, host, depth):
     if isinstance(node, float):
         return {"float": repr(float(node))}
     if isinstance(node, Held):
-        return _describe_held(node, found)
+        return _describe_held(node, description)
     if isinstance(node, tuple | list | dict):
         kind = f"class {type(node).__name__}" if hasattr(node, "_fields") else type(node).__name__
         if not hasattr(node, "_fields") and type(node) not in (tuple, list, dict):
             raise KindError(f"{place or 'the tree'}: expected a tuple, NamedTuple, list or dict, got a {kind}")
         if hasattr(node, "_fields"):
-            add_classes(found.tuples, {type(node).__name__: type(node)})
+            add_classes(description.tuples, {type(node).__name__: type(node)})
         return {
-            kind: [[k, _describe(child, at, found, like, host, depth + 1)] for k, at, child in children(node, place)]
+            kind: [
+                [k, _describe(child, at, description, like, host, depth + 1)] for k, at, child in children(node, place)
+            ]
         }
     name = place.removeprefix(".") or "array"
-    if name in found.leaves:
+    if name in description.leaves:
         raise ArgumentError(f"{name}: expected distinct places, got two with this name")
-    found.leaves[name] = node
+    description.leaves[name] = node
     if host:
-        found.hosts.add(name)
+        description.hosts.add(name)
     return {"array": name}
 
 
-def _describe_held(node, found):
+def _describe_held(node, description):
     """A choice as text, where text rebuilds it."""
     try:
         text = text_of(node.thing)
     except KindError:
         return {"held": shorten(node)}
-    add_classes(found.statics, own_classes(node.thing))
+    add_classes(description.statics, own_classes(node.thing))
     return {"choice": text}
 
 

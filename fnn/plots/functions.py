@@ -43,21 +43,21 @@ def decision_regions(axes, net, loss, params, x, y):
 
     half = [(line[1] - line[0]) / 2 for line in (across, up)]
     extent = (across[0] - half[0], across[-1] + half[0], up[0] - half[1], up[-1] + half[1])
-    how = {"origin": "lower", "extent": extent, "aspect": "auto", "interpolation": "nearest"}
+    style = {"origin": "lower", "extent": extent, "aspect": "auto", "interpolation": "nearest"}
     tints = [tint(color_of(k), (0.08, 0.28, 0.18)[k % 3]) for k in range(classes)]  # told apart in grey too
     maps = require("matplotlib.colors", "plots")
     if outputs == (1,):
         p = np.clip(p[..., 0], 0, 1)
-        axes.imshow(p, cmap=maps.LinearSegmentedColormap.from_list("", tints), vmin=0, vmax=1, **how)
+        axes.imshow(p, cmap=maps.LinearSegmentedColormap.from_list("", tints), vmin=0, vmax=1, **style)
         lines = [(level, style) for level, style in ((0.1, ":"), (0.5, "-"), (0.9, ":")) if p.min() < level < p.max()]
         if lines:
             levels, styles = zip(*lines, strict=True)
             drawn = axes.contour(across, up, p, levels, colors="black", linestyles=styles, linewidths=1)
             axes.clabel(drawn, fmt="%g", fontsize="small")
     else:
-        found = p.argmax(axis=-1)
-        axes.imshow(found, cmap=maps.ListedColormap(tints), vmin=-0.5, vmax=classes - 0.5, **how)
-        for k in np.unique(found):
+        predicted = p.argmax(axis=-1)
+        axes.imshow(predicted, cmap=maps.ListedColormap(tints), vmin=-0.5, vmax=classes - 0.5, **style)
+        for k in np.unique(predicted):
             lead = p[..., k] - np.delete(p, k, axis=-1).max(axis=-1)
             if lead.min() < 0 < lead.max():
                 axes.contour(across, up, lead, [0], colors="black", linewidths=1)
@@ -90,10 +90,10 @@ def hidden_plane(axes, net, params, x, y, *, layer=-2):
     low, high = np.transpose([_span(column) for column in x.T])
     upright = np.stack(np.meshgrid(np.linspace(0, 1, 15), np.linspace(0, 1, 201), indexing="ij"), axis=-1)
     grid = low + np.stack([upright, upright[..., ::-1]]) * (high - low)  # (2, 15 lines, 201 points, 2)
-    found = _record(net, params, np.concatenate([x, grid.reshape(-1, 2)]))
-    if integer("layer", layer, least=-len(found)) >= len(found):
-        raise ArgumentError(f"layer: expected an index of {list(found)}, got {layer}")
-    name, outputs = list(found.items())[layer]
+    recorded = _record(net, params, np.concatenate([x, grid.reshape(-1, 2)]))
+    if integer("layer", layer, least=-len(recorded)) >= len(recorded):
+        raise ArgumentError(f"layer: expected an index of {list(recorded)}, got {layer}")
+    name, outputs = list(recorded.items())[layer]
     if outputs.shape[1] < 2:
         raise ShapeError(f"layer: expected one of two units or more, got {name} of {outputs.shape[1]}")
     finite(f"outputs of {name}", outputs)
@@ -129,14 +129,14 @@ def activations(axes, net, params, x):
     """
     check_axes(axes)
     check_problem(net)
-    found = _record(net, params, x)
-    for name, outputs in found.items():
+    recorded = _record(net, params, x)
+    for name, outputs in recorded.items():
         finite(f"outputs of {name}", outputs)
-    ends = min(a.min() for a in found.values()), max(a.max() for a in found.values())
+    ends = min(a.min() for a in recorded.values()), max(a.max() for a in recorded.values())
     edges = np.histogram_bin_edges([], 60, ends)
 
-    rows = np.arange(len(found))[::-1]
-    for row, outputs in zip(rows, found.values(), strict=True):
+    rows = np.arange(len(recorded))[::-1]
+    for row, outputs in zip(rows, recorded.values(), strict=True):
         counts = np.histogram(outputs[outputs != 0], edges)[0]
         heights = row + 0.8 * counts / max(counts.max(), 1)
         axes.stairs(heights, edges, baseline=row, fill=True, facecolor=COLORS[0], edgecolor="none", alpha=0.75)
@@ -144,7 +144,7 @@ def activations(axes, net, params, x):
         if zero := (outputs == 0).mean():
             right = axes.get_yaxis_transform()
             axes.text(1.02, row, f"{100 * zero:.0f} % are 0", transform=right, size="small", va="bottom")
-    axes.set_yticks(rows, found, va="bottom", size="small")
+    axes.set_yticks(rows, recorded, va="bottom", size="small")
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="output of a unit", xlim=(edges[0], edges[-1]), ylim=(-0.1, len(rows)))
     return axes
@@ -239,7 +239,7 @@ def _examples(axes, points, labels):
     """Points in the plane, a marker and a colour for each class, named above."""
     for k in np.unique(labels):
         marker = MARKERS[k % len(MARKERS)]
-        how = {"color": color_of(k), "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}
-        axes.plot(*points[labels == k].T, marker, label=f"class {k}", **how)
+        style = {"color": color_of(k), "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}
+        axes.plot(*points[labels == k].T, marker, label=f"class {k}", **style)
     where = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.1, "handletextpad": 0.1}
     axes.legend(ncols=4, fontsize="small", frameon=False, columnspacing=0.8, **where)

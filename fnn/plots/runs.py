@@ -76,8 +76,8 @@ def gradient_flow(axes, statistics, names):
     >>> from fnn import Quadratic, diagnostics, mlp, random
     >>> net, x = mlp((3, 1)), np.ones((4, 2), np.float32)
     >>> params = net.init(random.key(0, backend="numpy"), (2,))
-    >>> found = diagnostics.statistics(net, Quadratic())(params, x, np.zeros((4, 1)))
-    >>> axes = gradient_flow(Figure().subplots(), found, diagnostics.layer_names(net))
+    >>> statistics = diagnostics.statistics(net, Quadratic())(params, x, np.zeros((4, 1)))
+    >>> axes = gradient_flow(Figure().subplots(), statistics, diagnostics.layer_names(net))
     >>> [label.get_text() for label in axes.get_xticklabels()]
     ['0 Dense', '1 Relu', '2 Dense']
     """
@@ -257,5 +257,5 @@ def _label_ends(axes, curves):
     for (x, y, label, color), move, with_line in zip(ends, moves, far, strict=True):
         line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0}
         dark = tuple(0.75 * part for part in to_rgb(color))  # so that letters of a light colour can be read
-        how = {"color": dark, "size": "small", "va": "center", "arrowprops": line if with_line else None}
-        axes.annotate(label, (x, y), (14 if far.any() else 5, move), textcoords="offset points", **how)
+        style = {"color": dark, "size": "small", "va": "center", "arrowprops": line if with_line else None}
+        axes.annotate(label, (x, y), (14 if far.any() else 5, move), textcoords="offset points", **style)

@@ -94,12 +94,12 @@ def network(axes, net, input_shape, params=None, *, most=8):
         (_, below), (_, above) = places[i : i + 2]
         lines = [[(i * wide, b), ((i + 1) * wide, a)] for a in above for b in below]
         if w is None:
-            how = {"colors": "0.6", "linewidths": 0.5}
+            style = {"colors": "0.6", "linewidths": 0.5}
         else:
             widths, minus = 2 * abs(w.ravel()) / largest, w.ravel() < 0
-            how = {"colors": np.where(minus, COLORS[1], COLORS[0]).tolist(), "linewidths": widths}
-            how["linestyles"] = ["--" if m else "-" for m in minus]
-        axes.add_collection(of_lines.LineCollection(lines, zorder=1, **how))
+            style = {"colors": np.where(minus, COLORS[1], COLORS[0]).tolist(), "linewidths": widths}
+            style["linestyles"] = ["--" if m else "-" for m in minus]
+        axes.add_collection(of_lines.LineCollection(lines, zorder=1, **style))
     top, bottom = max(h[0] for _, h in places), min(h[-1] for _, h in places)
     for i, ((names, size, _), (units, heights)) in enumerate(zip(columns, places, strict=True)):
         axes.plot(
@@ -110,8 +110,8 @@ def network(axes, net, input_shape, params=None, *, most=8):
         axes.text(i * wide, heights[0] + 0.6, str(size), ha="center", va="bottom", size="small")
         axes.text(i * wide, bottom - 0.7, "\n".join(names), ha="center", va="top", size="small")
     for start, end in skips:
-        how = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.3", "linestyle": ":", "shrinkA": 9, "shrinkB": 9}
-        axes.annotate("", (end * wide, places[end][1][0]), (start * wide, places[start][1][0]), arrowprops=how)
+        style = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.3", "linestyle": ":", "shrinkA": 9, "shrinkB": 9}
+        axes.annotate("", (end * wide, places[end][1][0]), (start * wide, places[start][1][0]), arrowprops=style)
     deep = max(len(names) for names, *_ in columns)
     if params is not None:
         axes.set_title(f"weights: solid > 0, dashed < 0, widest {largest:.2g}", size="small")

@@ -257,8 +257,8 @@ class Network(BaseEstimator):
             if epochs is None and self._waited > self.n_iter_no_change:
                 state, stopped = self._slower(state)
         if epochs is None and not stopped:
-            told = f"max_iter: {most} epochs are done, and it had not stopped by itself"
-            warnings.warn(told, ConvergenceWarning, stacklevel=4)
+            message = f"max_iter: {most} epochs are done, and it had not stopped by itself"
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
         state = on_backend("numpy", state)
         if not all(np.isfinite(p).all() for p in trees.leaves(state.params)):
             raise self._diverged("a parameter is not finite")

@@ -83,8 +83,8 @@ class FNNRegressor(RegressorMixin, Network):
     def predict(self, X):
         """The numbers for each example: (n_samples,), or (n_samples, n_outputs)."""
         output = self._output(X)
-        found = self._loss().predict(output)
-        return found[:, 0] if self._flat else found
+        prediction = self._loss().predict(output)
+        return prediction[:, 0] if self._flat else prediction
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

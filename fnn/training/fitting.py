@@ -126,42 +126,42 @@ def fit(
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
 
     problem = Problem(net, loss, penalty, denominator)
-    now = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, [], {})
+    run = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, [], {})
     store, piece = None, plan.steps
     if checkpoint is not None:
         store = Store(checkpoint, net, plan, every, keep)
-        piece, now = -(-plan.steps // 10), store.begin(now, resume)
+        piece, run = -(-plan.steps // 10), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to go on from, checkpoint=...")
-    with progress_bar(progress, epochs, now.epochs) as bar, listening(store is not None) as caught:
-        while now.epochs < epochs and not (now.last_loss < stop_below or now.waited == patience) and not caught:
-            before = now.state
-            state, done = advance(problem, before, data, plan, min(piece, plan.steps - now.done))
+    with progress_bar(progress, epochs, run.epochs) as bar, listening(store is not None) as caught:
+        while run.epochs < epochs and not (run.last_loss < stop_below or run.waited == patience) and not caught:
+            before = run.state
+            state, done = advance(problem, before, data, plan, min(piece, plan.steps - run.done))
             done = {name: np.asarray(values, np.float64) for name, values in done.items()}
             if not (np.isfinite(done["loss"]).all() and all_finite(state.params)) and not skips(state.optimizer):
                 kept = "" if store is None else f" The newest checkpoint is {store.newest()}."
-                raise diverged(problem, before, data, plan, done["loss"], now.history_arrays(), kept)
-            now = now.moved(state, done)
-            if now.done == plan.steps:
-                record = now.epoch_means()
+                raise diverged(problem, before, data, plan, done["loss"], run.history_arrays(), kept)
+            run = run.moved(state, done)
+            if run.done == plan.steps:
+                record = run.epoch_means()
                 if validation is not None:
                     results = evaluated(net, loss, state.params, validation, metrics)
                     record |= {f"validation_{name}": value for name, value in results.items()}
                 figures = [] if probe is None else [statistics_of(state.params, *probe[:2], state, net=net, loss=loss)]
-                now = now.finished(record, figures)
+                run = run.finished(record, figures)
                 if bar is not None:
                     shown = {k.replace("validation_", "val_"): f"{v:.4f}" for k, v in record.items() if not np.ndim(v)}
                     bar.set_postfix(shown)
                     bar.update()
-                if store is not None and now.epochs % every == 0:
-                    store.save(now)
-        path = None if store is None else store.save(now)
+                if store is not None and run.epochs % every == 0:
+                    store.save(run)
+        path = None if store is None else store.save(run)
     if caught:
         leave(caught[0], path)
-    history = now.history_arrays()
+    history = run.history_arrays()
     if private:
         history["not_private"] = tuple(name for name in history if not name.startswith("validation_"))
-    return (now.state if patience is None else now.best), history
+    return (run.state if patience is None else run.best), history
 
 
 def resumed(state, **given) -> TrainState:

@@ -231,7 +231,7 @@ def _stepper(problem, plan):
 def _counted(state, plan, epoch, seen, steps):
     """The state, with its counters moved on from this epoch and place by these steps."""
     xp = namespace(*trees.leaves(state.params), state.step)
-    epoch, seen = plan.after(xp.asarray(epoch), xp.asarray(seen), steps)
+    epoch, seen = plan.place_after(xp.asarray(epoch), xp.asarray(seen), steps)
     return state._replace(epoch=epoch, seen=seen, length=xp.asarray(plan.n, dtype=np.int32)[()])
 
 

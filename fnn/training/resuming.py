@@ -140,8 +140,8 @@ class Store:
         own = checkpoints.own_classes(self.net)
         backend = "numpy" if namespace(run.state.key) is np else "jax"
         saved, net, setting = checkpoints.load(path, like=like, layers=own, backend=backend)
-        before, now = {"net": net} | setting, {"net": self.net} | self.setting
-        changed = [f"{name} = {shorten(before.get(name))}" for name in now if before.get(name) != now[name]]
+        actual, expected = {"net": net} | setting, {"net": self.net} | self.setting
+        changed = [f"{name} = {shorten(actual.get(name))}" for name in expected if actual.get(name) != expected[name]]
         if changed:
             raise ArgumentError(f"resume: expected the run that {path} holds, which has {', '.join(changed)}")
         history = {name: list(values) for name, values in saved["history"].items()}
