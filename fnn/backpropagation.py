@@ -3,7 +3,7 @@
     prediction, residuals = net.forward(params, x)
     losses, δ             = loss(prediction, y)                  one value and one error for each of N examples
     value                 = Σₙ sₙ ℓₙ,   sₙ = wₙ / Σ w             each example's share in the mean, 1/N without weights
-                            (of a cost with an outer function F: F(Σ w ℓ / Σ w), sₙ = F' wₙ / Σ w)
+                            (for a cost with an outer function F: F(Σ w ℓ / Σ w), sₙ = F' wₙ / Σ w)
     dx, deltas            = net.propagate(params, residuals, s δ)
     grads                 = net.gradient(params, residuals, deltas)
 
@@ -24,10 +24,10 @@ from .static import check_ranges
 
 
 class Problem(NamedTuple):
-    """What is minimised: the cost of a network on data, plus a penalty. Static but for its numbers.
+    """What is minimized: the cost of a network on data, plus a penalty. Static except for its numbers.
 
     net            the network
-    loss           the cost; None where it is not known yet
+    loss           the cost; None if it is not known yet
     penalty        `L1(...)`, `L2(...)`, your own, or None
     denominator    what Σ w ℓ of a batch is divided by; None for Σ w
     """
@@ -39,16 +39,16 @@ class Problem(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What backpropagation knows of a batch of N examples.
+    """Everything that backpropagation computes for a batch of N examples.
 
     prediction    the network's output
-    losses        ℓ (N,), the value of each example, unweighted
+    losses        ℓ (N,), the cost of each example, unweighted
     outputs       the output of each layer
-    residuals     what the backward pass of each layer remembers
+    residuals     what each layer keeps for its backward pass
     deltas        δ = ∂ℓ/∂output of each layer, for each example: unweighted, and not divided by N. This is the δ of the
                   textbooks where the layer is an affine map z; at an activation it is ∂ℓ/∂a
-    dx            ∂ℓ/∂x of each example, or None where it was not asked for
-    shares        s (N,), what each example's ℓ counts in the value: ∂value/∂ℓ = w / Σ w, or 1/N
+    dx            ∂ℓ/∂x of each example, or None if it was not requested
+    shares        s (N,), the share of each example's ℓ in the value: ∂value/∂ℓ = w / Σ w, or 1/N
 
     outputs, residuals and deltas are nested as the parameters are.
     """
@@ -63,15 +63,16 @@ class Tape(NamedTuple):
 
 
 def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., Tape]:
-    """`(params, x, y, weights=None, key=None) -> Tape`: one forward and one backward pass, with everything they know.
+    """Make the function that runs one forward and one backward pass, and returns everything they compute.
 
     Args:
         net: the network.
         loss: the cost.
-        need_dx: False saves the product that only dx needs, and the errors below the first layer that learns, which are
-            then None. Default: True.
+        need_dx: whether dx is needed. False saves the product that only dx needs, and the errors below the first layer
+            that learns, which are then None. Default: True.
 
-    With a key the layers are in training.
+    Returns:
+        `(params, x, y, weights=None, key=None) -> Tape`. With a key, the layers are in training mode.
 
     >>> from fnn import Dense, Quadratic, random
     >>> net = Dense(1, bias=False)
@@ -90,7 +91,7 @@ def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., T
 
 
 def tape_of(net, loss, params, x, y, weights=None, key=None, need_dx=False) -> Tape:
-    """`backprop` of a batch that has passed the gate."""
+    """`backprop` for a batch that has passed the gate."""
     prediction, residuals, outputs = forward_recorded(net, params, x, key)
     losses, delta = cost(loss, prediction, y)
     dx, deltas = net.propagate(params, residuals, delta, need_dx)
@@ -100,23 +101,25 @@ def tape_of(net, loss, params, x, y, weights=None, key=None, need_dx=False) -> T
 
 
 def value_and_grad(
-    net: Layer, loss: Loss, *, penalty=None, need_dx: bool = False, denominator=None
+    net: Layer, loss: Loss, *, penalty: Any = None, need_dx: bool = False, denominator: float | None = None
 ) -> Callable[..., tuple[Array, Any]]:
-    """`(params, x, y, weights=None, key=None) -> (value, grads)`: the weighted mean cost and its gradient, by hand.
+    """Make the function that computes the weighted mean cost and its gradient, by hand-written backpropagation.
 
-        value = Σ w ℓ / Σ w + penalty        (0 where Σ w is 0)
-
-    grads has the structure of params. The function is pure and not compiled: wrap it in `jax.jit`, or use `make_step`.
+        value = Σ w ℓ / Σ w + penalty        (Σ w ℓ / Σ w is 0 where Σ w is 0)
 
     Args:
         net: the network.
         loss: the cost.
         penalty: `L1(...)`, `L2(...)` or your own, with the methods `value(params)` and `gradient(params)`. Default:
             None.
-        need_dx: with True the result is `(value, (grads, dx))`, dx being the gradient of the value with respect to x.
-            Default: False.
-        denominator: what Σ w ℓ is divided by, in place of Σ w. Weights may be negative; since Σ w of centred weights
-            is near 0, signed weights want `denominator=N`. Default: None, Σ w.
+        need_dx: whether to return dx, the gradient of the value with respect to x, too. Default: False.
+        denominator: what Σ w ℓ is divided by. Weights may be negative; since centred weights sum to nearly 0, pass
+            `denominator=N` with signed weights. Default: Σ w.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> (value, grads)`, where grads has the structure of params; with
+        `need_dx` the result is `(value, (grads, dx))`. The function is pure and not compiled: wrap it in `jax.jit`, or
+        use `make_step`.
 
     >>> from fnn import Dense, Quadratic, random
     >>> net = Dense(1, bias=False)
@@ -136,7 +139,7 @@ def value_and_grad(
 
 
 def differentiate(problem: Problem, params, data, key=None, need_dx: bool = False) -> tuple[Array, Any]:
-    """`value_and_grad` of a batch (x, y, weights, ...) that has passed the gate: what a step of training calls."""
+    """`value_and_grad` for a batch (x, y, weights, ...) that has passed the gate; each training step calls it."""
     net, loss, penalty, denominator = problem
     x, y, weights = data[:3]
     prediction, residuals = net.forward(params, x, key)
@@ -152,15 +155,27 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
 
 
 def penalised(penalty, params, value, grads) -> tuple[Array, Any]:
-    """Value and gradient with the penalty added."""
+    """Add the penalty to a value and a gradient."""
     if penalty is None:
         return value, grads
     grads = trees.map(lambda g, p: g + cast(p, g.dtype), grads, penalty.gradient(params))
     return value + penalty.value(params), grads
 
 
-def grad(net: Layer, loss: Loss, *, penalty=None, need_dx: bool = False, denominator=None) -> Callable[..., Any]:
-    """`(params, x, y, weights=None, key=None) -> grads`: `value_and_grad` without the value.
+def grad(
+    net: Layer, loss: Loss, *, penalty: Any = None, need_dx: bool = False, denominator: float | None = None
+) -> Callable[..., Any]:
+    """Make the function that computes the gradient alone: `value_and_grad` without the value.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        penalty: as for `value_and_grad`. Default: None.
+        need_dx: whether to return `(grads, dx)`. Default: False.
+        denominator: as for `value_and_grad`. Default: Σ w.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> grads`.
 
     >>> from fnn import Identity, Quadratic
     >>> grad(Identity(), Quadratic(), need_dx=True)((), [[3.0]], [[1.0]])
@@ -171,9 +186,14 @@ def grad(net: Layer, loss: Loss, *, penalty=None, need_dx: bool = False, denomin
 
 
 def custom_vjp(net: Layer) -> Callable[..., Array]:
-    """`net.apply` with our backward pass as its JAX derivative: an fnn block for use inside any other JAX model.
+    """Make `net.apply` with fnn's backward pass as its JAX derivative, for use inside any other JAX model.
 
-    `(params, x, key=None) -> y`, differentiable by `jax.grad`, `jax.vjp` and whatever builds on them, in reverse mode.
+    Args:
+        net: the network.
+
+    Returns:
+        `(params, x, key=None) -> y`, differentiable in reverse mode by `jax.grad`, `jax.vjp` and whatever builds on
+        them.
 
     >>> import jax
     >>> from fnn import Tanh
@@ -181,7 +201,7 @@ def custom_vjp(net: Layer) -> Callable[..., Array]:
     >>> jax.grad(lambda x: f((), x).sum())(jax.numpy.zeros((1, 2)))
     Array([[1., 1.]], dtype=float32)
     """
-    check_problem(net)
+    gate.check_network(net)
     jax = backend.need_jax("custom_vjp")
 
     @jax.custom_vjp
@@ -204,11 +224,10 @@ def custom_vjp(net: Layer) -> Callable[..., Array]:
     return lambda params, x, key=None: apply(params, x, key)
 
 
-def check_problem(net, loss=None, penalty=None, denominator=None):
-    """Raise unless net, loss, penalty and denominator are what they should be."""
+def check_problem(net, loss, penalty=None, denominator=None):
+    """Raise unless net, loss, penalty and denominator are of the right kinds and in range."""
     gate.check_network(net)
-    if loss is not None:
-        gate.check_cost(loss)
+    gate.check_cost(loss)
     if denominator is not None:
         gate.positive("denominator", denominator)
     if penalty is not None and not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient")):
@@ -221,17 +240,17 @@ def check_problem(net, loss=None, penalty=None, denominator=None):
 
 
 def cost(loss, prediction, y) -> tuple[Array, Array]:
-    """The losses, in float32 or wider, and the error at the output, in the dtype of the prediction."""
+    """The cost of each example, in float32 or wider, and the error at the output, in the dtype of the prediction."""
     prediction = floating(prediction)
     losses, delta = loss.value_and_delta(cast(prediction, at_least_float32(prediction.dtype)), y)
     return losses, cast(delta, prediction.dtype)
 
 
 def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]:
-    """The cost of a batch, F(m) with m = Σ w ℓ / Σ w (0 where Σ w is 0), and its derivative by each ℓₙ.
+    """The cost of a batch, F(m) with m = Σ w ℓ / Σ w (0 where Σ w is 0), and its derivative with respect to each ℓₙ.
 
-    F is `loss.outer`, of almost all costs the identity. The derivative is (N,), a number where all weights are one.
-    An example of weight 0 counts nothing, even if its cost is infinite.
+    F is `loss.outer`, the identity for almost all costs. The derivative is (N,), or a number if there are no weights.
+    An example of weight 0 does not count, even if its cost is infinite.
     """
     if weights is None:
         share = 1 / (len(losses) if denominator is None else denominator)

@@ -1,8 +1,8 @@
-"""Compositions: layers made of layers, and the one traversal of what is inside them.
+"""Compositions: layers made of layers, and the one traversal of the layers inside them.
 
-A composition says once which layers it is made of: `parts`, a tree of layers nested as its parameters are. Residuals,
-deltas, factors, outputs and gradients are nested in the same way, so whatever is asked of every layer in a network is
-one walk over `parts` with any number of such trees beside it.
+A composition declares once which layers it is made of: `parts`, a tree of layers nested as its parameters are.
+Residuals, deltas, factors, outputs and gradients are nested in the same way, so anything computed for every layer of a
+network is one walk over `parts` with any number of such trees beside it.
 """
 
 import functools
@@ -20,7 +20,7 @@ from .static import check_static
 
 
 class Kept(NamedTuple):
-    """Residuals of a composition that has something of its own to remember: `own`, and those of its parts, `inner`."""
+    """Residuals of a composition that keeps some of its own: `own`, and those of its parts, `inner`."""
 
     own: Any
     inner: Any
@@ -28,11 +28,11 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class Composition(Layer):
-    """A layer made of layers. One of your own defines `parts`, `output_shape`, `init`, `forward` and `propagate`.
+    """A layer made of layers. Your own must define `parts`, `output_shape`, `init`, `forward` and `propagate`.
 
-    `forward` returns the residuals of its parts, and `propagate` their deltas, nested as `parts` (and so the
-    parameters) are; residuals of its own go into `Kept(own, inner)`. Its layers are fields, alone or in tuples.
-    Gradient and factors follow from its parts; so does `tangent` on JAX, where it isn't defined.
+    `forward` returns the residuals of the parts, and `propagate` their deltas, nested as `parts` (and so the
+    parameters) are; residuals of the composition itself go into `Kept(own, inner)`. The layers inside are fields, alone
+    or in tuples. Gradient and factors follow from the parts, and so does `tangent` on JAX if it is not defined.
 
     >>> from fnn import Dense, Serial
     >>> Serial((Dense(3), Dense(1))).parts
@@ -69,7 +69,7 @@ def _gradient(part, params, residuals, delta):
 
 
 def without(params):
-    """A tree of factors without any: None for each parameter."""
+    """A tree of factors with None for each parameter."""
     return trees.map(lambda p: None, params)
 
 
@@ -82,21 +82,21 @@ def zeros_like(params):
 
 
 def over_parts(f: Callable, layer: Composition, *nested):
-    """The tree of `f(part, *its part of each tree)` over the direct parts of a composition; parts of None are None."""
+    """Map `f(part, *its part of each tree)` over the direct parts of a composition; a tree None has parts None."""
     return _over(f, layer.parts, [_inner(tree) for tree in nested])
 
 
 def each(f: Callable, layer: Layer, *nested):
-    """The tree of `f(leaf, *its part of each tree)` over all layers inside that are no compositions."""
+    """Map `f(layer, *its part of each tree)` over all layers inside that are not compositions."""
     if not isinstance(layer, Composition):
         return f(layer, *nested)
     return over_parts(functools.partial(each, f), layer, *nested)
 
 
 def walk(layer: Layer, *nested, place=""):
-    """`(place, layer, *its part of each tree)` of this layer and of all inside it, in the order of the parameters.
+    """Yield `(place, layer, *its part of each tree)` for this layer and all inside it, in the order of the parameters.
 
-    `place` says where: "0.2" is the third layer of the first.
+    `place` is the position as a string: "0.2" is the third layer inside the first.
     """
     yield place, layer, *nested
     if isinstance(layer, Composition):
@@ -107,7 +107,7 @@ def walk(layer: Layer, *nested, place=""):
 
 
 def _inner(tree):
-    """A composition's tree without what is its own."""
+    """A composition's tree without the composition's own residuals."""
     tree = tree.residuals if isinstance(tree, Recorded) else tree
     return tree.inner if isinstance(tree, Kept) else tree
 
@@ -129,7 +129,7 @@ def _over(f, parts, nested):
 
 
 class Recorded(NamedTuple):
-    """Residuals of a layer that a `Recorder` has run, beside its output."""
+    """The residuals of a layer run by a `Recorder`, together with its output."""
 
     output: Any
     residuals: Any
@@ -158,7 +158,7 @@ class Recorder(Layer):
 
 @functools.lru_cache(maxsize=256)
 def recorder(layer: Layer) -> Recorder:
-    """The same network, of which every layer records its output."""
+    """The same network with every layer recording its output."""
     if isinstance(layer, Composition):
         values = {field.name: getattr(layer, field.name) for field in fields(layer)}
         layer = replace(
@@ -180,7 +180,7 @@ def _recorders(value):
 
 
 def forward_recorded(net: Layer, params, x, key=None) -> tuple[Any, Any, Any]:
-    """`(y, residuals, outputs)`: forward, and the output of each layer inside, nested as the parameters are."""
+    """`(y, residuals, outputs)`: the forward pass and the output of each layer inside, nested as the parameters are."""
     y, recorded = recorder(net).forward(params, x, key)
     return y, _residuals(net, recorded), each(lambda layer, kept: kept.output, net, recorded)
 
@@ -198,7 +198,7 @@ def _residuals(layer, recorded):
 
 
 def check_layer(name, layer):
-    """Raise unless this is a layer that can be compared by value."""
+    """Raise unless `layer` is a layer that can be compared by value."""
     if not isinstance(layer, Layer):
         hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
         raise KindError(f"{name}: expected a layer, got {shorten(layer)}{hint}")
@@ -214,7 +214,7 @@ def check_layers(name, layers):
 
 
 def located(field, layers, i, method, *args):
-    """Call a method of one of several layers; an fnn error gets the layer's place in front."""
+    """Call a method of one of several layers; an fnn error is prefixed with the layer's place."""
     try:
         return method(*args)
     except FnnError as error:
@@ -222,11 +222,11 @@ def located(field, layers, i, method, *args):
 
 
 def at_layer(error, field, i, layer):
-    """The same error with the place of a layer in front: `layers[1] Dense: expected ...`."""
+    """The same error, prefixed with the place of a layer: `layers[1] Dense: expected ...`."""
     layer = layer.layer if isinstance(layer, Recorder) else layer
     return error.at(f"{field}[{i}] {type(layer).__name__}")
 
 
 def key_of(key, i, layer):
-    """The key of part i: derived only if there is a key and the layer draws."""
+    """The key of part i, derived only if there is a key and the layer draws."""
     return random.fold_in(key, i) if key is not None and layer.draws else key

@@ -1,4 +1,4 @@
-"""Networks: layers composed. A composition is a layer too, so networks nest.
+"""Networks: compositions of layers. A composition is itself a layer, so networks nest.
 
 The backward pass of a composition is the chain rule read backwards: layer l's dx is the dy of layer l−1.
 """
@@ -61,7 +61,7 @@ class Serial(Composition):
         return self.shapes(input_shape)[-1]
 
     def shapes(self, input_shape) -> list:
-        """The shapes between the layers, from that of the input to that of the output: L + 1 of them."""
+        """The L + 1 shapes from the input, through each layer, to the output."""
         shapes = [shape("input_shape", input_shape)]
         for i, layer in enumerate(self.layers):
             shapes.append(self._at(i, layer.output_shape, shapes[-1]))
@@ -85,7 +85,7 @@ class Serial(Composition):
 
     def propagate(self, params, residuals, dy, need_dx=True):
         deltas: list = [None] * len(self.layers)
-        lowest = 0  # below it nothing learns, and nobody asks for dx
+        lowest = 0  # below it no layer learns, and dx is not needed
         if not need_dx:
             lowest = next((i for i, p in enumerate(params) if trees.learnt(p)), len(params))
         for i in reversed(range(lowest, len(self.layers))):
@@ -103,7 +103,7 @@ class Serial(Composition):
 
 @dataclass(frozen=True)
 class Around(Composition):
-    """A layer around another one."""
+    """Base of a layer that wraps another one."""
 
     layer: Layer
 
@@ -114,7 +114,7 @@ class Around(Composition):
 
 @dataclass(frozen=True)
 class Residual(Around):
-    """A skip connection around a layer, or a Serial, that keeps the shape.
+    """A skip connection around a layer or network f that preserves the shape of its input.
 
         y = x + f(x; θ)        dx = δ + δ ∂f/∂x        dθ = Σₙ δ ∂f/∂θ        dy = dx + ∂f/∂x dx + ∂f/∂θ dθ
 
@@ -157,15 +157,15 @@ class Residual(Around):
 
 @dataclass(frozen=True)
 class Parallel(Composition):
-    """Branches side by side, their outputs concatenated along the last axis.
+    """Branches side by side, with their outputs concatenated along the last axis.
 
         y = [f₁(x; θ₁), f₂(x; θ₂), …]        dx = Σᵢ δᵢ ∂fᵢ/∂x,  δ = [δ₁, δ₂, …]        dθᵢ = Σₙ δᵢ ∂fᵢ/∂θᵢ
 
-    `Parallel((Identity(), f))` hands its input on beside what f makes of it.
+    `Parallel((Identity(), f))` concatenates its input with the output of f.
 
     Args:
-        branches: a tuple of layers. Without `inputs` all take the same x.
-        inputs: names, one for each branch, where x is a dict or NamedTuple of arrays: branch i takes `x[inputs[i]]`.
+        branches: a tuple of layers. Without `inputs` they all take the same x.
+        inputs: one name for each branch, if x is a dict or NamedTuple of arrays: branch i takes `x[inputs[i]]`.
             Default: None.
 
     Source: C. Szegedy et al., "Going deeper with convolutions" (2015).
@@ -245,13 +245,13 @@ class Parallel(Composition):
         )
 
     def _input(self, x, i):
-        """What branch i takes of x."""
+        """The input of branch i."""
         if self.inputs is None:
             return x
         return x[self.inputs[i]] if isinstance(x, dict) else getattr(x, self.inputs[i])
 
     def _dx(self, x, dxs):
-        """The errors of the inputs by name: of an input that several branches take their sum, of one unused 0."""
+        """The errors of the inputs by name, summed over the branches that share an input; 0 for an unused one."""
         total: dict[str, Any] = {}
         for name, dx in zip(self.inputs or (), dxs, strict=True):
             total[name] = dx if name not in total else total[name] + dx
@@ -279,13 +279,13 @@ class Parallel(Composition):
 
 @dataclass(frozen=True)
 class Frozen(Around):
-    """A layer, or a Serial, whose parameters are not learnt: it passes δ on, and its own gradient is zero.
+    """A layer or network whose parameters are not learnt: it passes δ on, and its own gradient is zero.
 
         y = f(x; θ)        dx = δ ∂f/∂x        dθ = 0        dy = ∂f/∂x dx
 
-    Its parameters are `trees.Fixed(θ)`, a mark that makes every optimizer and penalty leave them alone, weight decay
-    and Optax's optimizers included (through `apply_updates` and all that trains here). To freeze what has been learnt,
-    put those parameters there: `fnn.trees.Fixed(params)`.
+    Its parameters are `trees.Fixed(θ)`, a marker that makes every optimizer and penalty leave them alone. That includes
+    weight decay and Optax's optimizers (through `apply_updates` and everything that trains here). To freeze parameters
+    that have been learnt, wrap them the same way: `fnn.trees.Fixed(params)`.
 
     Args:
         layer: f.
@@ -330,15 +330,18 @@ def mlp(
     *,
     precision: str | None = None,
 ) -> Serial:
-    """A multilayer perceptron: dense layers of the given sizes with an activation between them, none after the last.
+    """Make a multilayer perceptron: dense layers of the given sizes, with an activation after each but the last.
 
     `mlp((128, 10))` is `Serial((Dense(128), Relu(), Dense(10)))`.
 
     Args:
-        units: the sizes of the layers, the last of which is the output.
-        activation: a layer. Default: `Relu()`.
-        initializer: that of every Dense layer. Default: Dense's own.
-        precision: that of every Dense layer. Default: None.
+        units: the sizes of the layers; the last one is that of the output.
+        activation: the layer between the dense layers. Default: `Relu()`.
+        initializer: the initializer of the weights. Default: that of `Dense`.
+        precision: the precision of the products, as for `Dense`. Default: None, full precision.
+
+    Returns:
+        The network, a `Serial`.
 
     >>> mlp((3, 1)) == Serial((Dense(3), Relu(), Dense(1)))
     True
@@ -352,15 +355,18 @@ def mlp(
     return Serial(tuple(layers[:-1]))
 
 
-def summary(net: Layer, input_shape, dtype: Any = np.float32) -> str:
-    """A network as a table: each layer with the shape of its output, the number of its parameters and their bytes.
+def summary(net: Layer, input_shape: Any, dtype: Any = np.float32) -> str:
+    """Summarize a network as a table: the output shape of each layer, its number of parameters and their bytes.
 
-    With JAX nothing is computed; on NumPy alone one example of zeros goes through the network.
+    With JAX nothing is computed; on NumPy alone, one example of zeros is passed through the network.
 
     Args:
         net: a layer or network.
         input_shape: the shape of an example, without the batch axis.
-        dtype: that of the parameters. Default: float32.
+        dtype: the dtype of the parameters. Default: float32.
+
+    Returns:
+        The table as a string.
 
     >>> print(summary(mlp((128, 10)), (784,)))
     layer         output  parameters    bytes
@@ -382,14 +388,14 @@ def summary(net: Layer, input_shape, dtype: Any = np.float32) -> str:
         line = row(f"{place} {type(layer).__name__}", kept.output, p)
         if not isinstance(layer, Composition):
             rows.append(line)
-        elif not isinstance(layer, Serial):  # a heading, and then what is inside
+        elif not isinstance(layer, Serial):  # a heading, followed by the layers inside
             rows.append((*line[:2], "", ""))
     rows.append(row("total", recorded.output, params))
     return table(rows)
 
 
 def outline(net, input_shape, dtype: Any = np.float32) -> tuple[Any, Any]:
-    """`(params, recorded)`: parameters without values, and what each layer would keep of one example, as shapes."""
+    """`(params, recorded)`: parameters without values, and the shapes of what each layer would keep of one example."""
     input_shape = shape("input_shape", input_shape)
     params = gate.parameter_shapes(net, input_shape, np.dtype(dtype))
     zeros = lambda sizes: np.zeros((1, *sizes), dtype)
@@ -402,7 +408,7 @@ def outline(net, input_shape, dtype: Any = np.float32) -> tuple[Any, Any]:
 
 
 def table(rows) -> str:
-    """Rows of text as a table, the first column to the left and the others to the right."""
+    """Format rows of text as a table, with the first column aligned left and the others right."""
     widths = [max(len(r[column]) for r in rows) for column in range(len(rows[0]))]
     sides = "<" + ">" * (len(widths) - 1)
     return "\n".join(

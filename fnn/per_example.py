@@ -1,15 +1,16 @@
-"""What is known of each example: its gradient, the norm of it, inner products, clipping, moments and noise.
+"""Quantities of per-example gradients: the gradients, their norms, inner products, clipping, moments and noise.
 
-The gradient of example n is that of its own cost times its weight, gₙ = wₙ ∂ℓₙ/∂θ: not divided by N, and without the
-penalty, which belongs to no example. One forward and one backward pass give its factors (`fnn.factors`), and each
-quantity is a formula in these: the gradients themselves need not be made.
+The gradient of example n is that of its own cost times its weight, gₙ = wₙ ∂ℓₙ/∂θ. It is not divided by N and excludes
+the penalty, which belongs to no example. One forward and one backward pass give its factors (`fnn.factors`), and each
+quantity is a formula in these; the gradients themselves need not be materialized.
 
     norms        ‖gₙ‖ = ‖δₙ‖ ‖aₙ‖                        clipping     Σ gₙ min(1, C / ‖gₙ‖) = contract(c δ, a)
     gram         gᵢ · gⱼ = (δᵢ · δⱼ)(aᵢ · aⱼ)            moments      Σₙ gₙ² = (δ²)ᵀ a²
 
-Each function takes `(net, loss)`, and what it needs besides, and returns a pure function of `(params, x, y,
-weights=None, key=None)`. It is not compiled: wrap it in `jax.jit`. I. Goodfellow, "Efficient per-example gradient
-computations" (2015).
+Each function takes `(net, loss)` and any options, and returns a pure function of `(params, x, y, weights=None,
+key=None)`. That function is not compiled: wrap it in `jax.jit`.
+
+Source: I. Goodfellow, "Efficient per-example gradient computations" (2015).
 """
 
 from collections.abc import Callable
@@ -27,9 +28,17 @@ from .losses import Loss
 
 
 def gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
-    """gₙ of every example, made: the structure of params, each leaf (N, ...), so N times their memory.
+    """Make the function that computes the gradient gₙ of every example.
 
-    Σₙ gₙ / Σ w is the gradient of the mean cost, that of `value_and_grad`.
+    Σₙ gₙ / Σ w is the gradient of the mean cost, as computed by `value_and_grad`.
+
+    Args:
+        net: the network.
+        loss: the cost.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> grads` with the structure of params, where each leaf has the shape
+        (N, ...). It takes N times the memory of the parameters.
 
     >>> from fnn import Dense, Quadratic
     >>> net, params = Dense(1, bias=False), DenseParams(np.ones((1, 2)), ())
@@ -47,13 +56,16 @@ def gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
 
 
 def norms(net: Layer, loss: Loss, *, by_layer: bool = False) -> Callable[..., Any]:
-    """‖gₙ‖ (N,), the length of each example's gradient over all parameters, in float32 or wider.
+    """Make the function that computes ‖gₙ‖, the norm of each example's gradient over all parameters.
 
     Args:
         net: the network.
         loss: the cost.
-        by_layer: with True a tree nested as the parameters are: (N,) for every layer that learns, None for the others.
-            Default: False.
+        by_layer: whether to return the norms of each layer. Default: False.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> norms` (N,), in float32 or wider; with `by_layer`, a tree nested as
+        the parameters are, with (N,) for every layer that learns and None for the others.
 
     >>> from fnn import Dense, Quadratic
     >>> net, params = Dense(1, bias=False), DenseParams(np.ones((1, 2)), ())
@@ -73,19 +85,24 @@ def norms(net: Layer, loss: Loss, *, by_layer: bool = False) -> Callable[..., An
     return run
 
 
-def clipped_gradient(net: Layer, loss: Loss, max_norm, *, denominator=None) -> Callable[..., Any]:
-    """Σₙ gₙ min(1, C / ‖gₙ‖) / D: each example's gradient shortened to the length C at most, and their mean.
+def clipped_gradient(net: Layer, loss: Loss, max_norm: Any, *, denominator: float | None = None) -> Callable[..., Any]:
+    """Make the function that clips each example's gradient to the norm C, and averages the results.
 
-    One forward and one backward pass, as without clipping: what is scaled is δ. A gradient whose length is not finite
-    counts nothing, so that no example can move the sum by more than C.
+        Σₙ gₙ min(1, C / ‖gₙ‖) / D
+
+    It takes one forward and one backward pass, as without clipping, since what is scaled is δ. A gradient whose norm is
+    not finite counts as 0, so no example can change the sum by more than C.
 
     Args:
         net: the network.
         loss: the cost.
-        max_norm: C, above 0; ∞ is ordinary training.
-        denominator: D. Default: Σ w (N without weights); for a batch sampled with an expected size, pass that size.
+        max_norm: C, greater than 0; ∞ gives the ordinary gradient.
+        denominator: D. For a randomly sampled batch, pass its expected size. Default: Σ w (N without weights).
 
-    Source: M. Abadi et al., "Deep learning with differential privacy" (2016), algorithm 1; without making the
+    Returns:
+        `(params, x, y, weights=None, key=None) -> grads`, with the structure of params.
+
+    Source: M. Abadi et al., "Deep learning with differential privacy" (2016), algorithm 1; without materializing the
     gradients: J. Lee, D. Kifer, "Scaling up differentially private deep learning with fast per-example gradient
     clipping" (2021).
 
@@ -108,7 +125,7 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm, *, denominator=None) -> C
 
 
 def clipped(params, f, weights, max_norm, denominator) -> Any:
-    """`clipped_gradient` from factors."""
+    """`clipped_gradient`, computed from factors."""
     length = factors.norm(f)
     if not factors.leaves(f):
         return factors.total(params, f)
@@ -123,11 +140,18 @@ def clipped(params, f, weights, max_norm, denominator) -> Any:
 
 
 def gram(net: Layer, loss: Loss) -> Callable[..., Array]:
-    """`(params, x, y, weights=None, key=None, other=None) -> (N, M)`: the inner products gᵢ · gⱼ, in float32 or wider.
+    """Make the function that computes the inner products gᵢ · gⱼ of the examples' gradients.
 
-    The M examples are those of `other`, data `(x, y)` or `(x, y, weights)`; without it they are the same, and this is
-    the Gram matrix (N, N), the empirical tangent kernel of the costs. A small step η along −gⱼ lowers the cost of
-    example i by η gᵢ · gⱼ: what j teaches about i.
+    A small step η along −gⱼ lowers the cost of example i by η gᵢ · gⱼ: this is what j teaches about i.
+
+    Args:
+        net: the network.
+        loss: the cost.
+
+    Returns:
+        `(params, x, y, weights=None, key=None, other=None) -> products` (N, M), in float32 or wider. The M examples are
+        those of `other`, data `(x, y)` or `(x, y, weights)`. Without it they are the same N examples, and the result is
+        the Gram matrix (N, N), the empirical tangent kernel of the costs.
 
     Source: G. Pruthi et al., "Estimating training data influence by tracing gradient descent" (2020), eq. 1.
 
@@ -151,7 +175,16 @@ def gram(net: Layer, loss: Loss) -> Callable[..., Array]:
 
 
 def second_moment(net: Layer, loss: Loss) -> Callable[..., Any]:
-    """Σ w (∂ℓ/∂θ)² / Σ w for each parameter: the mean over the examples of the squares of their gradients.
+    """Make the function that computes the mean over the examples of their squared gradients.
+
+        Σ w (∂ℓ/∂θ)² / Σ w        for each parameter
+
+    Args:
+        net: the network.
+        loss: the cost.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> moments`, with the structure of params.
 
     >>> from fnn import Dense, Quadratic
     >>> net, params = Dense(1, bias=False), DenseParams(np.ones((1, 2)), ())
@@ -163,10 +196,19 @@ def second_moment(net: Layer, loss: Loss) -> Callable[..., Any]:
 
 
 def variance(net: Layer, loss: Loss) -> Callable[..., Any]:
-    """Σ w (∂ℓ/∂θ − ḡ)² / Σ w for each parameter, with the mean gradient ḡ: how much the examples disagree.
+    """Make the function that computes the variance of the examples' gradients: how much the examples disagree.
 
-    Computed as the second moment less ḡ², so of float32 it keeps some 7 digits of the larger of the two; never
-    negative. The gradient of a batch of B examples drawn at random has this variance divided by B.
+        Σ w (∂ℓ/∂θ − ḡ)² / Σ w        for each parameter, with the mean gradient ḡ
+
+    It is computed as the second moment minus ḡ², so in float32 it has about 7 digits of the larger of the two; it is
+    never negative. The gradient of a batch of B randomly drawn examples has this variance divided by B.
+
+    Args:
+        net: the network.
+        loss: the cost.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> variances`, with the structure of params.
 
     >>> from fnn import Dense, Quadratic
     >>> net, params = Dense(1, bias=False), DenseParams(np.ones((1, 2)), ())
@@ -178,7 +220,15 @@ def variance(net: Layer, loss: Loss) -> Callable[..., Any]:
 
 
 def signal_to_noise(net: Layer, loss: Loss) -> Callable[..., Any]:
-    """|ḡ| / √variance for each parameter: how far the examples agree on the direction; 0 where both are 0.
+    """Make the function that computes |ḡ| / √variance: how far the examples agree on the direction.
+
+    Args:
+        net: the network.
+        loss: the cost.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> ratios`, with the structure of params; 0 where mean and variance
+        are 0.
 
     >>> from fnn import Dense, Quadratic
     >>> net, params = Dense(1, bias=False), DenseParams(np.ones((1, 2)), ())
@@ -210,10 +260,20 @@ class NoiseScale(NamedTuple):
 
 
 def noise_scale(net: Layer, loss: Loss) -> Callable[..., NoiseScale]:
-    """The gradient noise scale of these examples, a `NoiseScale`: steps with much smaller batches are mostly noise, and
-    much larger batches waste work.
+    """Make the function that computes the gradient noise scale.
 
-    N is Σ w, so weights are best 0 or 1, at least two of them 1.
+    Steps with much smaller batches than this scale are mostly noise, and much larger batches waste work. N is Σ w, so
+    weights should be 0 or 1, with at least two of them 1.
+
+    Args:
+        net: the network.
+        loss: the cost.
+
+    Returns:
+        `(params, x, y, weights=None, key=None) -> NoiseScale`.
+
+    Raises:
+        ShapeError: from the function returned, for fewer than two examples.
 
     Source: S. McCandlish, J. Kaplan, D. Amodei et al., "An empirical model of large-batch training" (2018), eq. 2.9 and
     appendix A.1 with batches of 1 and N.
@@ -242,7 +302,7 @@ def noise_scale(net: Layer, loss: Loss) -> Callable[..., NoiseScale]:
 
 
 def _examples(net, loss) -> Callable[..., Any]:
-    """`(params, x, y, weights, key) -> (params, factors of ∂ℓₙ/∂θ, weights, zeros (N,))`: one pass each way."""
+    """`(params, x, y, weights, key) -> (params, factors of ∂ℓₙ/∂θ, weights, zeros (N,))`, by one pass each way."""
     check_problem(net, loss)
     check_separable(loss)
 
@@ -258,13 +318,13 @@ def check_separable(loss):
     """Raise unless each example has a cost, and so a gradient, of its own."""
     if type(loss).outer is not Loss.outer:
         raise KindError(
-            f"loss: expected a mean of the examples' own costs; {shorten(loss)} is a function of that mean, "
+            f"loss: expected a mean over the examples, got {shorten(loss)}, which is a function of that mean, "
             "so no example has a gradient of its own"
         )
 
 
 def factors_of(net, loss, params, x, y, key=None) -> tuple[Any, Array]:
-    """The factors of each example's own gradient, unweighted, and the losses (N,), of a batch that passed the gate."""
+    """The factors of each example's unweighted gradient, and the losses (N,), for a batch that passed the gate."""
     prediction, residuals = net.forward(params, x, key)
     losses, delta = cost(loss, prediction, y)
     _, deltas = net.propagate(params, residuals, delta, need_dx=False)
@@ -272,7 +332,7 @@ def factors_of(net, loss, params, x, y, key=None) -> tuple[Any, Array]:
 
 
 def _moments(net, loss, f):
-    """`f(mean, mean of the squares)` of the gradients of the examples, for each parameter."""
+    """Apply `f(mean, mean of the squares)` to the examples' gradients, for each parameter."""
     examples = _examples(net, loss)
 
     def run(params, x, y, weights=None, key=None):
@@ -285,7 +345,7 @@ def _moments(net, loss, f):
 
 
 def _weighted(values, weights):
-    """Values (N, ...) times weights (N,); a weight of 0 leaves nothing even of what is infinite."""
+    """Values (N, ...) times weights (N,); a weight of 0 gives 0 even for infinite values."""
     if weights is None:
         return values
     w = weights.reshape(len(weights), *(1,) * (values.ndim - 1))
@@ -293,13 +353,13 @@ def _weighted(values, weights):
 
 
 def _ratio(a, b):
-    """a / b for a ≥ 0, in the dtype of a; where b is 0, ∞, or 0 where a is 0 too."""
+    """a / b for a ≥ 0, in the dtype of a; where b is 0 it is ∞, or 0 if a is 0 too."""
     xp = namespace(a, b)
     return cast(xp.where(b == 0, xp.where(a > 0, np.inf, 0), a / xp.where(b == 0, 1, b)), a.dtype)[()]
 
 
 def _count(weights, zeros):
-    """Σ w, as a divisor."""
+    """Σ w as a divisor: 1 in place of 0."""
     if weights is None:
         return len(zeros)
     total = weights.sum()

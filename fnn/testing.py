@@ -61,7 +61,7 @@ def check_layer(
     >>> from fnn import PRelu
     >>> check_layer(PRelu(), (3,))
     """
-    check_problem(layer)
+    gate.check_network(layer)
     rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
     with _Check(layer, method, on, dtype, tolerance, rng) as check:
         x = rng.normal(size=(EXAMPLES, *shape("x", x))) if isinstance(x, tuple) else x

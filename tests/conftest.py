@@ -4,13 +4,23 @@ No module needs JAX to be collected: what does need it asks for the fixture `nee
 as it is with `FNN_BACKEND=numpy` beside an installed JAX.
 """
 
+import contextlib
 import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 from hypothesis import settings
 
-# Most of the time of the tests is LLVM's, in programs that run once. It must be said before JAX starts.
+# Most of the time of the tests is LLVM's, in programs that run once. All of this is set before JAX and NumPy start;
+# the workers of pytest-xdist inherit it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while the processes share two cores
+with contextlib.suppress(PackageNotFoundError):
+    quick = "PYTEST_XDIST_WORKER" not in os.environ and not any("thorough" in argument for argument in sys.argv)
+    if quick and version("jaxlib").startswith("0.10."):
+        # The older emitters of loops compile in half the time. Other releases abort at the option.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 from fnn.backend import jax
 

@@ -3,8 +3,8 @@
 A layer is a frozen dataclass; its methods are pure functions of parameters and arrays. Letters: N examples (always the
 leading axis), T positions, I inputs, O outputs. With δ = ∂L/∂y, the error at a layer's output, shaped as y:
 
-    forward     y = f(x; θ)           and the residuals, what the backward pass needs to remember of it
-    backward    dx = δ ∂y/∂x          each example's error is carried to the layer below
+    forward     y = f(x; θ)           and the residuals, which the backward pass needs
+    backward    dx = δ ∂y/∂x          carries each example's error to the layer below
     factors     gₙ = δₙ ∂yₙ/∂θ        the gradient of each example, as a product where it is one: see `fnn.factors`
     gradient    dθ = Σₙ gₙ            summed over the examples, linear in δ
     tangent     dy = ∂y/∂x dx + ∂y/∂θ dθ        forward mode: the transpose of backward and gradient
@@ -26,11 +26,12 @@ Params = Any  # a tree of arrays
 
 @dataclass(frozen=True)
 class Layer(Static):
-    """The contract. A layer of your own needs `forward` and `backward`; with parameters also `init`, and either
-    `factors` or `gradient`, from which the other is derived; and `output_shape` where the shape changes.
+    """Base class of all layers.
 
-    Shapes exclude the batch axis, arrays include it. Every leaf of residuals, deltas and factors has the examples along
-    its first axis, except what is marked `fnn.backend.Unbatched`.
+    A layer of your own must define `forward` and `backward`. If it has parameters, it must also define `init` and
+    either `factors` or `gradient`, each of which can be derived from the other; if it changes the shape, also
+    `output_shape`. Shapes exclude the batch axis, arrays include it. Every leaf of residuals, deltas and factors has
+    the examples along its first axis, except leaves marked `fnn.backend.Unbatched`.
 
     >>> @dataclass(frozen=True)
     ... class Square(Layer):
@@ -46,7 +47,7 @@ class Layer(Static):
     draws: ClassVar[bool] = True  # whether forward may use its key; keys are derived only for layers that do
 
     def __init_subclass__(cls, **kwargs):
-        """Keeps inheritance true: no formula is inherited beside one that was replaced."""
+        """Keep inheritance consistent: a formula is not inherited if one that it belongs to was overridden."""
         super().__init_subclass__(**kwargs)
         own = vars(cls)
         if "factors" in own and "gradient" not in own:
@@ -62,34 +63,35 @@ class Layer(Static):
             cls.tangent = Layer.tangent
 
     def output_shape(self, input_shape) -> tuple:
-        """Shape of the output for a shape of the input; by default the same."""
+        """The shape of the output for an input of this shape; by default the same."""
         return shape("input_shape", input_shape)
 
     def init(self, key, input_shape, /, dtype: Any = np.float32) -> Params:
-        """New parameters: a tree of arrays, `()` if the layer has none. On JAX `init_state` compiles this.
+        """New parameters: a tree of arrays, `()` if the layer has none. On JAX, `init_state` compiles this method.
 
-        `jax.eval_shape(lambda key: net.init(key, input_shape), key)` gives their shapes and dtypes, and computes none.
+        `jax.eval_shape(lambda key: net.init(key, input_shape), key)` gives their shapes and dtypes without computing
+        them.
         """
         return ()
 
     def forward(self, params, x, /, key=None) -> tuple[Array, Any]:
-        """`(y, residuals)`; with a key the layer is in training (dropout acts), without one in inference."""
+        """`(y, residuals)`; with a key the layer is in training mode (dropout is active), without one in inference."""
         raise NotImplementedError
 
     def backward(self, params, residuals, dy, /) -> Array:
-        """dx, from dy = δ: linear in it, and each example on its own."""
+        """dx from dy = δ: linear in dy, and independent for each example."""
         raise NotImplementedError
 
     def factors(self, params, residuals, delta, /) -> Any:
         """The gradient of each example, nested as `params`: at each leaf `Outer`, `Rows`, an array (N, ...) or None.
 
-        By default `gradient`, one example at a time.
+        By default it calls `gradient` on one example at a time.
         """
         if not trees.leaves(params):
             return ()
         if type(self).gradient is Layer.gradient:
             raise KindError(
-                f"{type(self).__name__}: expected a method `factors` or `gradient`, since it has parameters"
+                f"{type(self).__name__}: expected a method `factors` or `gradient`, since the layer has parameters"
             )
 
         def of_one(residuals, delta):
@@ -99,31 +101,40 @@ class Layer(Static):
         return backend.vmap(of_one)(residuals, delta)
 
     def gradient(self, params, residuals, delta, /) -> Params:
-        """The gradient, nested as `params`: a sum over the examples, linear in delta. By default from `factors`."""
+        """The gradient, nested as `params`: a sum over the examples, linear in delta; by default from `factors`."""
         if isinstance(params, tuple) and not params:
             return ()
         return factors.total(params, self.factors(params, residuals, delta))
 
     def propagate(self, params, residuals, dy, /, need_dx=True) -> tuple[Array | None, Any]:
-        """`(dx, delta)`: backward, and the error where the parameters act: dy, unless they act inside the layer.
+        """`(dx, delta)`: the backward pass, and the error where the parameters act (dy, unless they act inside).
 
-        With `need_dx=False` dx is None. A composition nests the deltas of its layers as it nests their parameters.
+        With `need_dx=False`, dx is None. A composition nests the deltas of its layers as it nests their parameters.
         """
         return (self.backward(params, residuals, dy) if need_dx else None), dy
 
     def tangent(self, params, residuals, dparams, dx, /) -> Array | None:
         """dy along a direction: the change of the output when x moves by dx and the parameters by dparams.
 
-        dx=None and None in dparams mean zero; the result is None where nothing moves. By default the transpose of
-        `dy -> (dx, gradient)`, by `jax.linear_transpose`, so it needs JAX. A layer of integer input writes its own.
+        dx=None and None in dparams mean zero; the result is None if nothing moves. By default it is the transpose of
+        `dy -> (dx, gradient)` by `jax.linear_transpose`, which needs JAX. A layer with integer input must define its
+        own.
         """
         return transposed(self, params, residuals, dparams, dx)
 
     def apply(self, params, x, key=None) -> Array:
-        """The output for x (N, ...): the pure function that the layer, or network, is.
+        """Apply the layer or network to x (N, ...).
 
-        `x` is brought to the backend of the parameters, and to their dtype if it is floating. Raises `ShapeError` where
-        the parameters or x do not fit the network.
+        Args:
+            params: the parameters.
+            x: the inputs (N, ...), converted to the backend of the parameters, and to their dtype if floating.
+            key: a random key for training mode (dropout is active). Default: None, inference mode.
+
+        Returns:
+            The output (N, ...).
+
+        Raises:
+            ShapeError: if the parameters or x do not fit the network.
 
         >>> from fnn import Scale
         >>> Scale(2.0).apply((), [[1.0, 3.0]])
@@ -134,7 +145,7 @@ class Layer(Static):
 
 
 def _learns(cls):
-    """Whether a parent states the gradient of parameters of its own."""
+    """Whether a parent class defines the gradient of its own parameters."""
     parents = cls.__mro__[1 : cls.__mro__.index(Layer)]
     return any(name in vars(parent) for parent in parents for name in ("factors", "gradient")) and not any(
         vars(parent).get("is_composition") for parent in parents
@@ -142,7 +153,7 @@ def _learns(cls):
 
 
 def symmetric(self, params, residuals, dparams, dx):
-    """The tangent of a layer without parameters whose Jacobian is symmetric: its backward."""
+    """The tangent of a layer without parameters whose Jacobian is symmetric: its backward pass."""
     return None if dx is None else self.backward(params, residuals, dx)
 
 
@@ -177,7 +188,7 @@ def transposed(layer, params, residuals, dparams, dx):
 
 
 def filled(dparams, like):
-    """The direction with zeros in the place of None; at the top, or at any leaf, None stands for all below it."""
+    """The direction with zeros in place of None; None at any node stands for everything below it."""
     xp = backend.jnp
     if dparams is None or not isinstance(like, tuple | list | dict):
         zero = lambda leaf: xp.zeros(leaf.shape, leaf.dtype)
@@ -189,7 +200,7 @@ def filled(dparams, like):
 
 
 def _input_of(layer, params, residuals):
-    """The input's outline, found among the residuals: the leaf for whose shape forward makes such residuals."""
+    """The input's shape and dtype, from the residuals: those of the leaf for which forward makes such residuals."""
     jax, outline = backend.jax, lambda tree: [(a.shape, a.dtype) for a in trees.leaves(tree)]
     for leaf in trees.leaves(residuals):
         x = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
@@ -199,5 +210,6 @@ def _input_of(layer, params, residuals):
         except (TypeError, ValueError):
             continue
     raise KindError(
-        f"{type(layer).__name__}.tangent: expected dx as an array of zeros, not None, to know the output's shape"
+        f"{type(layer).__name__}.tangent: expected dx as an array of zeros, got None, which leaves the output's shape "
+        "unknown"
     )

@@ -15,7 +15,7 @@ from .base import Array, Layer, added
 
 
 class DenseParams(NamedTuple):
-    """Parameters of `Dense`: weights `w` (O, I), one row per unit, and biases `b` (O,), or () where there are none."""
+    """Parameters of `Dense`: weights `w` (O, I), one row per unit, and biases `b` (O,), or () if there are none."""
 
     w: Array
     b: Array | tuple[()]
@@ -23,20 +23,20 @@ class DenseParams(NamedTuple):
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """Affine map of the last axis: a layer of linear units, the same at each position.
+    """Affine map of the last axis: a layer of linear units, applied identically at each position.
 
         z  = x Wᵀ + b        x (N, I) or (N, T, I)   W (O, I)   b (O,)   z (N, O) or (N, T, O)
         dx = δ W             dW = Σ δ xᵀ        db = Σ δ        δ = ∂L/∂z, summed over examples and positions
         dz = dx Wᵀ + x dWᵀ + db                 along a direction
 
-    Of example n alone dW = Σ_t δ_nt x_ntᵀ and db = Σ_t δ_nt.
+    For example n alone, dW = Σ_t δ_nt x_ntᵀ and db = Σ_t δ_nt.
 
     Args:
         units: O, at least 1.
-        bias: whether b is added. Default: True.
-        initializer: gives W; b begins at 0. Default: `LecunNormal()`.
-        precision: `"bfloat16"` (JAX only) rounds the factors of the three products to bfloat16 and sums in float32:
-            quicker on large layers, with two to three digits. Default: None, full precision.
+        bias: whether to add b. Default: True.
+        initializer: the initializer of W; b starts at 0. Default: `LecunNormal()`.
+        precision: `"bfloat16"` (JAX only) rounds the factors of the three products to bfloat16 and sums in float32,
+            which is faster on large layers and accurate to two or three digits. Default: None, full precision.
 
     Source: M. Nielsen, "Neural networks and deep learning" (2015), ch. 2, eqs. BP2 to BP4.
 

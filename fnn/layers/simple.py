@@ -1,4 +1,4 @@
-"""Layers without parameters that are no activations: Scale, Flatten, Dropout, and Function, of any JAX function."""
+"""Layers without parameters, other than activations: Scale, Flatten, Dropout, and Function for any JAX function."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from .base import Layer, symmetric
 
 @dataclass(frozen=True)
 class Scale(Layer):
-    """Multiplication by a constant: `Scale(1 / 255)` takes grey levels 0 … 255, uint8 in memory, to [0, 1].
+    """Multiplication by a constant: `Scale(1 / 255)` maps grey levels 0 … 255, stored as uint8, to [0, 1].
 
         y = c x        dx = c δ
 
@@ -41,7 +41,7 @@ class Scale(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """All axes of an example in one: (N, 28, 28) -> (N, 784), and δ back into the shape of x.
+    """Flattens each example into one axis: (N, 28, 28) -> (N, 784), and reshapes δ back to the shape of x.
 
     >>> Flatten().apply((), np.zeros((5, 28, 28))).shape
     (5, 784)
@@ -64,7 +64,7 @@ class Flatten(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Inverted dropout: in training each output is 0 with probability `rate`, and the others are scaled up to keep
+    """Inverted dropout: in training, sets each output to 0 with probability `rate` and scales the others up to preserve
     the mean.
 
         y = x m / (1 − rate),  m ~ Bernoulli(1 − rate)        dx = δ m / (1 − rate)
@@ -72,7 +72,7 @@ class Dropout(Layer):
     In inference, without a key, y = x.
 
     Args:
-        rate: the probability, from 0 to below 1. Default: 0.5.
+        rate: the probability of dropping an output, in [0, 1). Default: 0.5.
 
     Source: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting" (2014).
 
@@ -101,14 +101,14 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Function(Layer):
-    """A layer of any JAX function of a batch, (N, ...) -> (N, ...), each example on its own; needs JAX.
+    """A layer that applies any JAX function to a batch; needs JAX.
 
         y = f(x)        dx = δ ∂f/∂x, by `jax.vjp`        dy = ∂f/∂x dx, by `jax.jvp`
 
-    Functions compare by identity, so define f once, at the top of a module: each new lambda is a new compilation.
+    Functions compare by identity, so define f once, at the top of a module: each new lambda is compiled anew.
 
     Args:
-        f: the function.
+        f: the function, (N, ...) -> (N, ...), which must treat each example independently.
 
     >>> Function(np.sin)
     Function(<ufunc 'sin'>)

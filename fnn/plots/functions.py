@@ -84,7 +84,7 @@ def hidden_plane(axes, net, params, x, y, *, layer=-2):
     'output of unit 1 of 1 Relu'
     """
     check_axes(axes)
-    check_problem(net)
+    gate.check_network(net)
     x = _in_the_plane(x)
     labels = _labels(y, len(x))
     low, high = np.transpose([_span(column) for column in x.T])
@@ -128,7 +128,7 @@ def activations(axes, net, params, x):
     (['0 Dense', '1 Relu', '2 Dense'], '50 % are 0')
     """
     check_axes(axes)
-    check_problem(net)
+    gate.check_network(net)
     recorded = _record(net, params, x)
     for name, outputs in recorded.items():
         finite(f"outputs of {name}", outputs)

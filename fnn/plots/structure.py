@@ -74,7 +74,7 @@ def network(axes, net, input_shape, params=None, *, most=8):
     [6, 3]
     """
     check_axes(axes)
-    check_problem(net)
+    gate.check_network(net)
     integer("most", most, least=3)
     expected, recorded = outline(net, input_shape)
     if params is not None:

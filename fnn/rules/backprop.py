@@ -24,5 +24,5 @@ class Backprop(NamedTuple):
         return ()
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
-        """Value and gradient of the batch."""
+        """The value and the gradient of the batch."""
         return RuleOutput(*differentiate(problem, params, batch, keys.net), state)

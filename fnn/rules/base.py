@@ -5,14 +5,14 @@ A rule is a NamedTuple with two pure methods:
     init(problem, params, key) -> rule_state
     gradient(problem, params, state, batch, keys) -> RuleOutput(value, grads, state, metrics)
 
-Its numbers are leaves, so they may be traced, and a sweep over them is a `vmap`; what is a choice (a bool, a text, a
-count of iterations, a layer) is declared `x: Choice[int] = 5` and is static. How far to move along the gradient is the
-optimizer's business. Class attributes without annotation say what a rule needs:
+Its numbers are leaves, so they may be traced, and a sweep over them is a `vmap`. A choice (a bool, a string, a number
+of iterations, a layer) is declared as `x: Choice[int] = 5` and is static. How far to move along the gradient is up to
+the optimizer. Class attributes without an annotation say what a rule needs:
 
-    sampling     "shuffled" (default): epochs that use each example once; "poisson": each example joins by itself
-    weighted     True (default); with False the user's weights are refused
-    draws        True (default); with False no key is derived for it
-    private      False (default); with True no stopping rule may look at the training loss
+    sampling     "shuffled" (default): epochs that use each example once; "poisson": each example joins independently
+    weighted     True (default); if False, data with weights are rejected
+    draws        True (default); if False, no key is derived for the rule
+    private      False (default); if True, no stopping criterion may depend on the training loss
 """
 
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ _PLAIN = Field(None, False, False)
 
 
 class Batch(NamedTuple):
-    """What a step is given: x, y, weights (N,) or None (an example of weight 0 is not there), and the nominal size."""
+    """The input of a step: x, y, weights (N,) or None (an example of weight 0 does not count), and the nominal size."""
 
     x: Any
     y: Any
@@ -38,19 +38,19 @@ class Batch(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Random keys of a step that share nothing: for the layers that draw (None if none does), and for the rule."""
+    """Independent random keys of a step: for the layers that draw (None if there are none), and for the rule."""
 
     net: Any
     rule: Any
 
 
 class RuleOutput(NamedTuple):
-    """What a rule says of a batch.
+    """The result of a rule for a batch.
 
     value      the cost of the batch, penalty included
-    grads      nested as the parameters: what the optimizer is given
-    state      the rule's next state, of the structure, shapes and dtypes of the last one
-    metrics    scalars of this step by name, the same names each time; "loss" and "weight" are taken
+    grads      what the optimizer receives, nested as the parameters
+    state      the rule's next state, with the structure, shapes and dtypes of the previous one
+    metrics    scalars of this step by name, the same names at every step; "loss" and "weight" are reserved
     """
 
     value: Any
@@ -60,7 +60,7 @@ class RuleOutput(NamedTuple):
 
 
 def prepare(rule, params) -> Any:
-    """The rule as a training state holds it: checked, numbers as strong arrays, choices as nodes without leaves."""
+    """The rule as a training state holds it: checked, with numbers as strongly typed arrays and choices as `Held`."""
     if isinstance(rule, type):
         raise KindError(f"rule: expected a rule, got the class; write {rule.__name__}(...)")
     if not hasattr(rule, "_fields") or not all(callable(getattr(rule, name, None)) for name in ("init", "gradient")):
@@ -103,7 +103,7 @@ def prepare(rule, params) -> Any:
 
 
 def unwrapped(rule) -> Any:
-    """The rule with its choices as they were given, those of the rules within it, too."""
+    """The rule with its choices as the user gave them, including those of the rules inside it."""
     if isinstance(rule, Held):
         return rule.thing
     if hasattr(rule, "_fields"):
@@ -114,14 +114,14 @@ def unwrapped(rule) -> Any:
 
 
 def first_state(rule, problem, params, key) -> Any:
-    """The state that a rule begins with, of arrays with strong types."""
+    """The initial state of a rule, as strongly typed arrays."""
     state = unwrapped(rule).init(problem, params, key)
     xp = namespace(*trees.leaves(params), key)
     return trees.map(lambda a: xp.asarray(a, dtype=xp.asarray(a).dtype)[()], state)
 
 
 def settled(rule, state, before) -> Any:
-    """The next rule state in the dtypes of the last one; raises where structure or a shape differs."""
+    """The next rule state in the dtypes of the previous one; raises if the structure or a shape differs."""
     if isinstance(before, tuple) and not before:
         if trees.leaves(state):
             raise ShapeError(f"{type(rule).__name__}: expected no state, as init gave none, got {trees.outline(state)}")

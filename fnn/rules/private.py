@@ -1,4 +1,4 @@
-"""Private training: what one example can change is bounded by clipping, and hidden by noise (DP-SGD)."""
+"""Private training (DP-SGD): clipping bounds what one example can change, and noise hides it."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -17,17 +17,17 @@ class Private(NamedTuple):
 
         g = (Σₙ gₙ min(1, C / ‖gₙ‖) + σ C 𝒩(0, 1)) / B + ∂R/∂θ
 
-    The sum is over a batch that each of the N examples joins by itself with probability q = B / N (Poisson sampling); B
-    is the batch size, R the penalty, which depends on no example. The guarantee (ε, δ) is computed by
-    `fnn.privacy.epsilon`, for data sets that differ in one example added or removed. It covers the parameters; the
-    metrics of a run (`loss`, `weight`, `size`) are as little private as the data, and so is what else is measured of
-    them, such as the constants of `Standardize`. The noise is float32 from a stream that is not cryptographic: enough
-    to study private training, not to withstand someone who knows the key. One state trained on two data sets adds the
-    same noise to both: use a key of its own for each.
+    The sum is over a batch that each of the N examples joins independently with probability q = B / N (Poisson
+    sampling); B is the batch size and R the penalty, which does not depend on the data. `fnn.privacy.epsilon` computes
+    the guarantee (ε, δ), for data sets that differ by adding or removing one example. The guarantee covers the
+    parameters. It does not cover the metrics of a run (`loss`, `weight`, `size`), nor anything else computed from the
+    data, such as the constants of `Standardize`. The noise is float32 from a generator that is not cryptographically
+    secure: enough to study private training, but no protection against someone who knows the key. Training one state on
+    two data sets adds the same noise to both; use a separate key for each.
 
     Args:
-        max_norm: C, above 0. ∞, without noise, is ordinary training.
-        noise_multiplier: σ, at least 0; 0 is no privacy.
+        max_norm: C, greater than 0. ∞, without noise, is ordinary training.
+        noise_multiplier: σ, at least 0; 0 gives no privacy.
 
     Source: M. Abadi et al., "Deep learning with differential privacy" (2016), algorithm 1.
 
@@ -48,7 +48,7 @@ class Private(NamedTuple):
     private = True
 
     def check(self):
-        """Raise where noise is asked for without a bound."""
+        """Raise if there is noise but no finite bound."""
         concrete = [np.asarray(v) for v in self if np.ndim(v) == 0 and isinstance(v, int | float | np.generic)]
         if len(concrete) == 2 and concrete[1] > 0 and not np.isfinite(np.float32(concrete[0])):
             raise ArgumentError(
@@ -60,7 +60,7 @@ class Private(NamedTuple):
         return ()
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
-        """The clipped sum of the batch, with noise, over the nominal batch size."""
+        """The clipped sum of the batch plus noise, divided by the nominal batch size."""
         per_example.check_separable(problem.loss)
         f, losses = per_example.factors_of(problem.net, problem.loss, params, batch.x, batch.y, keys.net)
         weights = batch.weights
@@ -74,7 +74,7 @@ class Private(NamedTuple):
 
 
 def noised(grads, std, key):
-    """Every gradient that is learnt plus a normal of this standard deviation."""
+    """Add normal noise of this standard deviation to the gradient of every parameter that is learnt."""
     place = iter(range(len(trees.leaves(grads))))
 
     def add(g):

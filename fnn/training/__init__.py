@@ -1,11 +1,11 @@
 """Training: a run is a function of its state.
 
-state        TrainState, init_state
-step         one update, make_step
-loop         steps and epochs as one compiled call: train, and what fit stands on
-evaluation   predictions, costs and metrics of data: evaluate
-fitting      the host's loop: fit, range_test
-resuming     where a fit is between two steps, its checkpoints, and signals
+state        the state of a run: TrainState, init_state
+step         one update: make_step
+loop         many steps or epochs as one compiled call: train, and the loop that fit is built on
+evaluation   predictions, costs and metrics on data: evaluate
+fitting      the loop on the host: fit, range_test
+resuming     the progress of a fit between two steps, its checkpoints, and signals
 sweeps       many runs at once: sweep, folds, ensemble
 """
 

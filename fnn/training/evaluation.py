@@ -1,4 +1,4 @@
-"""Evaluation: what a network predicts for data, what that costs, and the metrics of it."""
+"""Evaluation: the predictions of a network on data, their cost, and metrics computed from them."""
 
 from typing import Any
 
@@ -9,11 +9,13 @@ from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
 from ..errors import ArgumentError, KindError, integer, shorten
 from ..gate import Data, size_of
+from ..layers import Layer
+from ..losses import Loss
 
 
 @backend.jit(static=("net", "loss", "batch_size"))
 def predict(params, x, y, *, net, loss, batch_size=1024):
-    """What the network predicts for all examples, batch by batch, and the cost of each."""
+    """The predictions for all examples, computed batch by batch, and the cost of each example."""
     n = size_of(x)
     batch_size = min(n, batch_size)
     xp = namespace(*trees.leaves((params, x)))
@@ -31,24 +33,30 @@ def predict(params, x, y, *, net, loss, batch_size=1024):
 
 
 def measure(metrics, prediction, y, weights) -> dict[str, Any]:
-    """The metrics, pairs of a name and a function, by name."""
+    """Evaluate metrics, given as pairs of a name and a function; returns their values by name."""
     arrays = [array for array in (prediction, y, weights) if array is not None]
     return {name: metric(*arrays) for name, metric in metrics}
 
 
-def evaluate(net, loss, params, data, *, batch_size: int = 1024, metrics=None) -> dict[str, Any]:
-    """The mean cost and the metrics on data, as a dict of floats (or arrays, where a metric gives one) by name.
+def evaluate(
+    net: Layer, loss: Loss, params: Any, data: Any, *, batch_size: int = 1024, metrics: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Evaluate a network on data: its mean cost and any metrics.
 
-    Layers are in inference (nothing is dropped out), and no penalty is added.
+    Layers run in inference mode (no dropout), and no penalty is added.
 
     Args:
         net: the network.
         loss: the cost.
-        params: its parameters.
-        data: `(x, y)` or `(x, y, weights)`; data in files are read some at a time.
-        batch_size: bounds the memory; the results do not depend on it. Default: 1,024.
-        metrics: functions by name as for `fit`, on NumPy arrays: they are given `loss.predict` of the network's output,
-            that is probabilities. Default: None.
+        params: the parameters of the network.
+        data: `(x, y)` or `(x, y, weights)`; memory-mapped arrays are read in pieces.
+        batch_size: examples per forward pass. It bounds the memory and does not change the results. Default: 1,024.
+        metrics: functions by name, as for `fit`. They receive NumPy arrays; the predictions are `loss.predict` of the
+            network's output, that is, probabilities if the cost takes logits. Default: None.
+
+    Returns:
+        A dict with the mean cost under `"loss"` and each metric under its name: floats, or arrays where a metric
+        returns one.
 
     >>> from fnn import Quadratic, mlp
     >>> net = mlp((1,))
@@ -62,7 +70,7 @@ def evaluate(net, loss, params, data, *, batch_size: int = 1024, metrics=None) -
 
 
 def evaluated(net, loss, params, data: Data, metrics, batch_size=1024) -> dict[str, Any]:
-    """`evaluate` of data that have passed the gate."""
+    """`evaluate` for data that have passed the gate."""
     results = []
     for _, piece in data.pieces(batch_size):
         x, y, weights = gate.converted(params, *piece)
@@ -76,7 +84,7 @@ def evaluated(net, loss, params, data: Data, metrics, batch_size=1024) -> dict[s
 
 
 def check_metrics(metrics) -> dict:
-    """Functions by name, or none."""
+    """The metrics as a dict of functions by name, empty for None; raises if they are anything else."""
     metrics = {} if metrics is None else metrics
     if not isinstance(metrics, dict) or not all(callable(metric) for metric in metrics.values()):
         raise KindError(

@@ -1,4 +1,4 @@
-"""The host's loop: `fit` runs the loop epoch by epoch, validates after each, saves, stops and shows its progress."""
+"""The loop on the host: `fit` trains epoch by epoch, validates, saves checkpoints, stops early and shows progress."""
 
 import contextlib
 import math
@@ -11,6 +11,8 @@ from .. import gate, random  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..diagnostics import statistics_of
 from ..errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
+from ..layers import Layer
+from ..losses import Loss
 from ..optimizers import SkipNonFinite
 from ..order import Plan
 from ..schedules import ExponentialDecay
@@ -22,73 +24,76 @@ from .step import weights_for
 
 
 def fit(
-    net,
-    loss,
-    optimizer,
-    data,
+    net: Layer,
+    loss: Loss,
+    optimizer: Any,
+    data: Any,
     *,
     epochs: int,
     batch_size: int,
-    key=None,
-    rule=None,
-    validation=None,
-    metrics=None,
-    penalty=None,
-    denominator=None,
+    key: Any = None,
+    rule: Any = None,
+    validation: Any = None,
+    metrics: dict[str, Any] | None = None,
+    penalty: Any = None,
+    denominator: float | None = None,
     shuffle: bool = True,
     patience: int | None = None,
     stop_below: float | None = None,
     telemetry: int | None = None,
-    checkpoint=None,
+    checkpoint: Any = None,
     every: int = 1,
     keep: int = 3,
     resume: bool = False,
     progress: bool | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Train a network: `(state, history)`.
+    """Train a network, with validation, early stopping, checkpoints and a progress bar.
 
     Args:
         net: the network.
         loss: the cost.
-        optimizer: such as `fnn.Adam(1e-3)`, with a `key`; or the `TrainState` of an earlier run, which then goes on.
+        optimizer: an optimizer such as `fnn.Adam(1e-3)`, together with a `key`; or the `TrainState` of an earlier run,
+            to continue that run.
         data: `(x, y)` or `(x, y, weights)`, with the examples along the first axis. x and y are arrays, or dicts or
-            NamedTuples of arrays. Data larger than memory are arrays that lie in files,
-            `fnn.datasets.read_npy(path, mapped=True)` or what is cut from them: they are checked once, and then no more
-            than some batches (16 MiB) are in memory. The run is that of the same data in memory.
-        epochs: at most so many; every epoch uses every example exactly once.
-        batch_size: examples a step.
-        key: for initial values and order, such as `fnn.random.key(0)`.
+            NamedTuples of arrays. For data larger than memory, pass memory-mapped arrays, such as
+            `fnn.datasets.read_npy(path, mapped=True)` or slices of it. They are checked once and then streamed, with
+            only a few batches (16 MiB) in memory at a time. The run is the same as with the data in memory.
+        epochs: the maximum number of epochs; every epoch uses every example exactly once.
+        batch_size: examples per step.
+        key: the random key for the initial parameters and the order of examples, such as `fnn.random.key(0)`.
         rule: how a batch becomes a gradient, such as `fnn.rules.Private(...)`. Default: `fnn.rules.Backprop()`.
-        validation: data of the same form, evaluated after each epoch. Default: None.
-        metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, each of (prediction, target) or, where there
-            are weights, (prediction, target, weights), evaluated on the validation data. Default: None.
-        penalty: such as `fnn.L2(1e-4)`. Default: None.
-        denominator: what Σ w ℓ of a batch is divided by. Default: Σ w. Weights below 0 need it.
-        shuffle: False keeps the order of the data. Default: True.
-        patience: stops when for that many epochs the loss (on the validation data, if there are any) has not reached a
-            new minimum. The state returned is then that after the best epoch, however the run ended. Default: None.
-        stop_below: stops after an epoch whose `loss` is less than this. Default: None.
-        telemetry: a number of examples, such as 512, on which each epoch ends with statistics of every layer: dead and
-            saturated units, errors, gradients, steps. `history["telemetry"]` is then a `fnn.diagnostics.Statistics` of
-            arrays (epochs, layers). It costs one more forward and backward pass of that many examples an epoch.
-        checkpoint: a folder: after `every` epochs, and at the end, all that it takes to go on is saved there, and the
-            newest `keep` files are kept. SIGTERM and Ctrl-C then let the run finish some steps (a tenth of an epoch at
-            most) and save; it says where, and ends with status 143, or by KeyboardInterrupt. Default: None.
+        validation: data of the same form, on which the network is evaluated after each epoch. Default: None.
+        metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, evaluated on the validation data. Each is
+            called with (prediction, target) or, if there are weights, (prediction, target, weights). Default: None.
+        penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
+        denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
+        shuffle: whether to shuffle the examples; False keeps the order of the data. Default: True.
+        patience: stop once the loss (on the validation data, if given) has not reached a new minimum for this many
+            epochs. The state returned is then the one after the best epoch, however the run ended. Default: None.
+        stop_below: stop after an epoch whose `loss` is below this value. Default: None.
+        telemetry: the number of examples, such as 512, on which statistics of every layer are computed after each
+            epoch: dead and saturated units, errors, gradients, steps. `history["telemetry"]` is then a
+            `fnn.diagnostics.Statistics` of arrays (epochs, layers). The cost is one extra forward and backward pass
+            over that many examples per epoch. Default: None.
+        checkpoint: a folder for checkpoints, from which the run can be continued; one is saved after every `every`
+            epochs and at the end. On SIGTERM or Ctrl-C the run then finishes a few more steps (at most a tenth of an
+            epoch), saves, prints where, and exits with status 143 or raises KeyboardInterrupt. Default: None.
         every: epochs between checkpoints. Default: 1.
-        keep: checkpoints that are kept. Default: 3.
-        resume: goes on from the newest checkpoint that is whole, if there is any, to the same result as if the run had
-            never stopped. Default: False.
-        progress: shows a bar (the extra `progress`). Default: on a terminal only.
+        keep: how many of the newest checkpoints to keep. Default: 3.
+        resume: whether to continue from the newest intact checkpoint, if there is one; the result is the same as if
+            the run had never stopped. Default: False.
+        progress: whether to show a progress bar (needs the extra `progress`). Default: only on a terminal.
 
     Returns:
-        The state, and history, a dict of arrays with a number for each epoch: `loss` (the mean over the epoch, each
-        step's with the parameters of that step, penalty included), the means of the rule's metrics, and
-        `validation_loss`, `validation_accuracy` and the like after each epoch. With a private rule,
-        `history["not_private"]` names the entries that the guarantee does not cover.
+        `(state, history)`: the `TrainState` after the run, and a dict of arrays with one entry per epoch. `loss` is
+        the mean over the steps of the epoch, each evaluated at the parameters of that step, penalty included. Then
+        come the means of the rule's metrics, and, after each epoch, `validation_loss`, `validation_accuracy` and so
+        on. With a private rule, `history["not_private"]` names the entries that the guarantee does not cover.
 
     Raises:
-        DivergenceError: where the loss or a parameter becomes NaN or infinite. It names the step and the layer, and
-            holds the state before it; with `fnn.SkipNonFinite` in the optimizer such steps are left out and counted.
+        DivergenceError: if the loss or a parameter becomes NaN or infinite. The error names the step and the layer and
+            holds the state before that step. With `fnn.SkipNonFinite` in the optimizer such steps are skipped and
+            counted instead.
 
     Source: L. Prechelt, "Early stopping, but when?" (1998).
 
@@ -132,7 +137,7 @@ def fit(
         store = Store(checkpoint, net, plan, every, keep)
         piece, run = -(-plan.steps // 10), store.begin(run, resume)
     elif resume:
-        raise ArgumentError("resume: expected a folder to go on from, checkpoint=...")
+        raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
     with progress_bar(progress, epochs, run.epochs) as bar, listening(store is not None) as caught:
         while run.epochs < epochs and not (run.last_loss < stop_below or run.waited == patience) and not caught:
             before = run.state
@@ -165,7 +170,7 @@ def fit(
 
 
 def resumed(state, **given) -> TrainState:
-    """The state of an earlier run, to which nothing else may be given."""
+    """The state of an earlier run; raises if arguments are given that the state already has."""
     for name, value in given.items():
         if value is not None:
             raise ArgumentError(f"{name}: expected None with the state of an earlier run, which has its own {name}")
@@ -173,20 +178,46 @@ def resumed(state, **given) -> TrainState:
 
 
 def skips(optimizer) -> bool:
-    """Whether steps that are not finite are left out, wherever in the optimizer that is asked for."""
+    """Whether the optimizer skips non-finite steps, at any depth of nesting."""
     inner = optimizer if isinstance(optimizer, tuple) else ()
     return isinstance(optimizer, SkipNonFinite) or any(skips(part) for part in inner)
 
 
-def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5, high=10.0):
-    """A learning-rate range test, one run whose rate grows: `(rates, losses)`, NumPy arrays with a number a step.
+def range_test(
+    net: Layer,
+    loss: Loss,
+    optimizer: Any,
+    data: Any,
+    *,
+    epochs: int,
+    batch_size: int,
+    key: Any,
+    low: float = 1e-5,
+    high: float = 10.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run a learning-rate range test: one run in which the learning rate grows at every step.
 
         η(t) = low · (high / low)ᵗᐟˢ        s steps, of `epochs` epochs
 
-    Arguments: `optimizer`, any that has a learning rate, whatever it is; the first and last rate, `low` 10⁻⁵ and
-    `high` 10; the rest is as for `fit`. `losses` are those of the batches. Where they fall most steeply is a good rate,
-    the one where they begin to grow is too large; a few hundred steps show it. L. Smith, "Cyclical learning rates for
-    training neural networks" (2017), §3.3, who lets it grow in a straight line.
+    A good rate is one at which the losses fall most steeply; the rate at which they begin to rise is too large. A few
+    hundred steps are enough to see both.
+
+    Args:
+        net: the network.
+        loss: the cost.
+        optimizer: any optimizer with a `learning_rate`, whose value is ignored.
+        data: `(x, y)` or `(x, y, weights)`, as for `fit`.
+        epochs: the length of the run in epochs.
+        batch_size: examples per step.
+        key: the random key, as for `fit`.
+        low: the first learning rate. Default: 10⁻⁵.
+        high: the last learning rate. Default: 10.
+
+    Returns:
+        `(rates, losses)`: NumPy arrays with one entry per step; the losses are those of the batches.
+
+    Source: L. Smith, "Cyclical learning rates for training neural networks" (2017), §3.3, where the rate grows
+    linearly.
 
     >>> from fnn import Quadratic, Sgd, mlp
     >>> data, key = (np.eye(2), np.ones((2, 1))), random.key(0, backend="numpy")
@@ -209,7 +240,7 @@ def range_test(net, loss, optimizer, data, *, epochs, batch_size, key, low=1e-5,
 
 @contextlib.contextmanager
 def progress_bar(progress, epochs, done):
-    """A bar of the epochs, of which `done` are finished already; or None."""
+    """A progress bar over the epochs, of which `done` are finished already; or None."""
     bar = None
     if progress or (progress is None and sys.stderr.isatty()):
         try:

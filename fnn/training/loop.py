@@ -1,7 +1,7 @@
 """The loop: take the next batch, ask the rule for a gradient, ask the optimizer for a step. It is written once, here.
 
-`train` is the loop as one compiled call. `advance` is the same number of steps for the host's loops, `fit` and
-`range_test`: of data in files it reads the batches itself, some at a time, and has the same step scan over them.
+`train` is the loop as one compiled call. `advance` takes the same steps for the loops on the host, `fit` and
+`range_test`; for data in files it reads a few batches at a time itself and scans the same step over them.
 """
 
 import functools
@@ -15,7 +15,8 @@ from ..backpropagation import Problem, check_problem, mean_cost
 from ..diagnostics import first_broken, statistics_of
 from ..errors import ArgumentError, DivergenceError, integer
 from ..gate import Data
-from ..layers.base import Array
+from ..layers.base import Array, Layer
+from ..losses import Loss
 from ..order import Plan
 from ..rules.base import Batch
 from .evaluation import check_metrics, measure, predict
@@ -24,7 +25,7 @@ from .step import update, weights_for
 
 
 class Best(NamedTuple):
-    """Of a run with validation, the epoch whose validation loss was the least: its parameters, that loss, its index."""
+    """The epoch with the lowest validation loss: the parameters after it, that loss, and its index."""
 
     params: Any
     loss: Array
@@ -32,51 +33,55 @@ class Best(NamedTuple):
 
 
 def train(
-    net,
-    loss,
+    net: Layer,
+    loss: Loss,
     state: TrainState,
-    data,
+    data: Any,
     *,
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int,
     shuffle: bool = True,
-    penalty=None,
-    denominator=None,
-    validation=None,
-    metrics=None,
+    penalty: Any = None,
+    denominator: Any = None,
+    validation: Any = None,
+    metrics: Any = None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """A whole run as one compiled call: `(state, history)` after `epochs` epochs, or `steps` steps, from `state` on.
+    """Train for `epochs` epochs, or `steps` steps, from a given state, as one compiled call.
 
-    Every epoch uses every example exactly once, in an order of its own, whatever batch sizes and lengths of data came
-    before; the last batch of an epoch is filled up with weight 0. It takes a full step all the same, so a `batch_size`
-    that leaves a small rest makes the end of an epoch noisy. `batch_size=1` is stochastic and `batch_size=len(x)` batch
-    gradient descent. With a rule of Poisson sampling an epoch is as many steps, of samples. Composes with `jax.vmap`,
-    over states, penalties and data, and differentiates in both modes.
+    Every epoch uses every example exactly once, in an order of its own, whatever batch sizes and data lengths came
+    before. The last batch of an epoch is padded with examples of weight 0. It still makes a full step, so a
+    `batch_size` that leaves a small remainder makes the end of an epoch noisy. `batch_size=1` is stochastic gradient
+    descent, `batch_size=len(x)` is batch gradient descent. With a rule that uses Poisson sampling, an epoch has the
+    same number of steps, each on a random sample. The function composes with `jax.vmap` over states, penalties and
+    data, and can be differentiated in both modes.
 
     Args:
         net: the network.
         loss: the cost.
-        state: as `init_state` gives it, with the optimizer and the rule.
+        state: the state to start from, as returned by `init_state`; it holds the optimizer and the rule.
         data: `(x, y)` or `(x, y, weights)` with the examples along the first axis. x and y are arrays, or dicts or
-            NamedTuples of arrays; x as uint8 stays uint8. Memory-mapped arrays are loaded into memory; `fit` streams
-            them.
-        epochs: whole epochs, ⌈n / batch_size⌉ steps each; an epoch that `steps` began and did not finish is dropped.
-        steps: in place of `epochs`. A run may end within an epoch, and goes on from there; data of another length begin
-            a new one.
+            NamedTuples of arrays; x of dtype uint8 stays uint8. Memory-mapped arrays are loaded into memory; `fit`
+            streams them.
+        epochs: the number of whole epochs, of ⌈n / batch_size⌉ steps each. The rest of an epoch that an earlier call
+            with `steps` left unfinished is skipped.
+        steps: the number of steps, in place of `epochs`. A run may end within an epoch, and the next call continues
+            from there; data of a different length start a new epoch.
         batch_size: B; a step takes the next min(B, n − seen) examples.
-        shuffle: False keeps the order of the data. Default: True.
-        penalty: such as `fnn.L2(1e-4)`. Default: None.
-        denominator: what Σ w ℓ of a batch is divided by. Default: Σ w. Weights below 0 need it.
+        shuffle: whether to shuffle the examples; False keeps the order of the data. Default: True.
+        penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
+        denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         validation: data of the same form, on which the network is evaluated after every epoch. Default: None.
         metrics: functions by name that JAX can compile, such as `{"accuracy": fnn.accuracy}`. Default: None.
 
     Returns:
-        The state, and history, a dict: `loss` and `weight` of each step, (steps,), and the rule's metrics; with
-        validation also `validation_loss`, (epochs,), one more for each of the metrics, and `best`, the `Best` epoch:
-        `.params`, `.loss`, `.epoch` (−1, with the parameters from before the run, if no loss was a number).
+        `(state, history)`. The history is a dict with `loss` and `weight` of each step, (steps,), and the rule's
+        metrics. With validation data it also has `validation_loss`, (epochs,), one such entry per metric, and `best`,
+        the `Best` epoch with its `.params`, `.loss` and `.epoch` (−1, with the parameters from before the run, if every
+        validation loss was NaN or infinite).
 
-    Raises, before any work, where data, sizes or epochs make no sense; see `fnn.errors`.
+    Raises:
+        FnnError: before any work, if the data, sizes or epochs are invalid; `fnn.errors` lists the kinds.
 
     >>> from fnn import Quadratic, Sgd, init_state, mlp
     >>> net = mlp((1,))
@@ -111,7 +116,7 @@ def train(
 
 
 def advance(problem: Problem, state: TrainState, data: Data, plan: Plan, steps: int) -> Any:
-    """`(state, history)` after `steps` steps on data that passed the gate; data in files are read some at a time."""
+    """`(state, history)` after `steps` steps on data that have passed the gate; data in files are read in pieces."""
     net, loss, penalty, denominator = problem
     static = {"net": net, "loss": loss, "plan": plan}
     if not data.in_files:
@@ -120,7 +125,7 @@ def advance(problem: Problem, state: TrainState, data: Data, plan: Plan, steps: 
     for start in range(0, steps, at_once):
         batches = read_batches(state, data, plan, min(at_once, steps - start))
         if histories:
-            np.asarray(histories[-1]["loss"])  # not more than one piece ahead of the device
+            np.asarray(histories[-1]["loss"])  # wait, so that reading stays at most one piece ahead of the device
         state, history = run_batches(state, penalty, denominator, batches, **static)
         histories.append(history)
     return state, {name: np.concatenate([h[name] for h in histories]) for name in histories[0]}
@@ -146,13 +151,13 @@ def read_batches(state: TrainState, data: Data, plan: Plan, steps: int) -> Data:
 
 @backend.jit(static=("net", "loss", "plan", "steps", "whole"))
 def run(state, penalty, denominator, data, *, net, loss, plan, steps, whole):
-    """`steps` steps on data in memory, from where the state stands."""
+    """`steps` steps on data in memory, starting at the state's position."""
     return _steps(Problem(net, loss, penalty, denominator), state, data, plan, steps, whole)
 
 
 @backend.jit(static=("net", "loss", "plan"))
 def run_batches(state, penalty, denominator, batches, *, net, loss, plan):
-    """A step for each of the batches, stacked."""
+    """One step for each of the stacked batches."""
     problem, steps = Problem(net, loss, penalty, denominator), len(trees.leaves(batches)[0])
     epoch, seen = plan.begin(state.epoch, state.seen, state.length)
     state, history = backend.scan(_stepper(problem, plan), state, tuple(batches))
@@ -161,7 +166,7 @@ def run_batches(state, penalty, denominator, batches, *, net, loss, plan):
 
 @backend.jit(static=("net", "loss", "plan", "epochs", "metrics"))
 def run_epochs(state, penalty, denominator, data, validation, *, net, loss, plan, epochs, metrics):
-    """Whole epochs on data in memory, each followed by an evaluation if there are validation data."""
+    """Whole epochs on data in memory, each followed by an evaluation if there is validation data."""
     problem, xp = Problem(net, loss, penalty, denominator), namespace(*trees.leaves((state.params, data.x)))
 
     def epoch(carry, index):
@@ -192,7 +197,7 @@ def run_epochs(state, penalty, denominator, data, validation, *, net, loss, plan
 
 
 def _steps(problem, state, data, plan, steps, whole, fresh=False):
-    """`steps` steps from where the state stands. `whole` promises full batches, `fresh` the beginning of an epoch."""
+    """`steps` steps from the state's position. `whole` promises full batches, `fresh` the beginning of an epoch."""
     xp = namespace(*trees.leaves((state.params, data.x)))
     epoch, seen = plan.begin(state.epoch, state.seen, state.length)
     poisson = plan.sampling == "poisson"
@@ -210,7 +215,7 @@ def _steps(problem, state, data, plan, steps, whole, fresh=False):
 
     chosen, blocks = None, steps
     if not poisson:
-        begins = fresh or (whole and plan.batch_size == plan.n)  # whole batches of all examples begin epochs
+        begins = fresh or (whole and plan.batch_size == plan.n)  # a batch of all examples is an epoch
         chosen = plan.batches(state.key, epoch, seen, steps, begins)
         at_once = batches_at_once(steps, plan.batch_size * Data(data.x, ()).nbytes)
         chosen, blocks = tuple(a.reshape(-1, at_once, plan.batch_size) for a in chosen), steps // at_once
@@ -222,35 +227,35 @@ def _stepper(problem, plan):
     def step(state, arrays):
         x, y, weights = (*arrays, None)[:3]
         if isinstance(weights, np.ndarray) and (weights == 1).all():
-            weights = None  # only the last batch of an epoch needs weights; a compiled step has them always, or never
+            weights = None  # only the last batch of an epoch needs weights; a compiled step has them always or never
         return update(problem, state, Batch(x, y, weights, plan.batch_size))
 
     return step
 
 
 def _counted(state, plan, epoch, seen, steps):
-    """The state, with its counters moved on from this epoch and place by these steps."""
+    """The state with its counters advanced by these steps from this position in this epoch."""
     xp = namespace(*trees.leaves(state.params), state.step)
     epoch, seen = plan.place_after(xp.asarray(epoch), xp.asarray(seen), steps)
     return state._replace(epoch=epoch, seen=seen, length=xp.asarray(plan.n, dtype=np.int32)[()])
 
 
 def plan_of(state, data, batch_size, shuffle) -> Plan:
-    """How these data are cut into batches for the rule of this state."""
+    """The plan by which the data are cut into batches for the rule of this state."""
     return Plan(data.size, batch_size, shuffle, getattr(state.rule, "sampling", "shuffled"))
 
 
 def is_whole(state, plan) -> bool:
-    """Whether it is known beforehand that every batch is full."""
+    """Whether every batch is known in advance to be full."""
     if plan.n % plan.batch_size or backend.is_traced(state.seen, state.length) or np.ndim(state.seen):
         return False
     return int(state.seen) % plan.batch_size == 0 or int(state.length) != plan.n
 
 
 def batches_at_once(steps, size) -> int:
-    """How many batches of `size` bytes are gathered at once: the most that divide the steps and make 1.6 MB, or 1.
+    """How many batches of `size` bytes to gather at once: the largest divisor of `steps` within 1.6 MB, or 1.
 
-    Small ones are cheaper together (XLA then uses all cores), large ones should go from memory into the product.
+    Small batches are cheaper together (XLA then uses all cores); large ones should go straight into the product.
     """
     if size > 200_000:
         return 1
@@ -265,19 +270,18 @@ def _wide(state):
     return at_least_float32(next((p.dtype for p in trees.leaves(state.params)), np.float32))
 
 
-# ---- where a run diverges
-# ---------------------------------------------------------------------------------------------
+# ---- where a run diverges --------------------------------------------------------------------------------------------
 
 
 @backend.jit
 def all_finite(params):
-    """Whether every parameter is a finite number."""
+    """Whether every parameter is finite."""
     each = [namespace(p).isfinite(p).all() for p in trees.leaves(params)]
     return functools.reduce(lambda a, b: a & b, each, np.True_)
 
 
 def diverged(problem, state, data, plan, losses, history, kept) -> DivergenceError:
-    """What to raise of steps that began at this state: its first bad step, found by going there once more."""
+    """The error to raise for steps from this state: it reruns them to find the first bad one."""
 
     def before(step):
         return advance(problem, state, data, plan, step)[0] if step else state
@@ -285,7 +289,7 @@ def diverged(problem, state, data, plan, losses, history, kept) -> DivergenceErr
     bad = np.flatnonzero(~np.isfinite(losses))
     step = int(bad[0]) if len(bad) else len(losses) - 1
     good = before(step)
-    if step and not all_finite(good.params):  # it was the step before that made them so
+    if step and not all_finite(good.params):  # the step before made them so
         step -= 1
         good = before(step)
     batch = trees.map(lambda a: a[0], read_batches(good, data, plan, 1))
@@ -295,8 +299,8 @@ def diverged(problem, state, data, plan, losses, history, kept) -> DivergenceErr
     where = f"step {int(good.step)} (epoch {int(good.epoch)})"
     return DivergenceError(
         f"{where}: the loss is {losses[step]:g}, and {first_broken(problem.net, figures)} not finite. The state before "
-        f"it, and the history of the epochs before, are .state and .history of this error.{kept} What helps: a lower "
-        "learning rate; fnn.ClipByGlobalNorm around the optimizer; fnn.SkipNonFinite, which leaves such steps out",
+        f"this step and the history of the earlier epochs are this error's .state and .history.{kept} What helps: a "
+        "lower learning rate; fnn.ClipByGlobalNorm around the optimizer; fnn.SkipNonFinite, which skips such steps",
         good,
         history,
     )

@@ -1,4 +1,4 @@
-"""Runs that can be stopped anywhere: where `fit` is between two steps, the folder of its checkpoints, and signals."""
+"""Runs that can be stopped anywhere: the progress of a `fit`, the folder of its checkpoints, and signals."""
 
 import contextlib
 import math
@@ -17,14 +17,14 @@ from ..errors import ArgumentError, CheckpointError, KindError, integer, shorten
 
 
 class Run(NamedTuple):
-    """A `fit` between two steps, all that it takes to go on.
+    """A `fit` between two steps: everything needed to continue it.
 
-    state          the `TrainState` now
-    best           that after the best epoch, whose loss was `least`; None where nobody asks for it
-    waited         epochs since then
-    history        of the epochs that are finished, a list of values for each name
-    telemetry      likewise, a list of `Statistics`
-    steps          of the epoch that is not finished: an array of the steps' values for each metric, by name
+    state          the current `TrainState`
+    best           the state after the best epoch, whose loss was `least`; None if it is not needed
+    waited         epochs since the best one
+    history        a list of values, one for each finished epoch, by name
+    telemetry      a list of `Statistics`, one for each finished epoch
+    steps          arrays with the values of each step of the unfinished epoch, by name
     """
 
     state: Any
@@ -37,26 +37,26 @@ class Run(NamedTuple):
 
     @property
     def epochs(self) -> int:
-        """How many are finished."""
+        """The number of finished epochs."""
         return len(self.history.get("loss", ()))
 
     @property
     def done(self) -> int:
-        """How many steps of the present epoch are done."""
+        """The number of steps taken in the current epoch."""
         return len(self.steps.get("loss", ()))
 
     @property
     def last_loss(self) -> float:
-        """The loss of the last epoch that is finished, ∞ before the first."""
+        """The loss of the last finished epoch, ∞ before the first."""
         return self.history["loss"][-1] if self.epochs else math.inf
 
     def moved(self, state, done) -> "Run":
-        """The run after these steps."""
+        """The run after more steps, which led to `state` and have the values `done`."""
         steps = {name: np.concatenate([self.steps.get(name, values[:0]), values]) for name, values in done.items()}
         return self._replace(state=state, steps=steps)
 
     def epoch_means(self) -> dict[str, float]:
-        """The weighted mean of the loss, over the steps that were not left out, and the means of the other metrics."""
+        """The weighted mean of the loss over the steps that were not skipped, and the means of the other metrics."""
         fine = np.isfinite(self.steps["loss"])
         losses, weights = self.steps["loss"][fine], self.steps["weight"][fine]
         mean = (losses * weights).sum() / max(weights.sum(), np.finfo(np.float64).tiny)
@@ -92,10 +92,10 @@ class Store:
         try:
             checkpoints.text_of(net)
         except KindError:
-            self.net = None  # with a Function in it; whoever goes on has the network anyway
+            self.net = None  # it contains a Function; whoever resumes the run has the network anyway
 
     def begin(self, run, resume):
-        """The run itself, or what the newest checkpoint that is whole says of it."""
+        """The run to continue: from the newest intact checkpoint, or `run` itself if there is none."""
         self.folder.mkdir(parents=True, exist_ok=True)
         paths = self._paths()
         if not paths:
@@ -103,7 +103,7 @@ class Store:
         if not resume:
             raise ArgumentError(
                 f"checkpoint: {self.folder} holds a run already, up to {paths[-1].name}; resume=True continues it, "
-                "another folder begins a new one"
+                "use another folder to start a new one"
             )
         errors = []
         for path in reversed(paths):
@@ -114,7 +114,7 @@ class Store:
         raise errors[0]
 
     def save(self, run):
-        """Write where the run is, unless that is written, and delete all but the newest; the path."""
+        """Save the run, unless this step is saved already, and delete all but the newest files; returns the path."""
         path = self.folder / f"step-{int(run.state.step):010d}.npz"
         if path == self._saved:
             return path
@@ -152,7 +152,7 @@ class Store:
 
 @contextlib.contextmanager
 def listening(active):
-    """Within it SIGTERM and Ctrl-C are noted, in the list that is given, and not obeyed; a second Ctrl-C is obeyed."""
+    """A context in which SIGTERM and Ctrl-C are only recorded, in the list yielded; a second Ctrl-C interrupts."""
     caught: list[int] = []
     if not active or threading.current_thread() is not threading.main_thread():
         yield caught
@@ -172,10 +172,10 @@ def listening(active):
 
 
 def leave(number, path):
-    """Say where the run is, and end as one does of this signal: by KeyboardInterrupt, or with the status 143."""
-    print(f"{signal.Signals(number).name}: the run is in {path}; resume=True goes on from there", file=sys.stderr)
+    """Print where the run was saved, and end as this signal demands: by KeyboardInterrupt, or with status 143."""
+    print(f"{signal.Signals(number).name}: the run was saved to {path}; resume=True continues it", file=sys.stderr)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if signal.getsignal(number) not in (signal.SIG_DFL, None):
-        signal.raise_signal(number)  # somebody else wants to know
+        signal.raise_signal(number)  # another handler is installed
     raise SystemExit(128 + number)

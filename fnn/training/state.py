@@ -1,9 +1,9 @@
-"""The state of a run: all that it takes to go on.
+"""The state of a run: everything needed to continue it.
 
-A run is a function of its state. The order of epoch e comes from `fold_in(fold_in(key, 0), e)`; of step t, the noise of
+A run is a function of its state. The order of epoch e comes from `fold_in(fold_in(key, 0), e)`. In step t, the noise of
 layers (dropout) comes from `fold_in(fold_in(key, 1), t)`, the sample of a rule with Poisson sampling from
-`fold_in(fold_in(key, 2), t)`, and the key of a rule from `fold_in(fold_in(key, 3), t)`. So two runs of 5 epochs are one
-run of 10. All counters are int32.
+`fold_in(fold_in(key, 2), t)`, and the key of a rule from `fold_in(fold_in(key, 3), t)`. So two runs of 5 epochs are the
+same as one run of 10. All counters are int32.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from .. import backend, gate, random, rules, trees
 from ..backend import namespace
 from ..backpropagation import Problem
 from ..errors import ArgumentError, KindError, shape, shorten
-from ..layers.base import Array
+from ..layers.base import Array, Layer
 from ..optimizers import prepare
 from ..rules.base import first_state
 from ..rules.base import prepare as prepare_rule
@@ -23,16 +23,16 @@ LARGEST = 2**31 - 1  # of every counter
 
 
 class TrainState(NamedTuple):
-    """All that a run is.
+    """The complete state of a run.
 
     params        the parameters
-    optimizer     with its hyperparameters, and its state, opt_state
-    rule          what turns a batch into a gradient, and its state, rule_state
-    key           of which order and noise are functions
+    optimizer     the optimizer with its hyperparameters; its state is opt_state
+    rule          what turns a batch into a gradient; its state is rule_state
+    key           the random key, which determines all order and noise
     step          steps taken so far
-    epoch         epochs finished so far; an epoch that is finished is stored as (epoch + 1, seen 0)
-    seen          how many examples of the present epoch have been used
-    length        of how many examples, 0 before the first step
+    epoch         epochs finished so far; a finished epoch is stored as (epoch + 1, seen 0)
+    seen          how many examples of the current epoch have been used
+    length        how many examples the current epoch has; 0 before the first step
     """
 
     params: Any
@@ -48,18 +48,31 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    net, optimizer, key, input_shape, dtype: Any = np.float32, params=None, *, rule: Any = None
+    net: Layer,
+    optimizer: Any,
+    key: Any,
+    input_shape: Any,
+    dtype: Any = np.float32,
+    params: Any = None,
+    *,
+    rule: Any = None,
 ) -> TrainState:
-    """The state at step 0. The key is split once: for the initial values, and for the order and noise of the run.
+    """Create the state of a run at step 0.
+
+    The key is split once: into one for the initial parameters, and one for the order and noise of the run.
 
     Args:
         net: the network.
-        optimizer: such as `fnn.Adam()`, or one of Optax's.
-        key: such as `fnn.random.key(0)`.
-        input_shape: the shape of an example, without the batch axis; of several inputs a dict of shapes.
-        dtype: that of new parameters. Default: float32.
-        params: used in place of new ones: on NumPy if all of them are NumPy's, else on JAX. Default: None.
+        optimizer: an optimizer such as `fnn.Adam()`, or one of Optax's.
+        key: a random key such as `fnn.random.key(0)`.
+        input_shape: the shape of an example, without the batch axis; for several inputs, a dict of shapes.
+        dtype: the dtype of new parameters. Default: float32.
+        params: parameters to use in place of new ones; the run is on NumPy if all of them are NumPy arrays, else on
+            JAX. Default: None.
         rule: how a batch becomes a gradient. Default: `fnn.rules.Backprop()`.
+
+    Returns:
+        The `TrainState` at step 0.
 
     >>> from fnn import Adam, mlp
     >>> init_state(mlp((3, 1)), Adam(), random.key(0, backend="numpy"), (2,)).step
@@ -74,18 +87,21 @@ def init_state(
     else:
         gate.check_new(net, params, input_shape)
         xp = namespace(*trees.leaves(params))
-        params, run_key = trees.map(xp.array, params), random.like(run_key, xp)  # what is the caller's is not locked
+        params, run_key = (
+            trees.map(xp.array, params),
+            random.like(run_key, xp),
+        )  # copies: the caller's are not locked
     params = trees.lock(params)
     optimizer, rule = prepare(optimizer, params), prepare_rule(rules.Backprop() if rule is None else rule, params)
     opt_state, rule_state = _begin_states(optimizer, rule, params, run_key, net=net)
     xp = namespace(run_key)
-    counters = (xp.zeros((), np.int32)[()] for _ in range(4))  # each its own, so that all can be donated
+    counters = (xp.zeros((), np.int32)[()] for _ in range(4))  # separate arrays, so that all can be donated
     return TrainState(params, optimizer, opt_state, rule, rule_state, trees.lock(run_key), *counters)
 
 
 @backend.jit(static=("net", "input_shape", "dtype", "make"))
 def _begin(key, *, net, input_shape, dtype, make):
-    """New parameters, if they are to be made, and the key of the run; one program, compiled sooner than many small."""
+    """New parameters, if requested, and the key of the run; one program compiles faster than many small ones."""
     init_key, run_key = random.split(key)
     return (net.init(init_key, input_shape, dtype) if make else None), run_key
 
@@ -97,14 +113,14 @@ def _begin_states(optimizer, rule, params, key, *, net):
 
 
 def check_state(state) -> TrainState:
-    """The state, if it is one."""
+    """The state itself; raises if it is not a `TrainState`."""
     if not isinstance(state, TrainState):
         raise KindError(f"state: expected a TrainState, as fnn.init_state gives, got {shorten(state)}")
     return state
 
 
 def check_counters(state, epochs, steps):
-    """Raise where the counters of a concrete state would not hold the steps to come."""
+    """Raise if the coming steps would overflow the counters of a concrete state."""
     if backend.is_traced(state.step, state.epoch):
         return
     for name, more in (("step", steps), ("epoch", epochs)):
@@ -116,7 +132,7 @@ def check_counters(state, epochs, steps):
 
 
 def next_epoch(state: TrainState) -> TrainState:
-    """The state at the beginning of an epoch: one that was begun is dropped."""
+    """The state at the beginning of the next epoch; the rest of an unfinished epoch is skipped."""
     xp = namespace(state.epoch, state.seen)
     begun = xp.asarray(state.seen > 0, np.int32)
     return state._replace(epoch=(state.epoch + begun)[()], seen=(state.seen * 0)[()])

@@ -8,6 +8,8 @@ import numpy as np  # noqa: F401 - for the example
 from .. import backend, gate, random
 from ..backpropagation import Problem, check_problem
 from ..errors import ArgumentError
+from ..layers import Layer
+from ..losses import Loss
 from ..optimizers import apply_updates
 from ..rules.base import Batch, Keys, settled, unwrapped
 from .state import TrainState, check_counters, check_state
@@ -33,7 +35,7 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
 
 
 def _weight(problem, batch, value):
-    """What the sum of the batch's costs was divided by."""
+    """The divisor of the batch's sum of costs."""
     if problem.denominator is not None:
         return value * 0 + problem.denominator
     return value.dtype.type(gate.size_of(batch.x)) if batch.weights is None else batch.weights.sum()
@@ -44,18 +46,24 @@ def _step(state, penalty, denominator, x, y, weights, *, net, loss):
     return update(Problem(net, loss, penalty, denominator), state, Batch(x, y, weights, gate.size_of(x)))
 
 
-def make_step(net, loss, *, penalty=None, denominator=None) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
-    """`step(state, batch) -> (state, metrics)`, compiled: one update of the parameters.
+def make_step(
+    net: Layer, loss: Loss, *, penalty: Any = None, denominator: float | None = None
+) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+    """Make a compiled training step: one update of the parameters from one batch.
 
-    A batch is `(x, y)` or `(x, y, weights)`. metrics are `loss` (of the batch, before the update, penalty included),
-    `weight` (what its sum was divided by: Σ w, or the denominator) and those of the rule. A step of an equal net and
-    loss, with any learning rate, shares the program. The counters `epoch` and `seen` are left alone.
+    Steps with an equal net and loss share one compiled program, whatever the learning rate. A step does not change the
+    counters `epoch` and `seen`.
 
     Args:
         net: the network.
         loss: the cost.
-        penalty: such as `fnn.L2(1e-4)`. Default: None.
-        denominator: what Σ w ℓ is divided by. Default: Σ w. Signed weights want the batch size.
+        penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
+        denominator: what Σ w ℓ is divided by. For signed weights, pass the batch size. Default: Σ w.
+
+    Returns:
+        `step(state, batch) -> (state, metrics)`, where a batch is `(x, y)` or `(x, y, weights)`. The metrics are `loss`
+        (of the batch, before the update, penalty included), `weight` (the divisor of its sum: Σ w, or the denominator)
+        and those of the rule.
 
     >>> from fnn import Quadratic, Sgd, init_state, mlp
     >>> net = mlp((1,))
@@ -77,5 +85,5 @@ def make_step(net, loss, *, penalty=None, denominator=None) -> Callable[..., tup
 
 
 def weights_for(rule, denominator) -> str:
-    """Which weights a run with this rule and this denominator takes: "positive", "any" or "none"."""
+    """The kind of weights that a run with this rule and denominator accepts: "positive", "any" or "none"."""
     return "none" if not getattr(rule, "weighted", True) else "positive" if denominator is None else "any"

@@ -1,25 +1,36 @@
 """Many runs at once: a sweep over keys, hyperparameters and data, the folds of a cross-validation, an ensemble.
 
-A run is a function of its state, so many are `jax.vmap` of one: K networks stacked along a leading axis, one program.
+A run is a function of its state, so many runs are `jax.vmap` of one: K networks stacked along a leading axis, and one
+compiled program.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .. import backend, gate, trees
 from ..backend import namespace
 from ..errors import ArgumentError, ShapeError, integer
+from ..layers import Layer
+from ..losses import Loss
 from ..order import order
 
 
-def sweep(run, *args, chunk=None):
-    """`run(*arguments)` for each entry along the leading axis of `args`, as one compiled call.
+def sweep(run: Callable[..., Any], *args: Any, chunk: int | None = None) -> Any:
+    """Call `run` for each entry along the leading axis of `args`, as one compiled call.
 
-    What it returns is stacked along a leading axis, as `jax.vmap(run)(*args)` does. Where there are several devices the
-    runs are spread over them. `chunk` runs at a time, on each device, are in memory; by default all. A `run` that is
-    the same function, with arguments of the same shapes, is not compiled again.
+    On several devices the runs are spread over them; on NumPy they run one after the other. Calling `sweep` again with
+    the same function and arguments of the same shapes does not recompile. The compiled program is kept as long as `run`
+    is, so define `run` once: each new function object is compiled anew.
 
-    On NumPy they run one after the other. The program is kept as long as `run` is: define it once, for each new
-    function is a new compilation.
+    Args:
+        run: a function of one entry of each of `args`, such as a call of `train`.
+        *args: arrays, or trees of arrays, with one leading axis of runs.
+        chunk: how many runs are in memory at a time, on each device. Default: all.
+
+    Returns:
+        The results of `run`, stacked along a leading axis, as `jax.vmap(run)(*args)` returns them.
 
     >>> from fnn import Quadratic, Sgd, init_state, mlp, random, train
     >>> net, data = mlp((1,)), (np.eye(2), np.ones((2, 1)))
@@ -43,9 +54,9 @@ def sweep(run, *args, chunk=None):
         if not any(backend.is_jax(leaf) for leaf in trees.leaves(first)):
             rest = [run(*trees.map(lambda leaf: leaf[i], args)) for i in range(1, runs)]  # noqa: B023 - called at once
             return trees.map(lambda *of_runs: np.stack(of_runs), first, *rest)
-        args = trees.map(backend.jnp.asarray, args)  # the rest of the run, a key or parameters, is on JAX
+        args = trees.map(backend.jnp.asarray, args)  # something that `run` closes over, a key or parameters, is on JAX
     jax = backend.jax
-    if backend.is_traced(*leaves) or not jax.sharding.get_abstract_mesh().empty:  # somebody else shares out the work
+    if backend.is_traced(*leaves) or not jax.sharding.get_abstract_mesh().empty:  # the caller distributes the work
         return _compiled(args, run=run, chunk=chunk, devices=())
     devices = tuple(jax.local_devices()[:runs])
     if len(devices) > 1:
@@ -69,18 +80,26 @@ def _compiled(args, *, run, chunk, devices):
         return chunks(args)
     runs = len(trees.leaves(args)[0])
     each = -(-runs // len(devices))
-    filled = np.minimum(np.arange(len(devices) * each), runs - 1)  # the last run again, where they cannot be shared out
+    filled = np.minimum(np.arange(len(devices) * each), runs - 1)  # the last run repeated, to fill all devices
     spread = jax.sharding.PartitionSpec("runs")
     spread_over = jax.shard_map(chunks, mesh=_mesh(devices), in_specs=(spread,), out_specs=spread, check_vma=False)
     return trees.map(lambda leaf: leaf[:runs], spread_over(trees.map(lambda leaf: leaf[filled], args)))
 
 
-def folds(key, n, k):
-    """Which examples each of k folds holds out: (k, n), True once for each of n examples, n/k times in each row.
+def folds(key: Any, n: int, k: int) -> Any:
+    """Split n examples at random into the k folds of a cross-validation.
 
-    As weights they make a cross-validation one call, since an example of weight 0 counts nothing:
+    Used as weights, the folds make a cross-validation one call, since an example of weight 0 does not count:
 
         sweep(lambda held: train(net, loss, state, (x, y, ~held), validation=(x, y, held), ...), folds(key, len(x), 5))
+
+    Args:
+        key: a random key.
+        n: the number of examples.
+        k: the number of folds, at least 2 and at most n.
+
+    Returns:
+        Booleans (k, n), True where a fold holds an example out: once for each example, n/k times in each row.
 
     >>> from fnn import random
     >>> held = folds(random.key(0, backend="numpy"), n=5, k=2)
@@ -94,14 +113,21 @@ def folds(key, n, k):
     return (xp.argsort(place) % k)[None, :] == xp.arange(k)[:, None]
 
 
-def ensemble(net, loss):
-    """`(params, x) -> (mean, spread)`: what K networks predict together, and how far they disagree.
+def ensemble(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Any]]:
+    """Make the function that averages the predictions of K networks and measures how much they disagree.
 
         mean = 1/K Σₖ pₖ        spread = √(1/K Σₖ (pₖ − mean)²)        pₖ = loss.predict(net.apply(paramsₖ, x))
 
-    `params` are those of K networks, stacked along a leading axis as `sweep` gives them. For a cost on logits p are
-    probabilities; mean and spread have the shape of one prediction. B. Lakshminarayanan, A. Pritzel, C. Blundell,
-    "Simple and scalable predictive uncertainty estimation using deep ensembles" (2017), §2.4.
+    Args:
+        net: the network that all K have in common.
+        loss: the cost; for a cost on logits the predictions pₖ are probabilities.
+
+    Returns:
+        `(params, x) -> (mean, spread)`, where `params` are those of K networks stacked along a leading axis, as `sweep`
+        returns them. mean and spread have the shape of one prediction.
+
+    Source: B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and scalable predictive uncertainty estimation using
+    deep ensembles" (2017), §2.4.
 
     >>> from fnn import Dense, DenseParams, Quadratic
     >>> params = DenseParams(np.array([[[1.0]], [[3.0]]]), ())

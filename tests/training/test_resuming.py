@@ -203,7 +203,7 @@ def test_a_signal_lets_it_save_and_say_where_and_the_run_goes_on_to_the_byte(num
     _, said = process.communicate(timeout=60)
     assert process.returncode == status
     saved = sorted(folder.iterdir())[-1]
-    assert f"{number.name}: the run is in {saved}; resume=True goes on from there" in said
+    assert f"{number.name}: the run was saved to {saved}; resume=True continues it" in said
     assert int(saved.stem.removeprefix("step-")) < 10 * 53
     out, _ = start(tmp_path, folder, 10, "resume").communicate(timeout=60)
     assert out.splitlines()[-1] == whole
