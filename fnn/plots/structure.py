@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 
-from .. import trees
-from ..backpropagation import check_problem
+from .. import gate, trees
 from ..composition import Composition, over_parts
 from ..errors import KindError, ShapeError, integer, require, shorten
 from ..errors import shape as sizes
