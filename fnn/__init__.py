@@ -13,6 +13,7 @@ A network is a layer, `net.apply(params, x)`; `fit` trains it; `backprop` shows 
 from . import autodiff as autodiff
 from . import backend as backend
 from . import checkpoints as checkpoints
+from . import composition as composition
 from . import datasets as datasets
 from . import diagnostics as diagnostics
 from . import errors as errors

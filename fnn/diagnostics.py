@@ -1,19 +1,21 @@
-"""What ails a network: figures of every layer from one forward and one backward pass, and in words what they mean.
+"""Diagnosing a network: statistics of every layer from one forward and one backward pass, and what they mean.
 
-With a layer f, its outputs a for N examples, and their errors δ = ∂ℓ/∂a:
+For a layer f with outputs a for N examples, and errors δ = ∂ℓ/∂a:
 
     dead         the share of its units whose a is the same for every example
-    saturated    the share of a that is within 5 % of the way from f(0) to where f levels off (`Activation.limits`)
+    saturated    the share of a within 5 % of f's limits (`Activation.limits`), relative to the distance from f(0)
     zero         the share of a that is exactly 0: how sparse the layer is
     delta        RMS δ, before the mean over the examples is taken
 
-An error passes from layer to layer as δ ← δ ∂f/∂a, so it may vanish, or explode, exponentially in the depth.
-X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010); L. Lu et al.,
-"Dying ReLU and initialization" (2020).
+An error passes from layer to layer as δ ← δ ∂f/∂a, so it may vanish or explode exponentially with depth.
+
+Sources: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010);
+L. Lu et al., "Dying ReLU and initialization" (2020).
 """
 
 import textwrap
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,22 +31,21 @@ from .layers.base import Array
 from .losses import Loss
 from .networks import outline
 
-NEAR = 0.05  # of the way from f(0) to a limit: what is nearer to it is saturated
-# Thresholds of `diagnose`, from which healthy networks stay away, before training and after.
+NEAR = 0.05  # an output closer to a limit than this share of the distance from f(0) is saturated
+# Thresholds of `diagnose`, which healthy networks stay clear of, before training and after.
 DEAD, SATURATED, STUCK = 0.5, 0.7, 0.25  # shares of the units, of the outputs, of the examples
-VANISHED, EXPLODED = 1 / 200, 100  # ‖δ‖ at a layer that learns over that at the last one
+VANISHED, EXPLODED = 1 / 200, 100  # ‖δ‖ at a layer that learns, relative to the last one
 
 
 class Statistics(NamedTuple):
-    """Figures of L layers, each (L,), NaN where a layer has none, ∞ where something is not finite.
+    """Statistics of L layers, each (L,): NaN where one does not apply to a layer, ∞ where something is not finite.
 
-    dead, saturated, zero   shares from 0 to 1, as at the head of this module
-    stuck                   the share of the examples most of whose ‖δ‖² lies in outputs that are saturated at the
-                            wrong end, and is lost there
+    dead, saturated, zero   shares from 0 to 1, as defined at the top of this module
+    stuck                   the share of examples that lose most of their ‖δ‖² at outputs saturated at the wrong end
     mean, spread            mean and standard deviation of the outputs, over units and examples
     delta                   RMS δ
-    gradient                ‖∂C/∂θ‖, C being the mean cost, and θ all parameters of the layer
-    weight, update          ‖θ‖ and ‖Δθ‖, Δθ being the step that the optimizer would make
+    gradient                ‖∂C/∂θ‖, where C is the mean cost and θ are all parameters of the layer
+    weight, update          ‖θ‖ and ‖Δθ‖, where Δθ is the step that the optimizer would take
     """
 
     dead: Array
@@ -59,10 +60,16 @@ class Statistics(NamedTuple):
     update: Array
 
 
-def statistics(net: Layer, loss: Loss):
-    """`(params, x, y, state=None) -> Statistics`: the figures of every layer, in the order of `layer_names`.
+def statistics(net: Layer, loss: Loss) -> Callable[..., Statistics]:
+    """Make the function that computes the statistics of every layer.
 
-    Pure, for `jax.jit`. `update` is known with the `TrainState` of a run, whose optimizer is asked for its next step.
+    Args:
+        net: the network.
+        loss: the cost.
+
+    Returns:
+        `(params, x, y, state=None) -> Statistics`, a pure function for use with `jax.jit`, with the layers in the order
+        of `layer_names`. The entry `update` is the optimizer's next step, and needs `state`, the `TrainState` of a run.
 
     >>> from fnn import SoftmaxCrossEntropy, mlp, random
     >>> net, loss = mlp((8, 3)), SoftmaxCrossEntropy()
@@ -81,7 +88,7 @@ def statistics(net: Layer, loss: Loss):
 
 
 def _statistics(net, loss, params, x, y, state) -> Statistics:
-    """`statistics` of a batch that has passed the gate."""
+    """`statistics` for a batch that has passed the gate."""
     tape = tape_of(net, loss, params, x, y)
     shares = lambda d: d * cast(tape.shares, d.dtype).reshape(-1, *(1,) * (d.ndim - 1))
     grads = net.gradient(params, tape.residuals, trees.map(shares, tape.deltas))
@@ -98,7 +105,13 @@ def _statistics(net, loss, params, x, y, state) -> Statistics:
 
 
 def layer_names(net: Layer) -> list[str]:
-    """The layers that `statistics` has figures of: `["0 Dense", "1 Relu", ...]`, named as in `fnn.summary`.
+    """The names of the layers in `statistics`: `["0 Dense", "1 Relu", ...]`, as in `fnn.summary`.
+
+    Args:
+        net: the network.
+
+    Returns:
+        A list with one name per layer.
 
     >>> from fnn import mlp
     >>> layer_names(mlp((8, 3)))
@@ -108,7 +121,7 @@ def layer_names(net: Layer) -> list[str]:
 
 
 def first_broken(net: Layer, figures: Statistics) -> str:
-    """What is not finite first: "the outputs of 0 Dense are", "the gradient of 2 Dense is", ..."""
+    """The first quantity that is not finite: "the outputs of 0 Dense are", "the gradient of 2 Dense is", ..."""
     figures, names = Statistics(*map(np.asarray, figures)), layer_names(net)
     outputs, errors, gradients = (np.flatnonzero(np.isinf(v)) for v in (figures.mean, figures.delta, figures.gradient))
     if len(outputs):
@@ -121,7 +134,7 @@ def first_broken(net: Layer, figures: Statistics) -> str:
 
 
 class Finding(NamedTuple):
-    """One illness: its name, the layers that have it, what shows it, and what usually helps."""
+    """One problem: its name, the layers that have it, the evidence for it, and what usually helps."""
 
     illness: str
     layers: tuple[str, ...]
@@ -130,9 +143,9 @@ class Finding(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """What `diagnose` found: the layers' names and numbers of units, their `Statistics` (NumPy), and each `Finding`.
+    """The result of `diagnose`: the layers' names and numbers of units, their `Statistics` (NumPy), and the findings.
 
-    As a string it is a table, and the findings in words.
+    As a string it is a table followed by the findings in words.
     """
 
     layers: tuple[str, ...]
@@ -169,24 +182,32 @@ class Diagnosis(NamedTuple):
         return "\n".join([*_table(columns), *(texts or ["", "Nothing wrong was found."])])
 
 
-def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
-    """Print a table of the layers, what is wrong with the network in words, and what usually helps; returns all of it.
+def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any = None) -> Diagnosis:
+    """Print and return a table of the layers, what is wrong with the network, and what usually helps.
 
-    x and y are examples, some hundred at least, since it is over these that a unit is called dead; nothing is dropped
-    out. `state`, a `TrainState`, adds the size of the optimizer's next step. Columns of the table, besides those at the
-    head of this module: mean and spread (standard deviation) of the outputs; passed, the share of ‖δ‖ that comes to
-    this layer from the one in the next row; the norms of the gradient of the mean cost and of the parameters.
+    The table has the columns defined at the top of this module, and: mean and spread (standard deviation) of the
+    outputs; passed, the ratio of ‖δ‖ at this layer to that in the next row; and the norms of the gradient of the mean
+    cost and of the parameters. The problems it can name are
 
-    It names
-
-        not finite            an output, an error or a gradient is infinite or not a number
-        dead units            at least half the units of an activation say the same of every example
-        saturated units       at least 70 % of the outputs of a hidden activation are where it levels off
+        not finite            an output, an error or a gradient is NaN or infinite
+        dead units            at least half the units of an activation have the same output for every example
+        saturated units       at least 70 % of the outputs of a hidden activation are saturated
         saturated output      at least a quarter of the examples are wrong at outputs that let no error pass
         vanishing gradient    ‖δ‖ at a layer that learns is less than 1/200 of that at the last one
-        exploding gradient    it is more than 100 times that
+        exploding gradient    ‖δ‖ at a layer that learns is more than 100 times that at the last one
 
-    and not what follows from another of these. An output layer without activation is never saturated.
+    A problem that follows from another one is not named. An output layer without activation is never saturated.
+
+    Args:
+        net: the network, evaluated without dropout.
+        loss: the cost.
+        params: the parameters.
+        x: at least a few hundred examples, since a unit counts as dead with respect to these.
+        y: their targets.
+        state: a `TrainState`, which adds the size of the optimizer's next step. Default: None.
+
+    Returns:
+        A `Diagnosis`: the layers, their statistics and the findings.
 
     >>> from fnn import SoftmaxCrossEntropy, mlp, random
     >>> net, loss = mlp((8, 3)), SoftmaxCrossEntropy()
@@ -212,12 +233,12 @@ def diagnose(net: Layer, loss: Loss, params, x, y, *, state=None) -> Diagnosis:
 
 @backend.jit(static=("net", "loss"))
 def statistics_of(params, x, y, state, *, net, loss):
-    """`statistics` of data that have been checked already, compiled on JAX."""
+    """`statistics` for data that have been checked already, compiled on JAX."""
     return _statistics(net, loss, params, x, y, state)
 
 
 def _findings(layers, names, units, s):
-    """Every illness that these figures show; those that follow from another one are not named."""
+    """Every problem that these statistics show, except those that follow from another one."""
     findings = []
 
     def find(illness, where, evidence):
@@ -225,16 +246,16 @@ def _findings(layers, names, units, s):
 
     broken = np.flatnonzero(np.isinf(s.mean) | np.isinf(s.delta) | np.isinf(s.gradient))
     if len(broken):
-        find("not finite", broken, "Outputs, errors or gradients are infinite or not a number.")
+        find("not finite", broken, "Outputs, errors or gradients are NaN or infinite.")
         return tuple(findings)
     learns = np.flatnonzero(~np.isnan(s.gradient))
     if not len(learns):
         return ()
     active = np.array([isinstance(layer, Activation) for layer in layers]) & (np.arange(len(layers)) > learns[0])
     inner = active & (np.arange(len(layers)) < len(layers) - 1)
-    silent = active & (np.append(np.nan, s.delta[:-1]) == 0)  # an output that is the same for all may still learn
+    silent = active & (np.append(np.nan, s.delta[:-1]) == 0)  # a constant output may still learn
     if len(dead := np.flatnonzero((inner | silent) & (s.dead >= DEAD))):
-        evidence = f"{_share(s.dead[dead].max())} of the units say the same of every example, and learn nothing."
+        evidence = f"{_share(s.dead[dead].max())} of the units have the same output for every example and do not learn."
         find("dead units", dead, evidence)
     if len(full := np.flatnonzero(inner & (s.saturated >= SATURATED))):
         evidence = f"{_share(s.saturated[full].max())} of the outputs are where the activation is flat."
@@ -247,19 +268,19 @@ def _findings(layers, names, units, s):
     for illness, sick in ("vanishing gradient", ratio < VANISHED), ("exploding gradient", ratio > EXPLODED):
         where = [i for i in learns if sick[i]]
         if where and not (illness == "vanishing gradient" and findings):
-            evidence = f"The error that comes to {names[where[0]]} is {ratio[where[0]]:.1e} times that at {names[top]}."
+            evidence = f"The error that reaches {names[where[0]]} is {ratio[where[0]]:.1e} times that at {names[top]}."
             find(illness, where, evidence)
     return tuple(findings)
 
 
 _HELP = {
     "not finite": "a lower learning rate, fnn.ClipByGlobalNorm around the optimizer, smaller initial weights "
-    "(fnn.HeNormal, fnn.LecunNormal), inputs of spread 1; look at the network before its first step too.",
-    "dead units": "a lower learning rate or a warm-up, and to begin anew, for what is dead stays dead; fnn.HeNormal; "
-    "fnn.LeakyRelu or fnn.Elu, which pass errors below 0 too.",
+    "(fnn.HeNormal, fnn.LecunNormal), inputs of spread 1; diagnose the network before its first step too.",
+    "dead units": "a lower learning rate or a warm-up, and a fresh start, since dead units stay dead; fnn.HeNormal; "
+    "fnn.LeakyRelu or fnn.Elu, which also pass errors below 0.",
     "saturated units": "smaller initial weights (fnn.GlorotNormal), inputs of mean 0 and spread 1, fnn.LayerNorm "
     "before the activation, fnn.Relu.",
-    "saturated output": "the cost that fits the output, on logits: fnn.SigmoidBinaryCrossEntropy or "
+    "saturated output": "the cost on logits that matches the output: fnn.SigmoidBinaryCrossEntropy or "
     "fnn.SoftmaxCrossEntropy with no activation at the end; smaller initial weights in the last layer.",
     "vanishing gradient": "fnn.Relu with fnn.HeNormal in place of a sigmoid, fnn.LayerNorm, fnn.Residual, fewer "
     "layers.",
@@ -286,28 +307,30 @@ def _of_layer(layer, params, a, delta, below, grads, updates):
 
 
 def _saturation(layer, params, a, delta, below):
-    """The shares `saturated` and `stuck`, NaN of what makes no sense here."""
+    """The shares `saturated` and `stuck`, NaN where they do not apply."""
     xp = namespace(a)
     if not isinstance(layer, Activation):
         return np.nan, np.nan
     middle = layer.forward(params, xp.zeros_like(a[:1]))[0]
-    if middle.shape[1:] != a.shape[1:]:  # a gated unit, which makes one output of two inputs
+    if middle.shape[1:] != a.shape[1:]:  # a gated unit, which has two inputs for each output
         return np.nan, np.nan
-    low, high = (xp.asarray(end, dtype=a.dtype) for end in layer.limits(params))  # numbers, or one for each unit
+    low, high = (
+        xp.asarray(end, dtype=a.dtype) for end in layer.limits(params)
+    )  # numbers, or arrays with one for each unit
     a, middle = a.reshape(len(a), -1), middle.reshape(1, -1)
     at_low, at_high = ((abs(a - end) < NEAR * abs(middle - end)) & xp.isfinite(end) for end in (low, high))
     saturated = (at_low | at_high).mean()
     if delta is None or below is None or below.shape != delta.shape:
         return saturated, np.nan
     delta, below = delta.reshape(a.shape), below.reshape(a.shape)
-    # Wrong is an output that should go up, δ < 0, from its lower end, or down, δ > 0, from its upper one.
+    # An output is wrong if it should rise (δ < 0) from its lower end, or fall (δ > 0) from its upper one.
     lost = (at_low & (delta < 0) | at_high & (delta > 0)) & (abs(below) < NEAR * (high - low))
     part = xp.where(lost, delta, 0)
     return saturated, ((part * part).sum(axis=1) > (delta * delta).sum(axis=1) / 2).mean()
 
 
 def _wide(a):
-    """In float32 or wider; of a layer that keeps several arrays the last, which is its output."""
+    """The array in float32 or wider; for a layer that keeps several arrays the last one, which is its output."""
     if a is None:
         return None
     a = floating(trees.leaves(a)[-1])
@@ -315,7 +338,7 @@ def _wide(a):
 
 
 def _figure(f, *arrays):
-    """f, homogeneous, without overflow or underflow on the way; ∞ where anything is not finite."""
+    """f, which must be homogeneous, without intermediate overflow or underflow; ∞ if anything is not finite."""
     xp = namespace(*arrays)
     largest = xp.stack([abs(a).max(initial=0) for a in arrays]).max()
     fine = xp.isfinite(largest)
@@ -324,7 +347,7 @@ def _figure(f, *arrays):
 
 
 def _norm(tree):
-    """The length of all leaves together, NaN if there is none."""
+    """The norm of all leaves together, NaN if there are none."""
     arrays = [cast(leaf, backend.at_least_float32(leaf.dtype)) for leaf in trees.leaves(tree)]
     if not arrays:
         return np.nan
@@ -332,18 +355,18 @@ def _norm(tree):
 
 
 def _check_state(state):
-    """Raise unless there is no state, or that of a run."""
+    """Raise unless the state is None or that of a run."""
     if state is not None and not hasattr(state, "opt_state"):
         raise KindError(f"state: expected a TrainState, as fnn.init_state gives, got {shorten(state)}")
 
 
 def _leaves(net):
-    """`(place, layer)` of every layer that is no composition."""
+    """`(place, layer)` of every layer that is not a composition."""
     return [(place, layer) for place, layer in walk(net) if not isinstance(layer, Composition)]
 
 
 def units_of(net, params, x) -> list[int]:
-    """The number of outputs of every layer that is no composition."""
+    """The number of outputs of every layer that is not a composition."""
     dtype = next((p.dtype for p in trees.leaves(params)), np.float32)
     rows = walk(net, outline(net, gate.shape_of(x), dtype)[1])
     return [int(np.prod(kept.output.shape[1:])) for _, layer, kept in rows if not isinstance(layer, Composition)]
@@ -367,7 +390,7 @@ def _numbers(values):
 
 
 def _table(columns):
-    """Lines of a table, the first column to the left and the others to the right."""
+    """The lines of a table, with the first column aligned left and the others right."""
     widths = [max(map(len, (head, *cells))) for head, cells in columns.items()]
     lines = [tuple(columns), *zip(*columns.values(), strict=True)]
     sides = "<" + ">" * (len(columns) - 1)

@@ -1,9 +1,9 @@
-"""What a user can get wrong, said clearly: what was expected, what came, and where.
+"""Errors, whose messages say what was expected, what was received, and where.
 
-Five kinds of mistake, each a `ValueError` or a `TypeError`: shapes that do not fit (`ShapeError`), values in the data
-that cannot be learnt from (`DataError`), arguments out of their range (`ArgumentError`), things of the wrong kind
-(`KindError`) and files that cannot be trusted (`CheckpointError`). A composition adds the place of the layer in front
-while the error passes through it.
+There are five kinds of mistake, each a `ValueError` or a `TypeError`: shapes that do not fit (`ShapeError`), values in
+the data that cannot be learnt from (`DataError`), arguments out of range (`ArgumentError`), objects of the wrong kind
+(`KindError`) and files that cannot be trusted (`CheckpointError`). A composition prefixes the place of the layer to an
+error that passes through it.
 """
 
 import importlib
@@ -14,28 +14,28 @@ from typing import Any
 
 
 class FnnError(Exception):
-    """Base of the errors that fnn raises; see the module's docstring."""
+    """Base class of all errors that fnn raises."""
 
     def at(self, place):
-        """The same error with its place put in front: `layers[1] Dense: expected ...`."""
+        """The same error, prefixed with its place: `layers[1] Dense: expected ...`."""
         self.args = (f"{place}: {self}",)
         return self
 
 
 class ShapeError(FnnError, ValueError):
-    """An array, or a tree of arrays, has not the shape that it must have."""
+    """An array, or a tree of arrays, does not have the required shape."""
 
 
 class DataError(FnnError, ValueError):
-    """The data hold a value that cannot be learnt from: NaN, an infinity, a label out of range, or nothing at all."""
+    """The data contain a value that cannot be learnt from, such as NaN, an infinity or a label out of range."""
 
 
 class ArgumentError(FnnError, ValueError):
-    """An argument lies outside its range."""
+    """An argument is out of range."""
 
 
 class KindError(FnnError, TypeError):
-    """A thing of another kind was expected: another type, or another dtype."""
+    """An object has the wrong type or dtype."""
 
 
 class CheckpointError(FnnError, ValueError):
@@ -43,9 +43,9 @@ class CheckpointError(FnnError, ValueError):
 
 
 class DivergenceError(FnnError, ArithmeticError):
-    """A run went where its numbers are not finite.
+    """The loss or a parameter of a run became NaN or infinite.
 
-    `state` is that before the step that went wrong, `history` what `fit` had to tell of the epochs before.
+    `state` is the state before that step, `history` the history of `fit` for the epochs before.
     """
 
     def __init__(self, message, state=None, history=None):
@@ -54,11 +54,11 @@ class DivergenceError(FnnError, ArithmeticError):
 
 
 class MissingExtraError(FnnError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
 
 def require(module, extra):
-    """Import an optional package, or say which extra brings it."""
+    """Import an optional package, or raise an error that names the extra that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -66,13 +66,13 @@ def require(module, extra):
 
 
 def shorten(thing, limit=60):
-    """A `repr` that fits into a message."""
+    """The `repr` of an object, shortened to fit into a message."""
     text = " ".join(repr(thing).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def integer(name, value, least=0):
-    """`value` as an int of at least `least`."""
+    """`value` as an int; raises unless it is an integer of at least `least`."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -85,7 +85,7 @@ def integer(name, value, least=0):
 
 
 def real(name, value, least=-math.inf, below=math.inf, above=-math.inf, most=math.inf):
-    """`value` as a float with `least <= value <= most` and `above < value < below`, and finite."""
+    """`value` as a float; raises unless it is finite, `least <= value <= most` and `above < value < below`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise KindError(f"{name}: expected a real number, got {shorten(value)}")
     number = float(value)
@@ -98,7 +98,7 @@ def real(name, value, least=-math.inf, below=math.inf, above=-math.inf, most=mat
 
 
 def shape(name, value) -> Any:
-    """A shape without its batch axis: positive ints; of several inputs a sorted tuple of pairs (name, shape)."""
+    """A shape without its batch axis, as a tuple of positive ints; for several inputs, sorted pairs (name, shape)."""
     if isinstance(value, dict) or hasattr(value, "_fields"):
         value = tuple((value if isinstance(value, dict) else value._asdict()).items())
     if (
@@ -115,6 +115,6 @@ def shape(name, value) -> Any:
 
 
 def same_shape(name, array, expected):
-    """Raise unless `array` has the shape expected."""
+    """Raise unless `array` has the expected shape."""
     if tuple(array.shape) != tuple(expected):
         raise ShapeError(f"{name}: expected shape {tuple(expected)}, got {tuple(array.shape)}")

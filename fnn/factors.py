@@ -57,8 +57,6 @@ def pairs(params, factors) -> list:
     """`(parameter, factor)` for each leaf of the parameters, in their order; None stands for all below it."""
     if not isinstance(params, tuple | list | dict):
         return [(params, factors)]
-    if params is None:
-        return []
     keys = sorted(params) if isinstance(params, dict) else range(len(params))
     below = [(params[key], None if factors is None else factors[key]) for key in keys]
     return [pair for branch in below for pair in pairs(*branch)]
@@ -118,10 +116,9 @@ def squares(params, factors, weights=None):
     return _like(params, [_squares(p, f, weights) for p, f in pairs(params, factors)])
 
 
-def along(params, factors, direction):
+def along(factors, direction):
     """gₙ · v (N,), for a direction v nested as the parameters; None in it, or among the factors, means zero."""
-    terms = zip(pairs(params, factors), pairs(params, direction), strict=True)
-    return sum(_along(f, v) for (_, f), (_, v) in terms if f is not None and v is not None)
+    return sum(_along(f, v) for v, f in pairs(direction, factors) if f is not None and v is not None)
 
 
 def length(*norms) -> Any:

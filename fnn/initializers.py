@@ -1,7 +1,7 @@
-"""First values of parameters: each initializer is a frozen dataclass called as `initializer(key, shape, dtype)`.
+"""Initializers of parameters: frozen dataclasses that are called as `initializer(key, shape, dtype)`.
 
-A weight W has the shape (O, I): fan_in = I inputs come into each unit, fan_out = O units are fed by each input. More
-axes, if there are any, count as a receptive field (their product multiplies both). On NumPy the values are read-only.
+A weight W has the shape (O, I): each unit receives fan_in = I inputs, and each input feeds fan_out = O units. Further
+axes, if any, count as a receptive field (their product multiplies both). On NumPy the values are read-only.
 """
 
 import math
@@ -20,13 +20,13 @@ Finite = Annotated[float, Interval("(-∞, ∞)")]
 
 @dataclass(frozen=True)
 class Initializer(Static):
-    """Base of the initializers: `draw(key, shape, dtype)` gives the values."""
+    """Base class of the initializers, which define `draw(key, shape, dtype)`."""
 
     def draw(self, key, shape, dtype):
         raise NotImplementedError
 
     def __call__(self, key, shape, dtype=np.float32):
-        """Values of the given shape; the key's backend is theirs."""
+        """Draw values of the given shape, on the backend of the key."""
         key, shape = random.check_key(key), errors.shape("shape", shape)
         if random.is_blank(key):
             return np.broadcast_to(np.zeros((), dtype), shape)
@@ -36,7 +36,10 @@ class Initializer(Static):
 
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """Every entry is `value`.
+    """Sets every entry to `value`.
+
+    Args:
+        value: a finite number.
 
     >>> Constant(0.1)(random.key(0, backend="numpy"), (2,))
     array([0.1, 0.1], dtype=float32)
@@ -50,7 +53,7 @@ class Constant(Initializer):
 
 @dataclass(frozen=True)
 class Zeros(Constant):
-    """Every entry is 0: right for biases, and for the weights of a network without hidden layers.
+    """Sets every entry to 0: suitable for biases, and for the weights of a network without hidden layers.
 
     >>> from fnn import random
     >>> Zeros()(random.key(0, backend="numpy"), (1, 2))
@@ -62,7 +65,7 @@ class Zeros(Constant):
 
 @dataclass(frozen=True)
 class Ones(Constant):
-    """Every entry is 1: right for gains.
+    """Sets every entry to 1: suitable for gains.
 
     >>> from fnn import random
     >>> Ones()(random.key(0, backend="numpy"), (1, 2))
@@ -76,6 +79,10 @@ class Ones(Constant):
 class Uniform(Initializer):
     """Uniform on [low, high).
 
+    Args:
+        low: the lower bound. Default: −0.05.
+        high: the upper bound, greater than `low`. Default: 0.05.
+
     >>> from fnn import random
     >>> w = Uniform()(random.key(0, backend="numpy"), (200, 100))
     >>> w.shape, round(float(w.std()), 2)
@@ -88,7 +95,7 @@ class Uniform(Initializer):
     def __post_init__(self):
         super().__post_init__()
         if not self.low < self.high:
-            raise ArgumentError(f"{self}: expected low < high")
+            raise ArgumentError(f"{self}: expected low < high, got {self.low} and {self.high}")
 
     def draw(self, key, shape, dtype):
         return random.uniform(key, shape, dtype, self.low, self.high)
@@ -97,6 +104,9 @@ class Uniform(Initializer):
 @dataclass(frozen=True)
 class Normal(Initializer):
     """Normal with mean 0 and standard deviation `stddev`.
+
+    Args:
+        stddev: the standard deviation, at least 0. Default: 0.01.
 
     >>> from fnn import random
     >>> w = Normal()(random.key(0, backend="numpy"), (200, 100))
@@ -112,7 +122,10 @@ class Normal(Initializer):
 
 @dataclass(frozen=True)
 class TruncatedNormal(Normal):
-    """`stddev` times a standard normal given that it falls into (−2, 2); its standard deviation is 0.8796 `stddev`.
+    """`stddev` times a standard normal truncated to (−2, 2), so the standard deviation is 0.8796 `stddev`.
+
+    Args:
+        stddev: the scale, at least 0. Default: 0.01.
 
     >>> from fnn import random
     >>> w = TruncatedNormal()(random.key(0, backend="numpy"), (200, 100))
@@ -131,9 +144,13 @@ _TRUNCATED_STD = 0.87962566103423978  # of a standard normal on (−2, 2): √(1
 class VarianceScaling(Initializer):
     """Mean 0 and variance scale / n, so that the spread of a layer's output does not depend on its width.
 
-    n is the fan_in, the fan_out or their average, as `mode` says ("fan_in", "fan_out", "fan_avg"); `distribution` is
-    "normal", "truncated_normal" (at two standard deviations, then widened to the variance asked for) or "uniform", on
-    ±√(3 scale / n). The named rules below are its special cases.
+    The named initializers below are special cases.
+
+    Args:
+        scale: the factor of the variance, greater than 0. Default: 1.
+        mode: which number n is: "fan_in", "fan_out", or "fan_avg", their average. Default: "fan_in".
+        distribution: "normal", "truncated_normal" (at two standard deviations, then rescaled to the variance given
+            above), or "uniform" on ±√(3 scale / n). Default: "normal".
 
     >>> from fnn import random
     >>> w = VarianceScaling()(random.key(0, backend="numpy"), (200, 100))
@@ -166,9 +183,9 @@ class VarianceScaling(Initializer):
 
 @dataclass(frozen=True)
 class LecunNormal(VarianceScaling):
-    """N(0, 1 / fan_in): keeps the variance through a linear layer.
+    """N(0, 1 / fan_in): preserves the variance through a linear layer.
 
-    Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, "Efficient BackProp" (1998), §4.6.
+    Source: Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, "Efficient BackProp" (1998), §4.6.
 
     >>> from fnn import random
     >>> w = LecunNormal()(random.key(0, backend="numpy"), (200, 100))
@@ -179,7 +196,9 @@ class LecunNormal(VarianceScaling):
 
 @dataclass(frozen=True)
 class LecunUniform(VarianceScaling):
-    """U(±√(3 / fan_in)). LeCun et al. (1998), as `LecunNormal`.
+    """U(±√(3 / fan_in)): preserves the variance through a linear layer.
+
+    Source: Y. LeCun et al. (1998), as for `LecunNormal`.
 
     >>> from fnn import random
     >>> w = LecunUniform()(random.key(0, backend="numpy"), (200, 100))
@@ -194,7 +213,8 @@ class LecunUniform(VarianceScaling):
 class GlorotNormal(VarianceScaling):
     """N(0, 2 / (fan_in + fan_out)), also called Xavier: a compromise between forward and backward variance.
 
-    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010), eq. 12.
+    Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010),
+    eq. 12.
 
     >>> from fnn import random
     >>> w = GlorotNormal()(random.key(0, backend="numpy"), (200, 100))
@@ -207,7 +227,9 @@ class GlorotNormal(VarianceScaling):
 
 @dataclass(frozen=True)
 class GlorotUniform(VarianceScaling):
-    """U(±√(6 / (fan_in + fan_out))), also called Xavier: Glorot and Bengio (2010), eq. 16.
+    """U(±√(6 / (fan_in + fan_out))), also called Xavier: a compromise between forward and backward variance.
+
+    Source: X. Glorot, Y. Bengio (2010), as for `GlorotNormal`, eq. 16.
 
     >>> from fnn import random
     >>> w = GlorotUniform()(random.key(0, backend="numpy"), (200, 100))
@@ -221,9 +243,9 @@ class GlorotUniform(VarianceScaling):
 
 @dataclass(frozen=True)
 class HeNormal(VarianceScaling):
-    """N(0, 2 / fan_in), also called Kaiming: keeps the variance through a layer of ReLUs, which drop half of it.
+    """N(0, 2 / fan_in), also called Kaiming: preserves the variance through a layer of ReLUs, which drop half of it.
 
-    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers" (2015), eq. 10.
+    Source: K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers" (2015), eq. 10.
 
     >>> from fnn import random
     >>> w = HeNormal()(random.key(0, backend="numpy"), (200, 100))
@@ -236,7 +258,9 @@ class HeNormal(VarianceScaling):
 
 @dataclass(frozen=True)
 class HeUniform(VarianceScaling):
-    """U(±√(6 / fan_in)), also called Kaiming: He et al. (2015), as `HeNormal`.
+    """U(±√(6 / fan_in)), also called Kaiming: preserves the variance through a layer of ReLUs.
+
+    Source: K. He et al. (2015), as for `HeNormal`.
 
     >>> from fnn import random
     >>> w = HeUniform()(random.key(0, backend="numpy"), (200, 100))
@@ -252,9 +276,14 @@ class HeUniform(VarianceScaling):
 class Orthogonal(Initializer):
     """`gain` times a random orthogonal matrix: W Wᵀ = gain² 1 if it is wide, Wᵀ W = gain² 1 if it is tall.
 
-    Q of the QR decomposition of a normal matrix, with the signs that make R's diagonal positive, is uniform among the
-    orthogonal matrices (F. Mezzadri, 2007). Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of
-    learning in deep linear neural networks" (2014).
+    The matrix is Q of the QR decomposition of a normal matrix, with the signs that make R's diagonal positive, which is
+    uniformly distributed among the orthogonal matrices (F. Mezzadri, 2007).
+
+    Args:
+        gain: the factor. Default: 1.
+
+    Source: A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks" (2014).
 
     >>> from fnn import random
     >>> w = Orthogonal()(random.key(0, backend="numpy"), (2, 3))

@@ -1,7 +1,7 @@
-"""Accounting of private training: the guarantee (ε, δ) of `fnn.rules.Private`, and the noise that a guarantee takes.
+"""Privacy accounting: the guarantee (ε, δ) of `fnn.rules.Private`, and the noise needed for a given guarantee.
 
-Computed with privacy loss distributions by Google's dp-accounting (`pip install 'fnn[privacy]'`), for batches sampled
-by Poisson sampling, and data sets that differ in one example added or removed.
+Google's dp-accounting (`pip install 'fnn[privacy]'`) computes it with privacy loss distributions, for Poisson-sampled
+batches and data sets that differ by adding or removing one example.
 """
 
 import math
@@ -9,10 +9,18 @@ import math
 from .errors import ArgumentError, integer, real, require
 
 
-def epsilon(*, steps, batch_size, n, noise_multiplier, delta):
-    """ε for this δ, of so many steps with batches of `batch_size` expected examples of `n`; needs dp-accounting.
+def epsilon(*, steps: int, batch_size: int, n: int, noise_multiplier: float, delta: float) -> float:
+    """The ε for which `steps` private steps are (ε, δ)-private; needs dp-accounting.
 
-    Computed with privacy loss distributions. δ should be well below 1 / n. Without noise ε is ∞.
+    Args:
+        steps: the number of steps.
+        batch_size: the expected number of examples per batch.
+        n: the number of examples in the data set.
+        noise_multiplier: σ, at least 0.
+        delta: δ in (0, 1), which should be well below 1 / n.
+
+    Returns:
+        ε; it is ∞ without noise.
 
     >>> round(epsilon(steps=10, batch_size=600, n=60_000, noise_multiplier=1.0, delta=1e-5), 2)
     0.38
@@ -24,8 +32,18 @@ def epsilon(*, steps, batch_size, n, noise_multiplier, delta):
     return float(accountant.compose(plan(noise_multiplier)).get_epsilon(delta))
 
 
-def noise_multiplier(*, steps, batch_size, n, epsilon, delta):
-    """The least σ for which so many steps are (ε, δ)-private, to 4 digits behind the point; needs dp-accounting.
+def noise_multiplier(*, steps: int, batch_size: int, n: int, epsilon: float, delta: float) -> float:
+    """The smallest σ for which `steps` private steps are (ε, δ)-private; needs dp-accounting.
+
+    Args:
+        steps: the number of steps.
+        batch_size: the expected number of examples per batch.
+        n: the number of examples in the data set.
+        epsilon: ε, greater than 0.
+        delta: δ in (0, 1), which should be well below 1 / n.
+
+    Returns:
+        σ, to four decimal places.
 
     >>> round(noise_multiplier(steps=1, batch_size=1, n=1, epsilon=1.0, delta=1e-5), 2)
     3.73
@@ -37,7 +55,7 @@ def noise_multiplier(*, steps, batch_size, n, epsilon, delta):
 
 
 def _plan(steps, batch_size, n, delta):
-    """What is to be accounted for, as a function of σ."""
+    """The event to account for, as a function of σ."""
     n = integer("n", n, least=1)
     steps, batch_size = integer("steps", steps, least=1), _within(n, batch_size)
     real("delta", delta, above=0, below=1)

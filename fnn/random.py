@@ -1,15 +1,14 @@
-"""Random numbers as pure functions of a key: `jax.random` on a JAX key, the same stream in NumPy on a NumPy key.
+"""Random numbers as pure functions of a key: `jax.random` for a JAX key, the same stream in NumPy for a NumPy key.
 
-A key is never used up: the same key gives the same draw. NumPy's key is a `uint32` array of two words, which are
-those of the JAX key. The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random
+A key is never consumed: the same key always gives the same draw. A NumPy key is a `uint32` array of two words, the same
+as those of the JAX key. The generator is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, "Parallel random
 numbers: as easy as 1, 2, 3", 2011), a cipher TF of a counter. With hi and lo the two words of a 64-bit number:
 
     key(seed) = (hi(seed), lo(seed))     split(k, n)[i] = TF(k, (hi(i), lo(i)))     fold_in(k, d) = TF(k, (0, d))
     bits(k)[i] = w0 ^ w1  of  (w0, w1) = TF(k, (hi(i), lo(i)))
 
-Keys, bits, Bernoulli masks and permutations are equal on both backends to the bit, float32 uniforms and normals to a
-few units in the last place. Draws are float32 unless another dtype is asked for, and 16-bit floats are float32 draws
-rounded.
+Keys, bits, Bernoulli masks and permutations are bit-identical on both backends; float32 uniforms and normals agree to a
+few units in the last place. Draws are float32 by default; 16-bit floats are rounded float32 draws.
 """
 
 import math
@@ -25,10 +24,16 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _MASK = 0xFFFFFFFF
 
 
-def key(seed, backend=None):
-    """The key of a seed from 0 to 2³²−1, of JAX where it is installed; `backend="numpy"` or `"jax"` chooses.
+def key(seed: Any, backend: str | None = None) -> Any:
+    """Make a random key from a seed.
 
-    Larger and negative seeds are refused: JAX, unless it is set to 64 bits, takes several of them for the same key.
+    Args:
+        seed: an integer from 0 to 2³²−1. Other seeds are rejected because JAX, unless 64 bits are enabled, maps several
+            of them to the same key.
+        backend: "jax" or "numpy". Default: JAX if it is installed.
+
+    Returns:
+        The key.
 
     >>> key(7, backend="numpy")
     array([0, 7], dtype=uint32)
@@ -46,7 +51,7 @@ _backend, _default = backend, backend.name  # `key` has an argument of the modul
 
 
 def check_key(key):
-    """A key of either backend, as it is; JAX's old keys, uint32 arrays of two words, are wrapped into new ones."""
+    """A key of either backend, unchanged; JAX's legacy keys, uint32 arrays of two words, become typed keys."""
     if _backend.is_jax(key):
         jax = _backend.jax
         if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -59,11 +64,11 @@ def check_key(key):
 
 
 class _Blank(np.ndarray):
-    """A key whose descendants are itself, for which an initializer makes an array without values."""
+    """A key whose splits are itself, and for which initializers make arrays without values."""
 
 
 def blank_key():
-    """A key for shapes alone: `net.init(blank_key(), input_shape)` draws nothing, and its arrays hold no values."""
+    """A key for shapes only: `net.init(blank_key(), input_shape)` draws nothing, and its arrays hold no values."""
     return np.zeros(2, np.uint32).view(_Blank)
 
 
@@ -82,8 +87,8 @@ def like(key, xp):
     return key
 
 
-def split(key, num=2):
-    """`num` new keys that are independent of each other and of `key`, as an array of keys."""
+def split(key: Any, num: int = 2) -> Any:
+    """Split a key into `num` new keys, independent of each other and of `key`, as an array of keys."""
     key = check_key(key)
     num = integer("num", num, least=1)
     if is_blank(key):
@@ -93,8 +98,8 @@ def split(key, num=2):
     return _locked(np.stack(_threefry(key, *_counter(num)), axis=-1))
 
 
-def fold_in(key, data):
-    """A new key from a key and an integer from 0 to 2³²−1; `fold_in(k, i)` equals `split(k, n)[i]`."""
+def fold_in(key: Any, data: Any) -> Any:
+    """Make a new key from a key and an integer from 0 to 2³²−1; `fold_in(k, i)` equals `split(k, n)[i]`."""
     key, data = check_key(key), _word("data", data)
     if is_blank(key):
         return key
@@ -103,8 +108,8 @@ def fold_in(key, data):
     return _numpy_key(*_threefry_ints(int(key[0]), int(key[1]), 0, data))
 
 
-def bits(key, shape=()):
-    """Independent uniform 32-bit words, uint32."""
+def bits(key: Any, shape: Any = ()) -> Any:
+    """Draw independent uniform 32-bit words, uint32."""
     key, shape = check_key(key), _shape(shape)
     if _backend.is_jax(key):
         return _backend.jax.random.bits(key, shape, dtype=np.uint32)
@@ -112,8 +117,8 @@ def bits(key, shape=()):
     return (words[0] ^ words[1]).reshape(shape)
 
 
-def uniform(key, shape=(), dtype: Any = np.float32, minval=0.0, maxval=1.0):
-    """Uniform on [minval, maxval): 23 random bits as the mantissa of a number in [1, 2), less 1, then scaled."""
+def uniform(key: Any, shape: Any = (), dtype: Any = np.float32, minval: Any = 0.0, maxval: Any = 1.0) -> Any:
+    """Draw uniformly from [minval, maxval): 23 random bits as the mantissa of a number in [1, 2), minus 1, scaled."""
     key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if _backend.is_jax(key):
         return _backend.jax.random.uniform(key, shape, wide, minval, maxval).astype(dtype)
@@ -129,8 +134,8 @@ def uniform(key, shape=(), dtype: Any = np.float32, minval=0.0, maxval=1.0):
     return np.maximum(low, unit.reshape(shape) * (high - low) + low).astype(dtype)
 
 
-def normal(key, shape=(), dtype: Any = np.float32):
-    """Standard normal: √2 erf⁻¹(u), with u uniform on (−1, 1)."""
+def normal(key: Any, shape: Any = (), dtype: Any = np.float32) -> Any:
+    """Draw from the standard normal distribution: √2 erf⁻¹(u), with u uniform on (−1, 1)."""
     key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if _backend.is_jax(key):
         return _backend.jax.random.normal(key, shape, wide).astype(dtype)
@@ -138,11 +143,14 @@ def normal(key, shape=(), dtype: Any = np.float32):
     return (wide.type(math.sqrt(2)) * _erfinv(u)).astype(dtype)
 
 
-def truncated_normal(key, lower, upper, shape=(), dtype: Any = np.float32):
-    """Standard normal within (lower, upper): √2 erf⁻¹(u), with u uniform on (erf(lower/√2), erf(upper/√2))."""
+def truncated_normal(key: Any, lower: float, upper: float, shape: Any = (), dtype: Any = np.float32) -> Any:
+    """Draw from the standard normal distribution truncated to (lower, upper).
+
+    √2 erf⁻¹(u), with u uniform on (erf(lower/√2), erf(upper/√2)).
+    """
     key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if not lower < upper:
-        raise ArgumentError(f"expected lower < upper, got lower = {lower} and upper = {upper}")
+        raise ArgumentError(f"lower: expected lower < upper, got lower = {lower} and upper = {upper}")
     if _backend.is_jax(key):
         return _backend.jax.random.truncated_normal(key, lower, upper, shape, wide).astype(dtype)
     low, high = wide.type(lower), wide.type(upper)
@@ -151,13 +159,13 @@ def truncated_normal(key, lower, upper, shape=(), dtype: Any = np.float32):
     return np.clip(draw, np.nextafter(low, wide.type(np.inf)), np.nextafter(high, wide.type(-np.inf))).astype(dtype)
 
 
-def bernoulli(key, p=0.5, shape=()):
-    """True with probability `p`: a float32 uniform below `p`."""
+def bernoulli(key: Any, p: Any = 0.5, shape: Any = ()) -> Any:
+    """Draw booleans that are True with probability `p`: whether a float32 uniform is below `p`."""
     return uniform(key, shape) < np.float32(p) if not _backend.is_traced(p) else uniform(key, shape) < p
 
 
-def permutation(key, n):
-    """The numbers 0 … n−1 in random order, int32: stable sorts by random words, so many that ties hardly matter."""
+def permutation(key: Any, n: int) -> Any:
+    """Draw a permutation of 0 … n−1, int32, by enough stable sorts of random words that ties hardly matter."""
     key, n = check_key(key), integer("n", n)
     if _backend.is_jax(key):
         return _backend.jax.random.permutation(key, _backend.jnp.arange(n, dtype=np.int32))
@@ -169,7 +177,7 @@ def permutation(key, n):
 
 
 def _word(name, value):
-    """An integer from 0 to 2³²−1; what is traced is taken as it is."""
+    """An integer from 0 to 2³²−1; tracers are passed through."""
     if _backend.is_traced(value):
         return value
     value = integer(name, value)
@@ -179,7 +187,7 @@ def _word(name, value):
 
 
 def _wide(key, dtype):
-    """The dtype in which a draw of `dtype` is made: itself, and float32 for one of 16 bits."""
+    """The dtype in which a draw of `dtype` is made: `dtype` itself, or float32 for a 16-bit one."""
     return _backend.at_least_float32(_backend.check_dtype(_backend.namespace(key), dtype))
 
 
@@ -223,7 +231,7 @@ def _threefry(key, x0, x1):
 
 
 def _threefry_ints(k0, k1, x0, x1):
-    """The cipher on two Python ints, which is ten times faster than on arrays of one."""
+    """The cipher on two Python ints, which is ten times faster than on arrays with one entry."""
     keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
     x0, x1 = (x0 + k0) & _MASK, (x1 + k1) & _MASK
     for block in range(5):

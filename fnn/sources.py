@@ -1,6 +1,6 @@
-"""Sources: arrays that lie in files, `np.memmap` and what is cut from it.
+"""Sources: memory-mapped arrays, that is, `np.memmap` and slices of it.
 
-They stay there: only the rows that are asked for come into memory, and their pages are given back.
+The data stay in their files: only the requested rows are read into memory, and their pages are released afterwards.
 """
 
 import mmap
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-_ROWS = 64  # are read before their pages are given back: with each up to 2 MiB come that lie beside it
+_ROWS = 64  # rows are read before pages are released, since up to 2 MiB of neighbouring data come with each
 
 
 def mapped(array) -> Any:
-    """The `np.memmap` of a whole file in which an array lies, or None."""
+    """The `np.memmap` of the whole file that an array is a slice of, or None."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
             return array
@@ -21,7 +21,7 @@ def mapped(array) -> Any:
 
 
 def rows(array, index):
-    """`array[index]` in memory, of indices or a slice; of a file, read in the order in which they lie there."""
+    """`array[index]` in memory, for indices or a slice; a file is read in the order of its rows."""
     file = mapped(array)
     if file is None:
         return array[index]
@@ -38,7 +38,7 @@ def rows(array, index):
 
 
 def _expect(array, file, index):
-    """Tell the system which rows will be read: it then fetches them side by side."""
+    """Tell the operating system which rows will be read, so that it fetches them in parallel."""
     if hasattr(mmap, "MADV_WILLNEED"):
         first = array.ctypes.data - file.ctypes.data + file.offset % mmap.ALLOCATIONGRANULARITY
         for start in (first + index.astype(np.int64) * array.strides[0]).tolist():
@@ -47,6 +47,6 @@ def _expect(array, file, index):
 
 
 def _give_back(file):
-    """Let go of the pages that were read; those that a copy-on-write mapping has changed are nowhere else."""
+    """Release the pages that were read, except in a copy-on-write mapping, whose changes exist nowhere else."""
     if file.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
         file.base.madvise(mmap.MADV_DONTNEED)

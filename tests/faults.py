@@ -138,8 +138,8 @@ def quantities(kind):
             (factors.norm(pair), np.linalg.norm(flat, axis=1) * math.sqrt(2)),
             (factors.products(f, f), flat @ flat.T),
             (factors.squares(p, f, weights), np.tensordot(weights, g * g, 1)),
-            (factors.along(p, f, v), flat @ v.ravel()),
-            (factors.along(both, pair, (v, v)), 2 * flat @ v.ravel()),
+            (factors.along(f, v), flat @ v.ravel()),
+            (factors.along(pair, (v, v)), 2 * flat @ v.ravel()),
         ):
             oracle.assert_close(found, wanted, 1e-12)
 
@@ -440,7 +440,7 @@ FACTORS = [
     Fault("a row used twice counts once", factors, "_added_rows", instead(overwritten), quantities("rows")),
     Fault("along a line transposed", factors, "_along", given(lambda f, v: (f, v[::-1])), quantities("outer")),
     Fault("along one leaf of two", factors, "along",
-          lambda f: lambda p, g, v: f(p[0], g[0], v[0]) if isinstance(p, tuple) else f(p, g, v), quantities("rows")),
+          lambda f: lambda g, v: f(g[0], v[0]) if isinstance(v, tuple) else f(g, v), quantities("rows")),
     Fault("no scale before the squares", factors, "_row_norm",
           instead(lambda a: (np.sqrt((a * a).sum(axis=1)), np.ones_like(a[:, 0]))), large_factors),
     Fault("0 · ∞", factors, "_used", instead(lambda a, weights: a), infinite_input_of_scale_0),

@@ -99,8 +99,8 @@ def quantities(params, f, g, scale, weights, direction):
         "products with themselves": factors.products(f, f) + zeros[:, None] + zeros,
         "squares": factors.squares(params, f),
         "squares, weighted": factors.squares(params, f, weights),
-        "along": factors.along(params, f, direction) + zeros,
-        "along nothing": factors.along(params, f, trees.map(lambda v: None, direction)) + zeros,
+        "along": factors.along(f, direction) + zeros,
+        "along nothing": factors.along(f, trees.map(lambda v: None, direction)) + zeros,
     }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
+from helpers import THOROUGH, compiled, on
 
 import fnn
 from fnn import errors, trees
@@ -166,6 +167,7 @@ OPTIMIZERS = {  # all with a rate of 0.1
 }
 CLASSES = {type(optimizer): name for name, (optimizer, *_) in reversed(OPTIMIZERS.items())}
 ONE_OF_EACH = tuple(CLASSES.values())
+OTHER = dict(CLASSES) | {type(optimizer): name for name, (optimizer, *_) in OPTIMIZERS.items()}  # of each, the last one
 SHAPES = (4,), (3, 2), (2, 4), (2, 2)
 
 
@@ -181,18 +183,26 @@ def problem(dtype=np.float64):
 
 def run(optimizer, params, gradients):
     """The parameters and the state after a step with each of the gradients."""
+    return run_each({"it": optimizer}, params, gradients)["it"]
+
+
+def run_each(optimizers, params, gradients):
+    """`run` of each optimizer by name. All are in one loop, which JAX compiles sooner than a loop for each."""
 
     def step(carry, grads):
-        params, state = carry
-        updates, state = optimizer.update(grads, state, params)
-        return (fnn.apply_updates(params, updates), state), None
+        following = {}
+        for name, (params, state) in carry.items():
+            updates, state = optimizers[name].update(grads, state, params)
+            following[name] = fnn.apply_updates(params, updates), state
+        return following, None
 
-    return fnn.backend.scan(step, (params, optimizer.init(params)), gradients)[0]
+    start = {name: (params, optimizer.init(params)) for name, optimizer in optimizers.items()}
+    return fnn.backend.scan(step, start, gradients)[0]
 
 
-@functools.cache
-def compiled():
-    return oracle.quick_jit(run)
+def prepared(optimizers, params):
+    """Each as a training state holds it."""
+    return {name: prepare(optimizer, params) for name, optimizer in optimizers.items()}
 
 
 def by_equation(equation, rates=(0.1,) * STEPS):
@@ -206,22 +216,24 @@ def by_equation(equation, rates=(0.1,) * STEPS):
     return tuple(found)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_is_its_equations_over_100_steps(name, backend):
-    optimizer, equation, _ = OPTIMIZERS[name]
-    wanted = by_equation(equation)
-    params, gradients = problem(np.float32)
-    if backend == "jax":
-        params, gradients = trees.map(fnn.backend.jnp.asarray, (params, gradients))
-    optimizer = prepare(optimizer, params)  # as a training state holds it
-    found, state = (compiled() if backend == "jax" else run)(optimizer, params, gradients)
-    oracle.assert_close(found, wanted, 1e-5)  # a hundred steps of float32 rounding
-    assert not np.any(found[3]), "what has no gradient does not move"
-    assert int(state.count) == STEPS
-    if backend == "numpy":
-        params, gradients = problem()
-        for exact in (prepare(OPTIMIZERS[name][0], params), OPTIMIZERS[name][0]):  # as a user's own loop holds it, too
-            oracle.assert_close(run(exact, params, gradients)[0], wanted, 1e-12)  # and in float64 to its rounding
+def test_an_optimizer_is_its_equations_over_100_steps(backend):
+    params, gradients = on(backend, problem(np.float32))
+    program = compiled(backend, run_each)
+    for names in (CLASSES, OTHER):  # two of each class share the program
+        table = {CLASSES[cls]: OPTIMIZERS[name] for cls, name in names.items()}
+        wanted = {name: by_equation(equation) for name, (_, equation, _) in table.items()}
+        ours = {name: optimizer for name, (optimizer, *_) in table.items()}
+        found = program(prepared(ours, params), params, gradients)
+        last = {name: w for name, (w, _) in found.items()}
+        oracle.assert_close(last, wanted, 1e-5)  # a hundred steps of float32 rounding
+        assert not any(np.any(w[3]) for w in last.values()), "what has no gradient does not move"
+        assert all(int(state.count) == STEPS for _, state in found.values())
+        if backend == "numpy":
+            start = problem()
+            for exact in (prepared(ours, start[0]), ours):  # as a user's own loop holds them, too
+                last = {name: w for name, (w, _) in run_each(exact, *start).items()}
+                oracle.assert_close(last, wanted, 1e-12)  # and in float64 to its rounding
+    assert {*CLASSES.values(), *OTHER.values()} == {*OPTIMIZERS}, "each stands in one of the two"
 
 
 def test_an_own_loop_with_numbers_of_python_runs_in_the_width_of_the_parameters(needs_jax):
@@ -232,15 +244,16 @@ def test_an_own_loop_with_numbers_of_python_runs_in_the_width_of_the_parameters(
     oracle.assert_close(found, by_equation(adam, (0.1,) * 3), 1e-12)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_is_optaxs_over_100_steps(name, needs_jax):
+def test_an_optimizer_is_optaxs_over_100_steps(needs_jax):
     optax = pytest.importorskip("optax")
-    optimizer, _, make = OPTIMIZERS[name]
-    params, gradients = problem()
-    found, _ = run(prepare(optimizer, params), params, gradients)  # float64 on NumPy: float32 would round a sign over
+    table = {name: OPTIMIZERS[name] for name in (OPTIMIZERS if THOROUGH else OTHER.values())}
+    start = problem()
+    ours = prepared({name: optimizer for name, (optimizer, *_) in table.items()}, start[0])
+    theirs = {name: make(optax) for name, (*_, make) in table.items()}
+    found = run_each(ours, *start)  # float64 on NumPy: float32 would round a sign over
     with needs_jax.enable_x64(True):
-        wanted, _ = oracle.quick_jit(functools.partial(run, make(optax)))(params, gradients)
-    oracle.assert_close(found, wanted, 1e-6)
+        wanted = oracle.quick_jit(functools.partial(run_each, theirs))(*start)
+    oracle.assert_close(*({name: w for name, (w, _) in runs.items()} for runs in (found, wanted)), 1e-6)
 
 
 # Around an optimizer, or two: what holds for every optimizer holds for these.
@@ -257,26 +270,34 @@ COMBINED = {
 EVERY = {name: OPTIMIZERS[name][0] for name in ONE_OF_EACH} | COMBINED
 
 
-@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
-def test_updates_have_the_dtype_of_the_parameters_and_states_are_float32_or_wider(name, dtype, backend):
+def test_updates_have_the_dtype_of_the_parameters_and_states_are_float32_or_wider(dtype, backend):
     if backend == "numpy" and dtype == "bfloat16":
         pytest.skip("NumPy alone has no bfloat16")
     if backend == "jax" and dtype == "float64":
         pytest.skip("float64 on JAX is tested in test_training")
-    xp = np if backend == "numpy" else fnn.backend.jnp
-    params = xp.ones(3).astype(dtype), xp.ones((2, 3)).astype(dtype)
-    for optimizer in (EVERY[name], prepare(EVERY[name], params)):  # as a user holds it, and as a training state does
-        state = optimizer.init(params)
-        types = [leaf.dtype for leaf in trees.leaves(state)]
-        update = (
-            functools.partial(fnn.backend.jax.eval_shape, optimizer.update) if backend == "jax" else optimizer.update
-        )
-        for _ in range(2):
-            updates, state = update(params, state, params)
-            assert [leaf.dtype for leaf in trees.leaves(state)] == types, "a scan must keep its types"
-            assert [leaf.dtype for leaf in updates] == [dtype, dtype]
-        assert all(t == np.int32 or np.dtype(t).itemsize >= 4 for t in types)
+    dtype = fnn.backend.jnp.dtype(dtype) if backend == "jax" else np.dtype(dtype)
+    params = np.ones(3, dtype), np.ones((2, 3), dtype)
+
+    def steps(params):
+        """By optimizer, as a user holds it and as a training state does: the first state, and what two steps give."""
+        found = {}
+        for name, optimizer in EVERY.items():
+            for how, tx in ((0, optimizer), (1, prepare(optimizer, params))):
+                state = tx.init(params)
+                found[name, how] = [((), state)]
+                for _ in range(2):
+                    updates, state = tx.update(params, state, params)
+                    found[name, how].append((updates, state))
+        return found
+
+    types_of = lambda tree: [leaf.dtype for leaf in trees.leaves(tree)]
+    of_each = steps(params) if backend == "numpy" else fnn.backend.jax.eval_shape(steps, params)
+    for name, ((_, start), *following) in of_each.items():
+        for updates, state in following:
+            assert types_of(state) == types_of(start), f"{name}: a scan must keep its types"
+            assert types_of(updates) == [dtype, dtype], name
+            assert all(t == np.int32 or t.itemsize >= 4 for t in types_of(state)), name
 
 
 def test_plain_sgd_carries_no_velocity():
@@ -297,14 +318,16 @@ WITHOUT_EPS = {  # and the first update for a gradient of 4
 }
 
 
-@pytest.mark.parametrize("name", WITHOUT_EPS)
-def test_without_eps_a_parameter_rests_where_there_was_no_gradient_yet(name, backend):
-    xp, (optimizer, wanted) = np if backend == "numpy" else fnn.backend.jnp, WITHOUT_EPS[name]
-    params = xp.asarray([1.0, 2.0]), xp.zeros((2, 2))
-    grads = xp.asarray([0.0, 4.0]), xp.zeros((2, 2))
-    updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    np.testing.assert_allclose(updates[0], [0, wanted], rtol=1e-5)
-    assert not np.any(updates[1])
+def test_without_eps_a_parameter_rests_where_there_was_no_gradient_yet(backend):
+    params, grads = on(backend, ((np.float32([1, 2]), np.zeros((2, 2))), (np.float32([0, 4]), np.zeros((2, 2)))))
+
+    def first(params, grads):
+        of = {name: optimizer for name, (optimizer, _) in WITHOUT_EPS.items()}
+        return {name: tx.update(grads, tx.init(params), params)[0] for name, tx in of.items()}
+
+    for name, updates in compiled(backend, first)(params, grads).items():
+        np.testing.assert_allclose(updates[0], [0, WITHOUT_EPS[name][1]], rtol=1e-5, err_msg=name)
+        assert not np.any(updates[1]), name
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
@@ -337,16 +360,14 @@ class Halving(NamedTuple):
         return self.first * 0.5**count
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_a_schedule_is_called_on_the_number_of_steps_taken(name, backend):
-    optimizer, equation, _ = OPTIMIZERS[name]
-    wanted = by_equation(equation, [0.1 * 0.5**t for t in range(5)])
-    params, gradients = problem(np.float32)
-    if backend == "jax":
-        params, gradients = trees.map(fnn.backend.jnp.asarray, (params, gradients))
-    optimizer = prepare(optimizer._replace(learning_rate=Halving(0.1)), params)
-    found, _ = (compiled() if backend == "jax" else run)(optimizer, params, tuple(g[:5] for g in gradients))
-    oracle.assert_close(found, wanted, 1e-5)
+def test_a_schedule_is_called_on_the_number_of_steps_taken(backend):
+    table = {name: OPTIMIZERS[name] for name in ONE_OF_EACH}
+    rates = [0.1 * 0.5**t for t in range(5)]
+    wanted = {name: by_equation(equation, rates)[:2] for name, (_, equation, _) in table.items()}
+    params, gradients = on(backend, tuple(arrays[:2] for arrays in problem(np.float32)))
+    ours = {name: optimizer._replace(learning_rate=Halving(0.1)) for name, (optimizer, *_) in table.items()}
+    found = compiled(backend, run_each)(prepared(ours, params), params, tuple(g[:5] for g in gradients))
+    oracle.assert_close({name: w for name, (w, _) in found.items()}, wanted, 1e-5)
 
 
 def test_the_rate_of_muons_other_parameters_may_be_a_schedule_of_its_own():
@@ -357,37 +378,46 @@ def test_the_rate_of_muons_other_parameters_may_be_a_schedule_of_its_own():
     oracle.assert_close(found, (wanted[1][0], *wanted[0][1:]), 1e-12)
 
 
-NET, LOSS = fnn.mlp((3, 1)), fnn.Quadratic()
+NET, LOSS = fnn.Dense(1), fnn.Quadratic()
 BATCH = np.random.default_rng(0).normal(size=(8, 2)), np.ones((8, 1))
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_every_optimizer_trains_and_its_second_step_compiles_nothing(name, backend):
-    state = fnn.init_state(NET, EVERY[name], fnn.random.key(0, backend=backend), (2,))
-    step = fnn.make_step(NET, LOSS)
-    state, first = step(state, BATCH)
-    programs = fnn.training.step._step.compiled._cache_size() if backend == "jax" else 0
-    for _ in range(20):
-        state, metrics = step(state, BATCH)
-    assert metrics["loss"] < first["loss"]
-    assert isinstance(state.params[0].w, np.ndarray) == (backend == "numpy")
-    assert programs == (fnn.training.step._step.compiled._cache_size() if backend == "jax" else 0)
+def test_every_optimizer_trains_and_its_second_step_compiles_nothing(backend):
+    key, step = fnn.random.key(0, backend=backend), fnn.make_step(NET, LOSS)
+    of_each = compiled(backend, lambda states, batch: {name: step(state, batch) for name, state in states.items()})
+    states, losses = {name: fnn.init_state(NET, optimizer, key, (2,)) for name, optimizer in EVERY.items()}, []
+    for _ in range(21):
+        found = of_each(states, BATCH)
+        states = {name: state for name, (state, _) in found.items()}
+        losses.append({name: float(metrics["loss"]) for name, (_, metrics) in found.items()})
+    assert [name for name in EVERY if not losses[-1][name] < losses[0][name]] == []
+    assert all(isinstance(s.params.w, np.ndarray) == (backend == "numpy") for s in states.values())
+    assert backend == "numpy" or of_each._cache_size() == 1
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_vmap_runs_over_every_hyperparameter_at_once(name, needs_jax):
+@pytest.mark.parametrize("name", EVERY if THOROUGH else ["adam"])
+def test_the_second_step_of_make_step_compiles_nothing(name, needs_jax):
+    state, step = fnn.init_state(NET, EVERY[name], fnn.random.key(0), (2,)), fnn.make_step(NET, LOSS)
+    state, _ = step(state, BATCH)
+    programs = fnn.training.step._step.compiled._cache_size()
+    step(state, BATCH)
+    assert fnn.training.step._step.compiled._cache_size() == programs
+
+
+def test_vmap_runs_over_every_hyperparameter_at_once(needs_jax):
     params, gradients = problem(np.float32)
-    gradients = tuple(g[:4] for g in gradients)
-    lanes = EVERY[name], trees.map(lambda leaf: 1 if isinstance(leaf, int) else 0.9 * leaf, EVERY[name])
-    stacked = trees.map(lambda *leaves: fnn.backend.jnp.asarray(leaves), *lanes)
+    params, gradients = params[:2], tuple(g[:4] for g in gradients[:2])
+    lanes = EVERY, trees.map(lambda leaf: 1 if isinstance(leaf, int) else 0.9 * leaf, EVERY)
+    stacked = trees.map(
+        lambda *leaves: np.array(leaves, np.int32 if isinstance(leaves[0], int) else np.float32), *lanes
+    )
 
-    def final(optimizer):
-        there = trees.map(fnn.backend.jnp.asarray, params)
-        return run(prepare(optimizer, there), there, gradients)[0]
+    def final(optimizers, params, gradients):
+        return {name: w for name, (w, _) in run_each(prepared(optimizers, params), params, gradients).items()}
 
-    found = oracle.quick_jit(needs_jax.vmap(final))(stacked)
+    found = oracle.quick_jit(needs_jax.vmap(final, in_axes=(0, None, None)))(stacked, params, gradients)
     for i, lane in enumerate(lanes):
-        wanted, _ = run(prepare(lane, params), params, gradients)
+        wanted = final(lane, params, gradients)
         oracle.assert_close(trees.map(lambda leaf: leaf[i], found), wanted, 1e-5)  # noqa: B023 - called at once
 
 
@@ -400,37 +430,47 @@ def test_a_tree_without_parameters_is_no_trouble(name, backend):
     assert len(trees.leaves(following)) == len(trees.leaves(state.opt_state))
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_what_is_fixed_gets_an_update_of_zero_and_its_moments_stay(name, backend):
-    xp = np if backend == "numpy" else fnn.backend.jnp
-    w = xp.asarray([[3.0, 4.0], [0.1, 0.2]])
-    params = trees.Fixed(fnn.DenseParams(w, w[0])), w
-    optimizer = prepare(EVERY[name], params)
-    first = state = optimizer.init(params)
-    for _ in range(2):
-        updates, state = optimizer.update(params, state, params)  # a gradient that Frozen would not give
-    assert not any(np.any(leaf) for leaf in trees.leaves(updates[0]))
-    assert np.any(updates[1])
+def test_what_is_fixed_gets_an_update_of_zero_and_its_moments_stay(backend):
+    w = np.float32([[3.0, 4.0], [0.1, 0.2]])
+    params = on(backend, (trees.Fixed(fnn.DenseParams(w, w[0])), w))
+
+    def two_steps(optimizers, params):
+        found = {}
+        for name, optimizer in optimizers.items():
+            first = state = optimizer.init(params)
+            for _ in range(2):
+                updates, state = optimizer.update(params, state, params)  # a gradient that Frozen would not give
+            found[name] = updates, first, state
+        return found
+
     is_fixed = lambda node: isinstance(node, trees.Fixed)
-    fixed = [[leaf for leaf in trees.leaves(s, is_leaf=is_fixed) if is_fixed(leaf)] for s in (first, state)]
-    oracle.assert_close(*fixed, 0)
+    for name, (updates, *states) in compiled(backend, two_steps)(prepared(EVERY, params), params).items():
+        assert not any(np.any(leaf) for leaf in trees.leaves(updates[0])), name
+        assert np.any(updates[1]), name
+        fixed = [[leaf for leaf in trees.leaves(s, is_leaf=is_fixed) if is_fixed(leaf)] for s in states]
+        oracle.assert_close(*fixed, 0)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-def test_trees_of_every_kind_are_updated_alike(name, backend):
-    params, gradients = problem(np.float32)
-    params, gradients = trees.map(
-        lambda a: a if backend == "numpy" else fnn.backend.jnp.asarray(a), (params, gradients)
-    )
-    grads = tuple(g[0] for g in gradients)
-    optimizer, found = OPTIMIZERS[name][0], []
+def test_trees_of_every_kind_are_updated_alike(backend):
+    params, gradients = on(backend, problem(np.float32))
     nest = lambda t: {"b": [t[0], None, ()], "a": {"c": fnn.DenseParams(t[1], t[2]), "d": [{"e": t[3]}]}}
-    for kind in (tuple, list, nest):
-        updates, state = optimizer.update(kind(grads), optimizer.init(kind(params)), kind(params))
-        assert trees.outline(updates) == trees.outline(kind(params))
-        assert trees.outline(state[-1]) == trees.outline(optimizer.init(kind(params))[-1])
-        found.append(sorted((np.shape(u), np.asarray(u).tolist()) for u in trees.leaves(updates)))
-    assert found[0] == found[1] == found[2]
+
+    optimizers = [OPTIMIZERS[name][0] for name in ("sgd", "adamw", "muon")]
+
+    def first(grads, params):
+        return [
+            [tx.update(kind(grads), tx.init(kind(params)), kind(params)) for kind in (tuple, list, nest)]
+            for tx in optimizers
+        ]
+
+    of_each = compiled(backend, first)(tuple(g[0] for g in gradients), params)
+    for optimizer, of_one in zip(optimizers, of_each, strict=True):
+        found = []
+        for kind, (updates, state) in zip((tuple, list, nest), of_one, strict=True):
+            assert trees.outline(updates) == trees.outline(kind(params))
+            assert trees.outline(state[-1]) == trees.outline(optimizer.init(kind(params))[-1])
+            found.append(sorted((np.shape(u), np.asarray(u).tolist()) for u in trees.leaves(updates)))
+        assert found[0] == found[1] == found[2]
 
 
 class Halfway(NamedTuple):
@@ -501,12 +541,15 @@ def after_three_steps(numbers, optimizer, params):
     return sum((w * (1 + w * np.arange(1.0, 1 + w.size).reshape(w.shape))).sum() for w in trees.leaves(params))
 
 
-@pytest.mark.parametrize("name", EVERY | AT_THE_EDGE)
+PLAIN = {name for name in CLASSES.values() if type(EVERY[name]) in {type(tx) for tx in AT_THE_EDGE.values()}}
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY | AT_THE_EDGE if THOROUGH or name not in PLAIN])
 def test_derivatives_are_true_in_both_modes_also_where_a_gradient_is_always_0(name, needs_jax):
     """By central differences on NumPy, along the hyperparameters in their own sizes and the first parameters."""
     optimizer, rng = (EVERY | AT_THE_EDGE)[name], np.random.default_rng(0)
     numbers = [float(leaf) for leaf in trees.leaves(optimizer) if not isinstance(leaf, int)]
-    params = np.array([[0.3, 0.2], [-0.4, 0.7]]), np.zeros((2, 2)), trees.Fixed(np.ones(2))
+    params = np.array([[0.3, 0.2], [-0.4, 0.7]]), np.zeros((2, 2)), trees.Fixed(np.ones((2, 2)))
     sizes = [abs(number) * rng.normal() for number in numbers]
     if "without averages" in name:
         sizes[1:3] = 0.1, 0.0  # b1 on both sides of 0, and of b2 = 0 there is no difference
@@ -609,17 +652,14 @@ IN_CHAINS = {  # ours, and Optax's
 }
 
 
-@pytest.mark.parametrize("name", IN_CHAINS)
-def test_our_optimizers_drop_into_an_optax_chain(name, needs_jax):
+def test_our_optimizers_drop_into_an_optax_chain(needs_jax):
     optax = pytest.importorskip("optax")
-    ours, make = IN_CHAINS[name]
-    params, gradients = trees.map(fnn.backend.jnp.asarray, problem(np.float32))
-    gradients = tuple(g[:10] for g in gradients)
-    found, wanted = (
-        oracle.quick_jit(functools.partial(run, optax.chain(optax.clip(0.5), tx)))(params, gradients)[0]
-        for tx in (ours, make(optax))
-    )
-    oracle.assert_close(found, wanted, 1e-5)
+    in_chain = lambda table: {name: optax.chain(optax.clip(0.5), tx) for name, tx in table.items()}
+    ours = in_chain({name: tx for name, (tx, _) in IN_CHAINS.items()})
+    theirs = in_chain({name: make(optax) for name, (_, make) in IN_CHAINS.items()})
+    params, gradients = problem(np.float32)
+    both = lambda *problem: [{name: w for name, (w, _) in run_each(txs, *problem).items()} for txs in (ours, theirs)]
+    oracle.assert_close(*oracle.quick_jit(both)(params, tuple(g[:10] for g in gradients)), 1e-5)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The contract of a cost, what costs share, and a cost of any JAX function."""
+"""The contract of a cost, helpers that costs share, and a cost defined by any JAX function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ from ..static import Static
 
 @dataclass(frozen=True)
 class Loss(Static):
-    """The contract. A cost of your own defines `value` and `delta`, and `check` if its target has a shape of its own.
+    """Base class of all costs.
+
+    A cost of your own must define `value` and `delta`, and also `check` if its target is not shaped as the prediction.
 
     >>> @dataclass(frozen=True)
     ... class Quartic(Loss):
@@ -26,7 +28,7 @@ class Loss(Static):
     """
 
     def value(self, prediction, target, /):
-        """ℓ, one for each example: (N,)."""
+        """ℓ (N,), the cost of each example."""
         raise NotImplementedError
 
     def delta(self, prediction, target, /):
@@ -34,24 +36,24 @@ class Loss(Static):
         raise NotImplementedError
 
     def value_and_delta(self, prediction, target, /):
-        """Both; a cost overrides it where the two share work."""
+        """`(value, delta)`; costs override it where the two share work."""
         return self.value(prediction, target), self.delta(prediction, target)
 
     def outer(self, mean, /):
-        """The cost of a batch, from the weighted mean of ℓ, and its derivative there: the mean itself, and 1.
+        """The cost of a batch as a function of the weighted mean of ℓ, and its derivative: by default the mean and 1.
 
-        A cost that is no mean over the examples overrides it, as `RootMeanSquaredError` does.
+        A cost that is not a mean over the examples overrides it, as `RootMeanSquaredError` does.
         """
         return mean, 1.0
 
     def predict(self, prediction, /):
-        """What the network predicts, from its output: probabilities where that is logits, else the output itself."""
+        """The prediction from the network's output: probabilities if the output is logits, else the output itself."""
         return prediction
 
     def check(self, prediction_shape, target, values=True):
-        """Raise if the target does not fit a prediction of this shape or, with `values`, holds values out of range."""
+        """Raise if the target does not fit a prediction of this shape or, with `values`, has values out of range."""
         if tuple(target.shape) != tuple(prediction_shape):
-            hint = "; y[:, None] has it" if tuple(prediction_shape) == (*target.shape, 1) else ""
+            hint = "; use y[:, None]" if tuple(prediction_shape) == (*target.shape, 1) else ""
             raise ShapeError(
                 f"y: expected targets of the prediction's shape {tuple(prediction_shape)}, "
                 f"got {tuple(target.shape)}{hint}"
@@ -61,17 +63,17 @@ class Loss(Static):
 
 
 def over_outputs(values):
-    """The sum over the outputs of each example: (N, ...) -> (N,)."""
+    """Sum over the outputs of each example: (N, ...) -> (N,)."""
     return values if values.ndim == 1 else values.reshape(len(values), -1).sum(axis=1)
 
 
 def outputs(a):
-    """K, the number of outputs of an example."""
+    """K, the number of outputs per example."""
     return a[:1].size or 1
 
 
 def check_all(name, array, ok, what):
-    """Raise unless a condition holds for all values of a concrete array, naming the first that is not `what`."""
+    """Raise unless a condition holds for all values of a concrete array, naming the first value that is not `what`."""
     if not bool(ok.all()):
         first = np.argwhere(~np.asarray(ok))[0]
         place = ", ".join(str(i) for i in first)
@@ -79,7 +81,7 @@ def check_all(name, array, ok, what):
 
 
 def check_probabilities(target):
-    """Raise unless all values of a concrete target are from 0 to 1."""
+    """Raise unless all values of a concrete target lie between 0 and 1."""
     check_all("y", target, (target >= 0) & (target <= 1), "probabilities from 0 to 1")
 
 
@@ -89,12 +91,12 @@ def check_classes(loss, prediction_shape, target, values):
         raise ShapeError(f"{loss}: expected predictions of shape (N, C), got {tuple(prediction_shape)}")
     n, classes = prediction_shape
     if tuple(target.shape) not in ((n,), (n, classes)):
-        hint = "; y[:, 0] are labels" if tuple(target.shape) == (n, 1) else ""
+        hint = "; use y[:, 0] for labels" if tuple(target.shape) == (n, 1) else ""
         raise ShapeError(
             f"y: expected labels of shape ({n},) or probabilities ({n}, {classes}), got {tuple(target.shape)}{hint}"
         )
     if target.ndim == 1 and target.dtype.kind not in "iu":
-        raise KindError(f"y: expected integer labels, got dtype {target.dtype}; y.astype(int) makes them so")
+        raise KindError(f"y: expected integer labels, got dtype {target.dtype}; use y.astype(int)")
     if values and target.ndim == 1:
         check_all("y", target, (target >= 0) & (target < classes), f"labels from 0 to {classes - 1}")
     elif values:
@@ -109,11 +111,15 @@ def check_classes(loss, prediction_shape, target, values):
 
 @dataclass(frozen=True)
 class FunctionLoss(Loss):
-    """A cost of any JAX function of a batch, f(prediction, target) -> (N,), each example on its own; needs JAX.
+    """A cost defined by any JAX function of a batch; needs JAX.
 
         ℓ = f(a, y)        δ = ∂ℓ/∂a, by `jax.vjp`
 
-    The target may have any shape that f takes. Functions compare by identity: define f once, at the top of a module.
+    Functions compare by identity, so define f once, at the top of a module.
+
+    Args:
+        f: the function, (prediction, target) -> (N,), which must treat each example independently. The target may have
+            any shape that f accepts.
 
     >>> import jax
     >>> loss = FunctionLoss(lambda a, y: ((a - y) ** 4).sum(axis=1))

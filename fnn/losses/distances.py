@@ -1,6 +1,6 @@
-"""Costs of the distance between a prediction a and a target y, both any real numbers: regression.
+"""Costs of the distance between a prediction a and a target y, both arbitrary real numbers: regression.
 
-K is the number of outputs of an example.
+K is the number of outputs per example.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from .base import Loss, outputs, over_outputs
 class Quadratic(Loss):
     """ℓ = ½ Σ (a − y)²        δ = a − y        range [0, ∞)
 
-    The textbooks' cost.
+    The quadratic cost of the textbooks.
 
     Source: M. Nielsen, "Neural networks and deep learning" (2015), eq. 26.
 
@@ -55,9 +55,9 @@ class RootMeanSquaredError(MeanSquaredError):
     """L = √m with m = Σₙ wₙ ℓₙ / Σₙ wₙ and ℓ = (1/K) Σ (a − y)²        δ = (2/K) (a − y), times ∂L/∂m = 1 / (2√m)
     range [0, ∞)
 
-    The root stands outside of the mean over the examples, so this cost of a batch is no mean of costs of its examples:
-    `value` and `delta` are those of the mean within, `outer` is the root, and ∂L/∂m is 0 where m is 0. `fit` reports
-    the mean over the batches of an epoch of the root of each, weighted by their sizes.
+    The root is taken of the mean over the examples, so the cost of a batch is not a mean of costs of its examples:
+    `value` and `delta` are those of the mean inside, `outer` is the root, and ∂L/∂m is 0 where m is 0. `fit` reports
+    the mean of the batches' roots over an epoch, weighted by the batch sizes.
 
     Source: R. Hyndman, A. Koehler, "Another look at measures of forecast accuracy" (2006).
 
@@ -78,7 +78,7 @@ class RootMeanSquaredError(MeanSquaredError):
 class MeanAbsoluteError(Loss):
     """ℓ = (1/K) Σ |a − y|        δ = (1/K) sign(a − y)        range [0, ∞)
 
-    The derivative where a = y is 0. The best constant prediction is the median, not the mean.
+    The derivative at a = y is 0. The best constant prediction is the median, not the mean.
 
     Source: P.-S. Laplace (1774); R. Hyndman, A. Koehler (2006).
 
@@ -98,7 +98,10 @@ class MeanAbsoluteError(Loss):
 class Huber(Loss):
     """ℓ = Σ (½ r² if |r| ≤ t else t (|r| − ½t))        δ = min(max(r, −t), t)        r = a − y        range [0, ∞)
 
-    Quadratic for small errors, absolute for large ones. t is `threshold`, 1 by default, greater than 0.
+    Quadratic for small errors, absolute for large ones.
+
+    Args:
+        threshold: t, greater than 0. Default: 1.
 
     Source: P. Huber, "Robust estimation of a location parameter" (1964).
 
@@ -121,8 +124,10 @@ class Huber(Loss):
 class ExponentialCost(Loss):
     """ℓ = τ exp(Σ (a − y)² / τ)        δ = 2 (a − y) exp(Σ (a − y)² / τ)        range [τ, ∞)
 
-    τ is `tau`, 1 by default, greater than 0: the smaller, the more the worst examples count. It overflows where the
-    squared error is some 88 τ in float32.
+    In float32 it overflows where the squared error exceeds about 88 τ.
+
+    Args:
+        tau: τ, greater than 0; the smaller it is, the more the worst examples count. Default: 1.
 
     Source: L. Silva, J. Marques de Sá, L. Alexandre, "Data classification with multilayer perceptrons using a
     generalized error function" (2008).

@@ -1,6 +1,6 @@
-"""Costs on the value z before a last function: softmax, sigmoid, exponential or sign, which is then part of the cost.
+"""Costs on the value z before the last function (softmax, sigmoid, exponential or sign), which is part of the cost.
 
-Fused like that they are stable and cheap, and δ is what it is in the textbooks: prediction minus target.
+Fused in this way they are stable and cheap, and δ has the form of the textbooks: prediction minus target.
 """
 
 from dataclasses import dataclass, field
@@ -17,8 +17,10 @@ class SoftmaxCrossEntropy(Loss):
     """ℓ = −Σ_c y_c log p_c = Σ_c y_c (log Σⱼ eᶻʲ − z_c)        δ = p Σ_c y_c − y        p = softmax z
     range [0, ∞)
 
-    On logits z (N, C); y are integer labels (N,) or probabilities (N, C), and a label stands for the row with 1 at its
-    place. With `label_smoothing` s, from 0 to below 1, y is replaced by (1 − s) y + s/C.
+    On logits z (N, C). The target y is integer labels (N,) or probabilities (N, C); a label stands for its one-hot row.
+
+    Args:
+        label_smoothing: s in [0, 1); y is replaced by (1 − s) y + s/C. Default: 0.
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eqs. 4.108 and 4.109; smoothing: C. Szegedy
     et al., "Rethinking the Inception architecture" (2016), §7.
@@ -61,8 +63,11 @@ class SigmoidBinaryCrossEntropy(Loss):
     """ℓ = −Σ (y log p + (1 − y) log(1 − p)) = Σ (log(1 + eᶻ) − z y)        δ = p − y        p = σ(z)
     range [0, ∞)
 
-    On logits z; y are 0 or 1, or probabilities, of the same shape as z. Several outputs are several yes-or-no
-    questions, summed. With `label_smoothing` s, from 0 to below 1, y is replaced by (1 − s) y + s/2.
+    On logits z. The target y is 0 or 1, or probabilities, of the same shape as z. Several outputs are independent
+    binary decisions, whose costs are summed.
+
+    Args:
+        label_smoothing: s in [0, 1); y is replaced by (1 − s) y + s/2. Default: 0.
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eqs. 4.90 and 4.91.
 
@@ -99,8 +104,8 @@ class SigmoidBinaryCrossEntropy(Loss):
 class PoissonNll(Loss):
     """ℓ = Σ (eᶻ − y z)        δ = eᶻ − y        range (−∞, ∞)
 
-    For counts y ≥ 0 that are Poisson with the rate eᶻ: z is the logarithm of the rate. It is the negative
-    log-likelihood without its constant log y!.
+    The negative log-likelihood, without its constant log y!, of counts y ≥ 0 that are Poisson distributed with the rate
+    eᶻ: z is the logarithm of the rate.
 
     Source: P. McCullagh, J. Nelder, "Generalized linear models" (1989).
 
@@ -128,16 +133,16 @@ class PoissonNll(Loss):
 
 @dataclass(frozen=True)
 class _Margin(Loss):
-    """A cost of y z, for targets y = ±1 and a prediction that is the sign of z."""
+    """Base of costs of y z, for targets y = ±1 and predictions that are the sign of z."""
 
     def predict(self, z):
-        """−1 or 1, the sign of z, and 1 for 0, as `Sign` has it."""
+        """−1 or 1, the sign of z, with 1 at 0, as for `Sign`."""
         return namespace(z).where(z >= 0, 1, -1).astype(z.dtype)
 
     def check(self, prediction_shape, target, values=True):
         super().check(prediction_shape, target, values)
         if values:
-            check_all("y", target, abs(target) == 1, "targets −1 or 1 (of 0 and 1, 2 * y - 1 makes them so)")
+            check_all("y", target, abs(target) == 1, "targets −1 or 1 (for targets 0 and 1, use 2 * y - 1)")
 
 
 @dataclass(frozen=True)
@@ -166,8 +171,8 @@ class Hinge(_Margin):
 class Perceptron(_Margin):
     """ℓ = Σ max(0, −y z)        δ = −y [y z ≤ 0]        range [0, ∞)
 
-    Targets y are ±1, z is the value before the sign. At y z = 0 the derivative is −y, so that it learns from weights
-    of zero. Gradient descent on it, an example at a time, is the perceptron rule w ← w + η y x.
+    Targets y are ±1, z is the value before the sign. The derivative at y z = 0 is −y, so that weights of zero can
+    learn. Gradient descent on it, one example at a time, is the perceptron rule w ← w + η y x.
 
     Source: F. Rosenblatt, "The perceptron" (1958); as a cost: C. Bishop (2006), eq. 4.54.
 

@@ -1,4 +1,4 @@
-"""Penalties on the parameters: what a cost adds for large weights, and the derivative of that."""
+"""Penalties on the parameters, added to the cost, and their derivatives."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -11,9 +11,12 @@ from ..static import Interval
 class L2(NamedTuple):
     """R = ½ λ Σ w²        ∂R/∂w = λ w
 
-    Weight decay: a normal prior on the weights. λ is `coefficient`: a number applies to the weights, that is to
-    parameters of two or more axes, and leaves biases and what is `Frozen` alone; a tree of numbers over the upper part
-    of the parameters' tree says it for each that is not frozen.
+    Weight decay: a normal prior on the weights.
+
+    Args:
+        coefficient: λ ≥ 0. A number applies to the weights, that is, to parameters with two or more axes, and not to
+            biases or `Frozen` parameters. A tree of numbers, over the upper part of the parameters' tree, sets λ for
+            each parameter that is not frozen.
 
     >>> import numpy as np
     >>> L2(0.5).value((np.array([[2.0]]), np.array([7.0])))
@@ -32,7 +35,10 @@ class L2(NamedTuple):
 class L1(NamedTuple):
     """R = λ Σ |w|        ∂R/∂w = λ sign w, 0 at 0
 
-    Drives weights to exactly 0 in the limit: a Laplace prior. `coefficient` is as for `L2`.
+    A Laplace prior on the weights, which drives them to exactly 0 in the limit.
+
+    Args:
+        coefficient: λ ≥ 0, as for `L2`.
 
     >>> import numpy as np
     >>> L1(0.5).value((np.array([[2.0, -3.0]]), np.array([7.0])))

@@ -1,12 +1,12 @@
-"""Costs of a prediction a that is itself a probability, or a density: greater than 0, with targets y that are too.
+"""Costs of a prediction a that is itself a probability or a density: positive, with targets y that are at least 0.
 
-Their derivatives grow without bound as a goes to 0, and in floating point a does reach 0. So each is continued below
-ε (`eps`, 10⁻¹² by default) by its tangent there: with g = max(a, ε)
+Their derivatives grow without bound as a goes to 0, and in floating point a does reach 0. So below ε (`eps`, 10⁻¹² by
+default) each cost is continued by its tangent at ε: with g = max(a, ε),
 
     ℓ = Σ c(g, y) + c'(g, y) (a − g)        δ = c'(g, y)
 
-which changes nothing where a ≥ ε, is finite in float32 for all |a| ≤ 10⁴, and has a δ that is its derivative and never
-0 for being out of the domain. After a sigmoid or softmax prefer the costs on logits, which need no guard.
+This changes nothing where a ≥ ε, is finite in float32 for all |a| ≤ 10⁴, and has a δ that is its true derivative and
+does not vanish outside the domain. After a sigmoid or softmax, prefer the costs on logits, which need no guard.
 """
 
 import math
@@ -20,7 +20,7 @@ from .base import Loss, check_all, check_classes, check_probabilities, over_outp
 
 @dataclass(frozen=True)
 class Guarded(Loss):
-    """A sum over the outputs of c(a, y), for a and y ≥ 0, with c' beside it, continued below ε by the tangent."""
+    """Base of costs that sum c(a, y) over the outputs, for a and y ≥ 0, continued below ε by the tangent."""
 
     eps: Annotated[float, Interval("[1e-18, 0.5)")] = field(default=1e-12, kw_only=True)
 
@@ -54,8 +54,11 @@ class Guarded(Loss):
 class CrossEntropy(Guarded):
     """ℓ = −Σ_c y_c log a_c        δ = −y / a        range [0, ∞)
 
-    On probabilities a (N, C), as `Softmax` gives them; y are integer labels (N,) or probabilities (N, C). log a is
-    continued below ε = `eps` by its tangent.
+    On probabilities a (N, C), such as the output of `Softmax`. The target y is integer labels (N,) or probabilities
+    (N, C). Below ε, log a is continued by its tangent.
+
+    Args:
+        eps: ε in [10⁻¹⁸, 0.5). Default: 10⁻¹².
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eq. 4.108.
 
@@ -83,8 +86,11 @@ class BinaryCrossEntropy(Guarded):
     """ℓ = −Σ (y log a + (1 − y) log(1 − a))        δ = (a − y) / (a (1 − a)) = (1 − y)/(1 − a) − y/a
     range [0, ∞)
 
-    On probabilities a, as `Sigmoid` gives them; y are 0 or 1, or probabilities, of the same shape. log a and
-    log(1 − a) are continued below ε = `eps` by their tangents.
+    On probabilities a, such as the output of `Sigmoid`. The target y is 0 or 1, or probabilities, of the same shape.
+    Below ε, log a and log(1 − a) are continued by their tangents.
+
+    Args:
+        eps: ε in [10⁻¹⁸, 0.5). Default: 10⁻¹².
 
     Source: M. Nielsen, "Neural networks and deep learning" (2015), eq. 57.
 
@@ -115,8 +121,11 @@ class BinaryCrossEntropy(Guarded):
 class KullbackLeibler(Guarded):
     """ℓ = Σ y log(y / a)        δ = −y / a        range [0, ∞) for distributions
 
-    The cross-entropy less the entropy of y. It is at least 0 where both sum to the same; where they need not,
-    `GeneralizedKullbackLeibler` is. log a is continued below ε = `eps` by its tangent.
+    The cross-entropy minus the entropy of y. It is at least 0 if a and y have the same sum; if they need not, use
+    `GeneralizedKullbackLeibler`, which is. Below ε, log a is continued by its tangent.
+
+    Args:
+        eps: ε in [10⁻¹⁸, 0.5). Default: 10⁻¹².
 
     Source: S. Kullback, R. Leibler, "On information and sufficiency" (1951).
 
@@ -137,7 +146,10 @@ class KullbackLeibler(Guarded):
 class GeneralizedKullbackLeibler(Guarded):
     """ℓ = Σ (y log(y / a) − y + a)        δ = (a − y) / a        range [0, ∞)
 
-    For positive numbers that need not sum to 1. log a is continued below ε = `eps` by its tangent.
+    For positive numbers that need not sum to 1. Below ε, log a is continued by its tangent.
+
+    Args:
+        eps: ε in [10⁻¹⁸, 0.5). Default: 10⁻¹².
 
     Source: D. Lee, H. S. Seung, "Algorithms for non-negative matrix factorization" (2001), eq. 3.
 
@@ -158,8 +170,10 @@ class GeneralizedKullbackLeibler(Guarded):
 class Hellinger(Guarded):
     """ℓ = (1/√2) Σ (√a − √y)²        δ = (1 − √(y/a)) / √2        range [0, ∞)
 
-    √2 times the square of the Hellinger distance, as the lists of costs have it. √a is continued below ε = `eps` by
-    its tangent.
+    √2 times the squared Hellinger distance, the form usual in lists of costs. Below ε, √a is continued by its tangent.
+
+    Args:
+        eps: ε in [10⁻¹⁸, 0.5). Default: 10⁻¹².
 
     Source: E. Hellinger, "Neue Begründung der Theorie quadratischer Formen" (1909).
 
@@ -180,8 +194,11 @@ class Hellinger(Guarded):
 class ItakuraSaito(Guarded):
     """ℓ = Σ (y/a − log(y/a) − 1)        δ = (a − y) / a²        range [0, ∞)
 
-    For positive numbers such as spectra: it depends on the ratio of a and y alone. 1/a and log a are continued below
-    ε = `eps` by their tangents. Targets are greater than 0.
+    For positive numbers such as spectra: it depends only on the ratio of a and y. Targets must be greater than 0. Below
+    ε, 1/a and log a are continued by their tangents.
+
+    Args:
+        eps: ε in [10⁻¹⁸, 0.5). Default: 10⁻¹².
 
     Source: F. Itakura, S. Saito, "Analysis synthesis telephony based on the maximum likelihood method" (1968).
 
