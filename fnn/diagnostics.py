@@ -314,9 +314,7 @@ def _saturation(layer, params, a, delta, below):
     middle = layer.forward(params, xp.zeros_like(a[:1]))[0]
     if middle.shape[1:] != a.shape[1:]:  # a gated unit, which has two inputs for each output
         return np.nan, np.nan
-    low, high = (
-        xp.asarray(end, dtype=a.dtype) for end in layer.limits(params)
-    )  # numbers, or arrays with one for each unit
+    low, high = (xp.asarray(end, dtype=a.dtype) for end in layer.limits(params))  # numbers, or one for each unit
     a, middle = a.reshape(len(a), -1), middle.reshape(1, -1)
     at_low, at_high = ((abs(a - end) < NEAR * abs(middle - end)) & xp.isfinite(end) for end in (low, high))
     saturated = (at_low | at_high).mean()

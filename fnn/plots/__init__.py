@@ -1,12 +1,13 @@
-"""Figures of training, of networks and of what they learn, drawn by matplotlib (the extra `plots`).
+"""Figures of training, of networks and of what they learn, drawn with matplotlib (the extra `plots`).
 
-Each function takes an Axes first, draws into it and returns it. None shows anything, needs pyplot or touches a setting,
-so titles, limits and labels can be changed afterwards: `axes.set(...)`. Whatever it refuses it refuses before it draws.
+Each function takes an Axes as its first argument, draws into it and returns it. None of them shows the figure, needs
+pyplot or changes a setting, so titles, limits and labels can be changed afterwards with `axes.set(...)`. Invalid
+arguments raise an error before anything is drawn.
 
-All can be read in print, without colour and by the colour-blind: line styles, markers and numbers say again what the
-colours say. Colours are those of M. Okabe, K. Ito, "Color universal design" (2008). The one colour map is cividis
-(J. Nuñez, C. Anderton, R. Renslow, 2018), ever lighter from blue through grey to yellow: for amounts, and for values
-of either sign with 0 at its grey middle. Letters: N examples, L layers, C classes.
+All figures can be read in print, without colour and by the colour-blind: line styles, markers and numbers repeat what
+the colours show. The colours are those of M. Okabe, K. Ito, "Color universal design" (2008). The only colour map is
+cividis (J. Nuñez, C. Anderton, R. Renslow, 2018), which brightens steadily from blue through grey to yellow. It is used
+for amounts, and for values of either sign with 0 at its grey middle. Letters: N examples, L layers, C classes.
 """
 
 from .functions import activations as activations

@@ -1,4 +1,4 @@
-"""What the figures share: colours, styles, and the checks of what is drawn."""
+"""Helpers that the figures share: colours, styles, and checks of what is drawn."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def check_axes(axes):
 
 
 def numbers(name, array):
-    """Any array of numbers in float64, on NumPy; JAX's bfloat16 too."""
+    """Any array of numbers as a NumPy array in float64; accepts JAX's bfloat16."""
     try:
         return np.asarray(array).astype(np.float64)
     except (TypeError, ValueError):
@@ -23,7 +23,7 @@ def numbers(name, array):
 
 
 def no_frame(axes):
-    """No frame above and to the right, where the labels stand."""
+    """Remove the frame above and to the right, where the labels are."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -32,12 +32,12 @@ def color_of(i):
 
 
 def tint(color, strength):
-    """A colour mixed with white."""
+    """Mix a colour with white."""
     rgb = np.array(require("matplotlib.colors", "plots").to_rgb(color))
     return tuple(1 - strength * (1 - rgb))
 
 
 def scale_beside(axes, image, label, ticks, names):
-    """A scale as high as the image, whatever the layout."""
+    """Draw a colour bar as high as the image, whatever the layout."""
     beside = axes.inset_axes((1.04, 0, 0.05, 1))
     axes.figure.colorbar(image, cax=beside, label=label, ticks=ticks).ax.set_yticklabels(names, size="small")

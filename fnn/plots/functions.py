@@ -1,4 +1,6 @@
-"""Figures of what a network does: where it decides, how it bends the plane, its outputs, what it mistakes."""
+"""Figures of what a network computes: decision regions, hidden representations, outputs and confusions."""
+
+from typing import Any
 
 import numpy as np
 
@@ -7,16 +9,27 @@ from ..backpropagation import check_problem
 from ..composition import Composition, forward_recorded, walk
 from ..errors import ArgumentError, DataError, ShapeError, integer, require
 from ..gate import finite
+from ..layers import Layer
+from ..losses import Loss
 from .common import COLORS, MARKERS, check_axes, color_of, numbers, scale_beside, tint
 
 
-def decision_regions(axes, net, loss, params, x, y):
-    """Which class a network of two inputs predicts where, and the examples over it, a marker for each class.
+def decision_regions(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: Any) -> Any:
+    """Draw the class that a network of two inputs predicts at each point, with the examples on top.
 
-    With one output the probability of class 1, with lines where it is 0.1, 0.5 and 0.9; class 1 is what is above 0.5.
+    Each class has its own marker. A network with one output is drawn by its probability of class 1, with lines at 0.1,
+    0.5 and 0.9; examples above 0.5 belong to class 1.
 
-    Arguments: `loss`, whose `predict` makes probabilities of the outputs; x (N, 2); y, labels (N,), 0 and 1 (N, 1), or
-    a row for each example with its largest entry at the class (N, C).
+    Args:
+        axes: an Axes of matplotlib.
+        net: a network with inputs (N, 2).
+        loss: the cost, whose `predict` turns outputs into probabilities.
+        params: the parameters of the network.
+        x: the examples (N, 2).
+        y: labels (N,); or 0 and 1, (N, 1); or (N, C), with the largest entry of each row at the class.
+
+    Returns:
+        The Axes.
 
     >>> from matplotlib.figure import Figure
     >>> from fnn import Dense, DenseParams, SoftmaxCrossEntropy
@@ -44,7 +57,7 @@ def decision_regions(axes, net, loss, params, x, y):
     half = [(line[1] - line[0]) / 2 for line in (across, up)]
     extent = (across[0] - half[0], across[-1] + half[0], up[0] - half[1], up[-1] + half[1])
     style = {"origin": "lower", "extent": extent, "aspect": "auto", "interpolation": "nearest"}
-    tints = [tint(color_of(k), (0.08, 0.28, 0.18)[k % 3]) for k in range(classes)]  # told apart in grey too
+    tints = [tint(color_of(k), (0.08, 0.28, 0.18)[k % 3]) for k in range(classes)]  # distinguishable in grey too
     maps = require("matplotlib.colors", "plots")
     if outputs == (1,):
         p = np.clip(p[..., 0], 0, 1)
@@ -66,15 +79,25 @@ def decision_regions(axes, net, loss, params, x, y):
     return axes
 
 
-def hidden_plane(axes, net, params, x, y, *, layer=-2):
-    """How a layer bends the plane of two inputs: a grid of straight lines, and the examples, carried up to it.
+def hidden_plane(axes: Any, net: Layer, params: Any, x: Any, y: Any, *, layer: int = -2) -> Any:
+    """Draw how a layer bends the plane of two inputs: a grid of straight lines, and the examples, mapped to its outputs.
 
-    Solid lines are of constant x₁, dashed ones of constant x₂. Of a layer of two units they are drawn by its outputs,
-    of a wider one by the first two principal components of its outputs for the examples.
+    Solid lines have constant x₁, dashed ones constant x₂. For a layer of two units the axes are its outputs; for a wider
+    one, the first two principal components of its outputs for the examples.
 
-    Arguments: x (N, 2); y as for `decision_regions`; `layer`, an index into `fnn.diagnostics.layer_names`, by default
-    the layer before the last, from whose outputs a last Dense layer has to separate the classes by straight lines.
-    C. Olah, "Neural networks, manifolds, and topology" (2014).
+    Args:
+        axes: an Axes of matplotlib.
+        net: a network with inputs (N, 2).
+        params: the parameters of the network.
+        x: the examples (N, 2).
+        y: as for `decision_regions`.
+        layer: an index into `fnn.diagnostics.layer_names`. Default: −2, the layer before the last, in whose outputs a
+            final Dense layer has to separate the classes by straight lines.
+
+    Returns:
+        The Axes.
+
+    Source: C. Olah, "Neural networks, manifolds, and topology" (2014).
 
     >>> from matplotlib.figure import Figure
     >>> from fnn import mlp, random
@@ -111,13 +134,20 @@ def hidden_plane(axes, net, params, x, y, *, layer=-2):
     return axes
 
 
-def activations(axes, net, params, x):
-    """What comes out of every layer: a histogram of its outputs over units and examples, the first layer on top.
+def activations(axes: Any, net: Layer, params: Any, x: Any) -> Any:
+    """Draw a histogram of the outputs of every layer, over units and examples, with the first layer on top.
 
-    All share the axis of the outputs. Each is as high at its highest as the others. Outputs that are exactly 0, as half
-    of a ReLU's are, are left out of it, and their share is written to the right.
+    The histograms share the horizontal axis and are scaled to the same height. Outputs that are exactly 0, as half of a
+    ReLU's are, are left out, and their share is written to the right.
 
-    Arguments: x, the inputs of N examples; nothing is dropped out.
+    Args:
+        axes: an Axes of matplotlib.
+        net: the network, evaluated without dropout.
+        params: the parameters of the network.
+        x: the inputs of N examples.
+
+    Returns:
+        The Axes.
 
     >>> from matplotlib.figure import Figure
     >>> from fnn import mlp, random
@@ -150,12 +180,18 @@ def activations(axes, net, params, x):
     return axes
 
 
-def confusion(axes, matrix, *, classes=None):
-    """A confusion matrix: how many examples of each class (row) were taken for which (column).
+def confusion(axes: Any, matrix: Any, *, classes: Any = None) -> Any:
+    """Draw a confusion matrix: the number of examples of each true class (row) and predicted class (column).
 
-    The counts are written out, and the colour is the share in the row, so that the diagonal shows the recall.
+    The numbers are the counts, and the colour is the share in the row, so that the diagonal shows the recall.
 
-    Arguments: `matrix` (C, C), as `fnn.confusion_matrix` gives; `classes`, names of the C classes, 0 to C − 1.
+    Args:
+        axes: an Axes of matplotlib.
+        matrix: (C, C), as returned by `fnn.confusion_matrix`.
+        classes: the names of the C classes. Default: 0 to C − 1.
+
+    Returns:
+        The Axes.
 
     >>> from matplotlib.figure import Figure
     >>> axes = confusion(Figure().subplots(), [[3, 1], [0, 4]], classes=["cat", "dog"])
@@ -196,7 +232,7 @@ def _in_the_plane(x):
 
 
 def _labels(y, n):
-    """Labels (n,) of whatever says which class an example is of."""
+    """Labels (n,) from any of the forms in which classes may be given."""
     y = numbers("y", y)
     if y.shape[:1] != (n,) or y.ndim > 2 or not y.size:
         raise ShapeError(f"y: expected labels ({n},), or a row for each example, got shape {y.shape}")
@@ -209,13 +245,13 @@ def _labels(y, n):
 
 
 def _span(values):
-    """From the least to the largest, and a tenth of the way beyond."""
+    """The range of the values, extended by a tenth at both ends."""
     margin = 0.1 * np.ptp(values) or 1.0
     return values.min() - margin, values.max() + margin
 
 
 def _record(net, params, x):
-    """The outputs (N, units) of every layer that is no composition, by its name in `layer_names`."""
+    """The outputs (N, units) of every layer that is not a composition, by its name in `layer_names`."""
     params, x = gate.inputs(net, params, x)
     if not len(x):
         raise ShapeError("x: expected at least one example, got none")
@@ -231,12 +267,12 @@ def _principal(outputs, n):
     centred = outputs - outputs[:n].mean(axis=0)
     variances, vectors = np.linalg.eigh(centred[:n].T @ centred[:n])
     first = vectors[:, [-1, -2]]
-    first = first * np.sign(first[abs(first).argmax(axis=0), [0, 1]])  # of either sign: the same one everywhere
+    first = first * np.sign(first[abs(first).argmax(axis=0), [0, 1]])  # fix the sign, which is arbitrary
     return centred @ first, variances[[-1, -2]].clip(0) / max(variances.sum(), np.finfo(float).tiny)
 
 
 def _examples(axes, points, labels):
-    """Points in the plane, a marker and a colour for each class, named above."""
+    """Draw points with a marker and a colour for each class, and a legend above."""
     for k in np.unique(labels):
         marker = MARKERS[k % len(MARKERS)]
         style = {"color": color_of(k), "markeredgecolor": "black", "markeredgewidth": 0.4, "markersize": 4}

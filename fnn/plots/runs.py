@@ -1,7 +1,8 @@
-"""Figures of training: how the cost falls, how errors and gradients fare, and the cost around the parameters."""
+"""Figures of training: learning curves, errors and gradients by layer, and the cost around the parameters."""
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,19 +11,28 @@ from ..backend import namespace
 from ..backpropagation import check_problem, mean_cost
 from ..diagnostics import Statistics
 from ..errors import ArgumentError, KindError, ShapeError, integer, real, require, same_shape, shorten
+from ..layers import Layer
+from ..losses import Loss
 from ..training.evaluation import predict
 from ..training.sweeps import sweep
 from .common import COLORS, STYLES, check_axes, color_of, no_frame, numbers, tint
 
 
-def learning_curves(axes, curves, *, x=None):
-    """How training went: a line for each curve, labelled at its end; of several seeds their mean, and a band.
+def learning_curves(axes: Any, curves: Any, *, x: Any = None) -> Any:
+    """Draw learning curves: a line for each, labelled at its end; for several seeds, their mean and a band.
 
-    The band is one standard deviation of the seeds to either side (with n − 1), and the axis below says so.
+    The band is one standard deviation of the seeds (with n − 1) to either side, as noted on the horizontal axis. Set the
+    scale of the axes before the call (`axes.set_yscale("log")`), since it decides how the labels are kept apart. A
+    further call continues with the next colour and style. The axes are labelled epoch and cost; change that with
+    `axes.set`.
 
-    Arguments: `curves`, an array (steps,) or (seeds, steps), or a dict of them by label; `x` (steps,), 1 to steps by
-    default. Set the scale of the axes first (`axes.set_yscale("log")`): by it the labels are kept apart. Called again
-    it goes on with the next colour and style. The axes are called epoch and cost; change that with `axes.set`.
+    Args:
+        axes: an Axes of matplotlib.
+        curves: an array (steps,) or (seeds, steps), or a dict of such arrays by label.
+        x: the positions (steps,). Default: 1 to steps.
+
+    Returns:
+        The Axes.
 
     >>> from matplotlib.figure import Figure
     >>> axes = Figure().subplots()
@@ -61,16 +71,23 @@ def learning_curves(axes, curves, *, x=None):
     return axes
 
 
-def gradient_flow(axes, statistics, names):
-    """How errors and gradients fare through the layers, on a logarithmic axis.
+def gradient_flow(axes: Any, statistics: Statistics, names: Any) -> Any:
+    """Draw how the sizes of errors and gradients change through the layers, on a logarithmic axis.
 
-    Of one batch, each layer from first to last: RMS δ, and ‖∂C/∂θ‖ of the layers that learn. Of several batches, as
-    recorded in training, ‖∂C/∂θ‖ as a line over the epochs for each layer that learns, the lighter the nearer to the
-    output. What is 0, infinite or not a number is left out, as it has no place on the axis.
+    For one batch it shows, for each layer from first to last, RMS δ, and ‖∂C/∂θ‖ if the layer learns. For several
+    batches, as recorded in training, it shows ‖∂C/∂θ‖ of each layer that learns as a line over the epochs, lighter
+    towards the output. Values that are 0, infinite or NaN are left out, as they have no place on the axis.
 
-    Arguments: `statistics`, `fnn.diagnostics.Statistics` with figures (L,), or (epochs, L) stacked; `names` of the L
-    layers, as `fnn.diagnostics.layer_names` gives. X. Glorot, Y. Bengio, "Understanding the difficulty of training deep
-    feedforward neural networks" (2010), who look at both.
+    Args:
+        axes: an Axes of matplotlib.
+        statistics: `fnn.diagnostics.Statistics` with entries (L,), or (epochs, L) stacked.
+        names: the names of the L layers, as returned by `fnn.diagnostics.layer_names`.
+
+    Returns:
+        The Axes.
+
+    Source: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010),
+    who examine both.
 
     >>> from matplotlib.figure import Figure
     >>> from fnn import Quadratic, diagnostics, mlp, random
@@ -122,19 +139,45 @@ def gradient_flow(axes, statistics, names):
     return axes
 
 
-def loss_surface(axes, net, loss, params, x, y, *, key=None, ends=None, limits=None, steps=31):
-    """The mean cost on a plane through the parameters θ: contour lines at levels equally far apart in its logarithm.
+def loss_surface(
+    axes: Any,
+    net: Layer,
+    loss: Loss,
+    params: Any,
+    x: Any,
+    y: Any,
+    *,
+    key: Any = None,
+    ends: Any = None,
+    limits: Any = None,
+    steps: int = 31,
+) -> Any:
+    """Draw the mean cost on a plane through the parameters θ, with contour lines at logarithmically spaced levels.
 
         C(θ + a d₁ + b d₂)        with a key, d are random, each unit's weights as long as its own in θ; biases are kept
                                   with `ends` = (θ₁, θ₂), d₁ = θ₁ − θ and d₂ = θ₂ − θ, so that a and b are shares of
                                   the way to them
 
-    The cost at θ, and at the ends, is written beside them. Costs of 0 and less have levels equally far apart.
+    The cost at θ and at the ends is written beside them. If costs of 0 or less occur, the levels are evenly spaced.
 
-    Arguments: x (N, ...) and y, as for `fnn.evaluate`; `limits` of a and b, (−1, 1) with a key and (−0.5, 1.5) with
-    ends; `steps`, the number of points along each side, 31. Frozen parameters stay what they are with a key. H. Li et
-    al., "Visualizing the loss landscape of neural nets" (2018), §4, whose directions these are; I. Goodfellow,
-    O. Vinyals, A. Saxe, "Qualitatively characterizing neural network optimization problems" (2015), for the ends.
+    Args:
+        axes: an Axes of matplotlib.
+        net: the network.
+        loss: the cost.
+        params: θ.
+        x: the examples (N, ...), as for `fnn.evaluate`.
+        y: their targets.
+        key: a random key for random directions, which leave frozen parameters as they are; give either this or `ends`.
+        ends: two trees of parameters (θ₁, θ₂), which span the plane.
+        limits: the range of a and b. Default: (−1, 1) with a key, (−0.5, 1.5) with ends.
+        steps: the number of points along each side. Default: 31.
+
+    Returns:
+        The Axes.
+
+    Source: H. Li et al., "Visualizing the loss landscape of neural nets" (2018), §4, for the random directions;
+    I. Goodfellow, O. Vinyals, A. Saxe, "Qualitatively characterizing neural network optimization problems" (2015), for
+    the ends.
 
     >>> from matplotlib.figure import Figure
     >>> from fnn import Quadratic, mlp, random
@@ -147,7 +190,7 @@ def loss_surface(axes, net, loss, params, x, y, *, key=None, ends=None, limits=N
     check_axes(axes)
     check_problem(net, loss)
     if (key is None) == (ends is None):
-        raise ArgumentError("expected either a key, for random directions, or ends=(params, params)")
+        raise ArgumentError("key: expected either a key, for random directions, or ends=(params, params)")
     if ends is not None:
         if not isinstance(ends, tuple | list) or len(ends) != 2:
             raise KindError(f"ends: expected two trees of parameters, got {shorten(ends)}")
@@ -155,10 +198,10 @@ def loss_surface(axes, net, loss, params, x, y, *, key=None, ends=None, limits=N
             trees.same_structure(f"ends[{i}]", end, params)
     limits = limits if limits is not None else (-1, 1) if ends is None else (-0.5, 1.5)
     if np.shape(limits) != (2,):
-        raise ShapeError(f"limits: expected a lower and an upper one, got {shorten(limits)}")
+        raise ShapeError(f"limits: expected a lower and an upper limit, got {shorten(limits)}")
     low, high = (real("a limit", limit) for limit in limits)
     if not low < high:
-        raise ArgumentError(f"limits: expected the lower one first, got {limits}")
+        raise ArgumentError(f"limits: expected the lower limit first, got {limits}")
     integer("steps", steps, least=2)
     x, y, _ = gate.dataset(net, loss, params, (x, y))
     if ends is None:
@@ -185,7 +228,7 @@ def loss_surface(axes, net, loss, params, x, y, *, key=None, ends=None, limits=N
 
 def _direction(key, params):
     """A random direction in which each unit's weights, a row, are as long as they are in the parameters."""
-    key = random.fold_in(key, 2**32 - 1)  # the key that made the parameters makes other numbers here
+    key = random.fold_in(key, 2**32 - 1)  # so that the key that made the parameters gives different numbers here
     count = iter(range(len(trees.leaves(params))))
 
     def of_leaf(p):
@@ -200,7 +243,7 @@ def _direction(key, params):
 
 
 def _costs(net, loss, params, first, second, x, y, places, chunk):
-    """The mean cost at each of several places (a, b) of the plane, NumPy."""
+    """The mean cost at each of several points (a, b) of the plane, on NumPy."""
     xp = namespace(*trees.leaves(params))
 
     def cost(place):
@@ -211,9 +254,9 @@ def _costs(net, loss, params, first, second, x, y, places, chunk):
 
 
 def _contours(axes, along, surface):
-    """Filled contours of a surface with logarithmic levels, and lines with their values."""
+    """Draw filled contours of a surface at logarithmic levels, and lines with their values."""
     low, high = surface.min(), surface.max()
-    if not high > low:  # the same everywhere, or nowhere finite
+    if not high > low:  # constant, or finite nowhere
         return
     logarithmic = low > 0
     levels = np.geomspace(low, high, 11) if logarithmic else np.linspace(low, high, 11)
@@ -221,23 +264,25 @@ def _contours(axes, along, surface):
     norm = shades.LogNorm(low, high) if logarithmic else shades.Normalize(low, high)
     axes.contourf(along, along, surface, levels, cmap="cividis", norm=norm, extend="both")
     lines = axes.contour(along, along, surface, levels[1:-1], colors="black", linewidths=0.5)
-    axes.clabel(lines, levels[5:-1:2], fmt="%.2g", fontsize="small", colors="black")  # not near the lowest: crowded
+    axes.clabel(
+        lines, levels[5:-1:2], fmt="%.2g", fontsize="small", colors="black"
+    )  # not near the lowest, where it is crowded
 
 
 def _decades(axes):
-    """A logarithmic axis from one power of ten to another, labelled at these."""
+    """Extend a logarithmic axis to whole powers of ten, and label only these."""
     low, high = axes.get_ylim()
     axes.set_ylim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high)))
     axes.yaxis.set_minor_formatter("")
 
 
 def _drawable(values):
-    """What has a place on a logarithmic axis."""
+    """Which values have a place on a logarithmic axis."""
     return np.isfinite(values) & (values > 0)
 
 
 def _label_ends(axes, curves):
-    """A label beside the last point of each curve `(x, y, label, color)`, as near to it as the others let it be."""
+    """Label the last point of each curve `(x, y, label, color)`, as close to it as the other labels allow."""
     ends = []
     for x, y, label, color in curves:
         has = np.flatnonzero(np.isfinite(y))
@@ -246,7 +291,7 @@ def _label_ends(axes, curves):
     if not ends:
         return
     to_rgb = require("matplotlib.colors", "plots").to_rgb
-    axes.get_ylim()  # brings the scale up to date with what was drawn
+    axes.get_ylim()  # updates the scale to what was drawn
     heights = axes.transData.transform([(x, y) for x, y, *_ in ends])[:, 1] * 72 / axes.figure.dpi
     gap = 1.2 * require("matplotlib", "plots").rcParams["font.size"]  # points: the labels are a little smaller
     order = np.argsort(heights, kind="stable")
@@ -256,6 +301,6 @@ def _label_ends(axes, curves):
     far = abs(moves) > gap / 2
     for (x, y, label, color), move, with_line in zip(ends, moves, far, strict=True):
         line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkA": 0, "shrinkB": 0}
-        dark = tuple(0.75 * part for part in to_rgb(color))  # so that letters of a light colour can be read
+        dark = tuple(0.75 * part for part in to_rgb(color))  # so that light-coloured letters are legible
         style = {"color": dark, "size": "small", "va": "center", "arrowprops": line if with_line else None}
         axes.annotate(label, (x, y), (14 if far.any() else 5, move), textcoords="offset points", **style)

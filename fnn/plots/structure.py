@@ -1,6 +1,7 @@
-"""Figures of a network itself: its first weights as images, and a diagram of all of it."""
+"""Figures of a network itself: its first weights as images, and a diagram of the whole."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -9,18 +10,24 @@ from ..composition import Composition, over_parts
 from ..errors import KindError, ShapeError, integer, require, shorten
 from ..errors import shape as sizes
 from ..gate import finite
-from ..layers import Dense, DenseParams
+from ..layers import Dense, DenseParams, Layer
 from ..networks import Frozen, Residual, Serial, outline
 from .common import COLORS, check_axes, numbers, scale_beside
 
 
-def first_layer(axes, weights, *, shape=(28, 28)):
-    """What the units of the first Dense layer look for: the weights of each as an image, row by row.
+def first_layer(axes: Any, weights: Any, *, shape: tuple[int, ...] = (28, 28)) -> Any:
+    """Draw what the units of the first Dense layer respond to: the weights of each unit as an image, row by row.
 
-    One scale for all, from blue through grey at 0 to yellow, symmetric about 0; its limits stand beside it.
+    All images share one scale, from blue through grey at 0 to yellow, symmetric about 0; its limits are written beside
+    it.
 
-    Arguments: `weights` (units, inputs), or the parameters of a network, whose first Dense layer is taken; `shape`,
-    (rows, columns) of an image of so many inputs, (28, 28) by default.
+    Args:
+        axes: an Axes of matplotlib.
+        weights: (units, inputs), or the parameters of a network, whose first Dense layer is drawn.
+        shape: (rows, columns) of the images. Default: (28, 28).
+
+    Returns:
+        The Axes.
 
     >>> from matplotlib.figure import Figure
     >>> axes = first_layer(Figure().subplots(), np.eye(4), shape=(2, 2))
@@ -54,17 +61,24 @@ def first_layer(axes, weights, *, shape=(28, 28)):
     return axes
 
 
-def network(axes, net, input_shape, params=None, *, most=8):
-    """A diagram of a network: a column of units for the input and for each layer of its own, lines for weights.
+def network(axes: Any, net: Layer, input_shape: Any, params: Any = None, *, most: int = 8) -> Any:
+    """Draw a diagram of a network, with a column of units for the input and each layer, and lines for the weights.
 
-    Lines of positive weights are solid, those of negative ones dashed, and the width is the weight's size over the
-    largest that is shown. Of more than `most` units the first and the last are shown; how many there are is above. A
-    layer that keeps the number of units stands below the one whose outputs it takes. A skip connection is an arc. What
-    is no Dense layer and has another number of outputs, or branches (`Parallel`), has grey lines from all to all.
-    Biases are not shown.
+    Lines are solid for positive weights and dashed for negative ones, and their width is the weight's magnitude relative
+    to the largest one shown. If a layer has more than `most` units, only the first ones and the last are drawn; the
+    number of units is written above. A layer that keeps the number of units is named below the one that feeds it, and a
+    skip connection is an arc. Other layers than Dense that change the number of outputs, and branches (`Parallel`), have
+    grey lines from all units to all. Biases are not shown.
 
-    Arguments: `input_shape` without the batch axis; `params` of the network, without which all lines are alike;
-    `most`, 8 by default, at least 3.
+    Args:
+        axes: an Axes of matplotlib.
+        net: the network.
+        input_shape: the shape of an example, without the batch axis.
+        params: the parameters of the network; without them all lines look alike. Default: None.
+        most: the maximum number of units drawn per layer, at least 3. Default: 8.
+
+    Returns:
+        The Axes.
 
     >>> from matplotlib.figure import Figure
     >>> from fnn import mlp
@@ -87,7 +101,7 @@ def network(axes, net, input_shape, params=None, *, most=8):
         shown.append(numbers("w", w)[np.ix_(units, inputs)] if known else None)
     largest = max((abs(w).max() for w in shown if w is not None), default=0) or 1.0
 
-    wide = 1.6 * max(len(heights) for _, heights in places) / len(columns)  # from column to column; units are 1 apart
+    wide = 1.6 * max(len(heights) for _, heights in places) / len(columns)  # distance of the columns; units are 1 apart
     of_lines = require("matplotlib.collections", "plots")
     for i, w in enumerate(shown):
         (_, below), (_, above) = places[i : i + 2]
@@ -120,7 +134,7 @@ def network(axes, net, input_shape, params=None, *, most=8):
 
 
 def _lay_out(columns, skips, layer, params, recorded):
-    """The columns `(names, units, weights)` that a layer adds, and the skip connections between them."""
+    """Append the columns `(names, units, weights)` of a layer, and the skip connections between them."""
     if isinstance(layer, Serial | Frozen | Residual):
         start = len(columns) - 1
         over_parts(lambda *part: _lay_out(columns, skips, *part), layer, params, recorded)
@@ -137,7 +151,7 @@ def _lay_out(columns, skips, layer, params, recorded):
 
 
 def _places(size, most):
-    """Which units of a layer are shown, and how high each stands; a gap before the last where some are left out."""
+    """Which units of a layer are drawn, and at what height; with a gap before the last if some are left out."""
     slots = np.arange(min(size, most))
     heights = (len(slots) - 1) / 2 - slots
     if size <= most:
