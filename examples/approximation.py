@@ -1,9 +1,9 @@
-"""What a hidden layer can draw: a wiggly curve, ever better with more units, and two spirals, told apart without error.
+"""What a hidden layer can represent: a wiggly curve, ever better with more units, and two spirals, separated perfectly.
 
     python examples/approximation.py
 
-One hidden layer of W tanh units, f(x) = Σᵢ vᵢ tanh(wᵢ x + bᵢ) + c, comes as close as you like to any continuous curve
-if W is large enough: G. Cybenko, "Approximation by superpositions of a sigmoidal function" (1989); K. Hornik,
+One hidden layer of W tanh units, f(x) = Σᵢ vᵢ tanh(wᵢ x + bᵢ) + c, comes arbitrarily close to any continuous curve if
+W is large enough: G. Cybenko, "Approximation by superpositions of a sigmoidal function" (1989); K. Hornik,
 M. Stinchcombe, H. White (1989). The theorem says that such weights exist; here gradient descent also finds them. The
 two spirals are the 194 points of K. Lang and M. Witbrock, "Learning to tell two spirals apart" (1988).
 """
@@ -21,7 +21,7 @@ plt.switch_backend("agg")
 OUT, BLUE, ORANGE = Path("out/approximation"), "#0072B2", "#D55E00"
 key = fnn.random.key(0)
 
-# 1. A curve, learnt at 200 points and judged at 2,001.
+# 1. A curve, learnt from 200 points and evaluated at 2,001.
 WIDTHS = (2, 4, 8, 16, 32)
 
 
@@ -33,12 +33,12 @@ def fit_curve(width):
     """A network of that width, fitted; its values at the points `fine`."""
     net = fnn.mlp((width, 1), activation=fnn.Tanh())
     _, *rest = net.init(key, (1,))
-    # tanh(w (x − c)) turns at c = −b/w. Biases of 0 would begin with all units at c = 0: spread them over the interval.
+    # tanh(w (x − c)) turns at c = −b/w. Biases of 0 would start all units at c = 0: spread them over the interval.
     centres, w = np.linspace(-1, 1, width + 2)[1:-1], np.full((width, 1), 1 + width / 2, np.float32)
     hidden = fnn.DenseParams(w, (-w[:, 0] * centres).astype(np.float32))
     state = fnn.init_state(net, fnn.Adam(), key, (1,), params=(hidden, *rest))
     x = np.linspace(-1, 1, 200, dtype=np.float32)[:, None]
-    for rate in (0.01, 0.001):  # large steps first, then small ones that settle; batches of everything need no shuffle
+    for rate in (0.01, 0.001):  # large steps, then small ones to settle; full batches need no shuffling
         state = state._replace(optimizer=fnn.init_state(net, fnn.Adam(rate), key, (1,)).optimizer)
         state, _ = fnn.train(
             net, fnn.MeanSquaredError(), state, (x, curve(x)), epochs=2000, batch_size=len(x), shuffle=False
@@ -64,7 +64,7 @@ state, _ = fnn.train(net, loss, state, (x, y), epochs=3000, batch_size=len(x), s
 right = int(((np.asarray(net.apply(state.params, x)) > 0) == y).sum())
 print(f"two spirals: {right} of {len(y)} points on the right side")
 
-# 3. The picture.
+# 3. The figure.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
 figure, (left, middle, last) = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained", width_ratios=(1.5, 1, 1.1))
 left.plot(fine, curve(fine), color="0.75", linewidth=5, label="the curve")

@@ -1,10 +1,10 @@
-"""An autoencoder: a network learns to draw each digit again from eight numbers, and does it better than PCA.
+"""An autoencoder: a network learns to reconstruct each digit from eight numbers, and does so better than PCA.
 
     python examples/autoencoder.py
 
 The layer in the middle is too narrow for the 64 pixels, so the network has to find what the images have in common. With
-linear units the best it could do would be the principal components: P. Baldi, K. Hornik (1989). With curved ones it can
-do better: G. Hinton, R. Salakhutdinov, "Reducing the dimensionality of data with neural networks" (2006).
+linear units the principal components are optimal: P. Baldi, K. Hornik (1989). With nonlinear ones the network can do
+better: G. Hinton, R. Salakhutdinov, "Reducing the dimensionality of data with neural networks" (2006).
 """
 
 import sys
@@ -31,7 +31,7 @@ state, _ = fnn.train(net, loss, state, (x, x), epochs=200, batch_size=32)
 codes = encoder.apply(state.params[0], x_test)  # (450, CODE)
 by_network = np.asarray(decoder.apply(state.params[1], codes))
 
-# 3. PCA with as many numbers: the mean, and the first right singular vectors of what is left.
+# 3. PCA with as many numbers: the mean, and the first right singular vectors of the centred images.
 mean = x.mean(axis=0)
 components = np.linalg.svd(x - mean, full_matrices=False)[2][:CODE]  # (CODE, 64)
 by_pca = mean + (x_test - mean) @ components.T @ components
@@ -43,7 +43,7 @@ print("         squared error per pixel   variance explained")
 for name, error in errors.items():
     print(f"{name:<7}  {error:23.4f}   {1 - error / spread:18.1%}")
 
-# 4. The picture: one held-out digit of each class, the first that comes.
+# 4. The figure: the first held-out digit of each class.
 first = [int(np.argmax(y_test == digit)) for digit in range(10)]
 figure, grid = plt.subplots(3, 10, figsize=(10, 3.4), layout="constrained")
 labels = ("original", f"network\n{errors['network']:.4f}", f"PCA\n{errors['PCA']:.4f}")

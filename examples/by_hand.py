@@ -1,4 +1,4 @@
-"""Backpropagation of one example, step by step with round numbers, to follow with pencil and paper.
+"""Backpropagation for one example, step by step with round numbers, to follow with pencil and paper.
 
     python examples/by_hand.py
 
@@ -15,7 +15,7 @@ import fnn
 from fnn import autodiff
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 OUT, UP, BLUE, ORANGE = Path("out/by_hand"), "⁰¹²³", "#0072B2", "#D55E00"
 leaves = lambda tree: np.concatenate([np.ravel(leaf) for layer in tree for leaf in layer])
 in_scalars = lambda a, layer: np.frompyfunc(autodiff.sigmoid, 1, 1)(np.array(layer[0]) @ a + np.array(layer[1]))
@@ -46,7 +46,7 @@ def steps(title, layers, x, y):
     for n in range(last, 0, -1):
         show("BP3", f"∂C/∂b{UP[n]} = δ{UP[n]}", grads[n - 1].b)
         show("BP4", f"∂C/∂W{UP[n]} = (δ{UP[n]})ᵀ a{UP[n - 1]}", grads[n - 1].w)
-    if jax := fnn.backend.jax:  # an automatic differentiator, told nothing of these equations, is the judge
+    if jax := fnn.backend.jax:  # automatic differentiation, which knows none of these equations, is the judge
         jax.config.update("jax_enable_x64", True)
         judge = jax.grad(lambda p: 0.5 * ((net.apply(p, [x]) - np.array([y])) ** 2).sum())(params)[::2]
     else:
@@ -82,14 +82,14 @@ a2 = 1 / (1 + np.exp(-(w2 * a1 + b2)))
 δ2 = (a2 - y) * a2 * (1 - a2)  # ∂C/∂a² ∂a²/∂z²
 δ1 = δ2 * w2 * a1 * (1 - a1)  # ∂C/∂z² ∂z²/∂a¹ ∂a¹/∂z¹
 
-# 2. Two hidden layers: an error is a sum over all units that it reaches. Of each layer W, a row for each unit, and b.
+# 2. Two hidden layers: an error is a sum over all units that it reaches. Each layer has W, with a row per unit, and b.
 network = [([[0.5, -0.4], [0.3, 0.8]], [0.1, -0.2]), ([[0.6, -1.0], [-0.7, 0.9]], [0.2, 0.1]), ([[1.2, -0.8]], [0.3])]
 *of_network, off_network = steps("\nA network 2-2-2-1", network, [1.0, 0.5], [1.0])
 off = max(off, off_network, abs(leaves(of_chain[2]) / [δ1 * x, δ1, δ2 * a1, δ2] - 1).max())
 print(f"\nrelative difference from plain arithmetic, and from automatic differentiation: at most {off:.0e}")
 assert off <= 1e-12, f"expected equal gradients, to 1e-12, got a relative difference of {off:.0e}"
 
-figure, axes = plt.subplots(figsize=(10, 6.2), layout="constrained")  # 3. The picture.
+figure, axes = plt.subplots(figsize=(10, 6.2), layout="constrained")  # 3. The figure.
 draw(axes, 3.9, chain, *of_chain)
 draw(axes, 0, network, *of_network)
 axes.set_title("circles: activation a, error δ = ∂C/∂z; blue: weight w, bias b; orange: ∂C/∂w, ∂C/∂b", size=10, pad=12)

@@ -1,17 +1,17 @@
-"""How deep, how wide: accuracy on digits of networks with 1 to 6 hidden layers of 4 to 128 units.
+"""Depth and width: the accuracy on digits of networks with 1 to 6 hidden layers of 4 to 128 units.
 
     python examples/depth_and_width.py
 
-All that an image tells must pass through every layer, and the narrowest loses most: with ReLU a unit that is off passes
-nothing, so that a deep narrow network may be born dead (L. Lu et al., "Dying ReLU and initialization", 2020). Width
-costs W² multiplications a layer. Each cell of the picture is the mean over four networks begun from different keys.
+All information must pass through every layer, and the narrowest loses the most: a ReLU that is off passes nothing on,
+so a deep narrow network may be born dead (L. Lu et al., "Dying ReLU and initialization", 2020). Width costs W²
+multiplications per layer. Each cell of the figure is the mean over four networks initialized with different keys.
 """
 
 import os
 import sys
 from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # matrices as small as these are multiplied sooner by one thread
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one thread is faster for matrices this small
 import numpy as np
 
 import fnn
@@ -21,10 +21,10 @@ plt.switch_backend("agg")
 OUT, DEPTHS, WIDTHS, SEEDS = Path("out/depth_and_width"), (1, 2, 3, 4, 5, 6), (4, 8, 16, 32, 64, 128), 4
 LOOKS = {4: ("#D55E00", ":", "o"), 8: ("#E69F00", "-.", "D"), 16: ("#009E73", "--", "s"), 128: ("#0072B2", "-", "^")}
 
-# On NumPy, also where JAX is there: 36 shapes of network would be 36 programs, and each runs for a moment only.
+# On NumPy, even if JAX is installed: 36 network shapes would be 36 programs, each of which runs only briefly.
 keys = fnn.random.split(fnn.random.key(0, backend="numpy"), SEEDS)
 (x, y), (x_test, y_test) = fnn.datasets.digits()
-train = x[:1344], y[:1344]  # 21 batches of 64: a last batch of 3 examples would be a noisy end of each epoch
+train = x[:1344], y[:1344]  # 21 batches of 64: a last batch of 3 examples would make each epoch end noisily
 loss = fnn.SoftmaxCrossEntropy()
 
 
@@ -45,7 +45,7 @@ print("depth  " + "".join(f"  width {width:<3}" for width in WIDTHS))
 for depth, row in zip(DEPTHS, mean, strict=True):
     print(f"{depth:>5}  " + "".join(f"{value:11.1f}" for value in row))
 
-# 2. The picture: all of them, and how much it is a matter of luck.
+# 2. The figure: all of them, and how much depends on luck.
 plt.rcParams.update(dict.fromkeys(("axes.spines.top", "axes.spines.right"), False))
 figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.4), layout="constrained")
 left.imshow(mean, cmap="cividis", vmin=20, vmax=100, aspect="auto", origin="lower")

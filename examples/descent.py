@@ -1,10 +1,10 @@
-"""How gradient descent goes: the size of the batch, the order of the data, the learning rate, and momentum.
+"""Gradient descent: the effects of batch size, order of the data, learning rate, and momentum.
 
     python examples/descent.py
 
-On a quadratic cost with the Hessian H, descent w ← w − η ∇C multiplies the error along each eigenvector of H by 1 − η λ
-in every step: it converges if η < 2 / λmax, and is slow where λ is small. With κ = λmax / λmin it needs about κ steps,
-with momentum √κ: B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964).
+On a quadratic cost with Hessian H, descent w ← w − η ∇C multiplies the error along each eigenvector of H by 1 − η λ in
+every step: it converges if η < 2 / λmax, and is slow where λ is small. With κ = λmax / λmin it needs about κ steps, or
+√κ with momentum: B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964).
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ OUT = Path("out/descent")
 LOOKS = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
 key, EPOCHS = fnn.random.key(0), 10
 
-# 1. Batch, mini-batch and stochastic descent on digits: the noisier the gradient, the smaller the step that suits it.
+# 1. Batch, mini-batch and stochastic descent on digits: the noisier the gradient, the smaller the right step.
 (x, y), test = fnn.datasets.digits()
-x, y = x[:1344], y[:1344]  # 42 batches of 32: a last batch of 3 examples would be a noisy end of each epoch
+x, y = x[:1344], y[:1344]  # 42 batches of 32: a last batch of 3 examples would make each epoch end noisily
 net, loss = fnn.Serial((fnn.Scale(1 / 16), fnn.Dense(32), fnn.Tanh(), fnn.Dense(10))), fnn.SoftmaxCrossEntropy()
 
 
@@ -34,7 +34,7 @@ def costs(rate, size, data, held, shuffle=True):
 settings = {"batch": (0.5, len(x)), "mini-batch": (0.1, 32), "stochastic": (0.01, 1)}
 sizes = {f"{name}: {size:,}, η = {rate}": costs(rate, size, (x, y), (x, y)) for name, (rate, size) in settings.items()}
 
-# 2. The same digits sorted by class: what the last batches hold is what the network remembers.
+# 2. The same digits sorted by class: the network remembers what was in the last batches.
 by_class = np.argsort(y, kind="stable")
 orders = {name: costs(0.1, 32, (x[by_class], y[by_class]), test, name == "shuffled") for name in ("shuffled", "sorted")}
 
@@ -62,7 +62,7 @@ rates = {f"η = {factor:g} / λmax": descend(fnn.Sgd(factor / high), 60)[:, 2] f
 found = {"plain": descend(fnn.Sgd(1.6 / high), 900), "momentum 0.8": descend(fnn.Momentum(1.6 / high, 0.8), 900)}
 plain, fast = (int(np.argmax(way[:, 2] < 1e-8 * way[0, 2])) for way in found.values())  # steps to 10⁻⁸ of the cost
 
-# 5. The picture, and the figures in it.
+# 5. The figure, and the numbers in it.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "legend.fontsize": 9})
 figure, ((first, second), (third, valley)) = plt.subplots(2, 2, figsize=(10, 7.2), layout="constrained")
 seen, epochs = range(len(x), EPOCHS * len(x) + 1, len(x)), range(1, EPOCHS + 1)

@@ -1,10 +1,10 @@
-"""Handwritten digits: train a network in seconds, then see how it learnt, what its units look for and where it errs.
+"""Handwritten digits: train a network in seconds, then see how it learnt, what its units respond to and where it errs.
 
     python examples/digits.py
     python examples/digits.py --backend numpy     the same run on NumPy alone
 
-The data are scikit-learn's 1,797 images of 8 x 8 grey levels. A fixed quarter is held out, and the run only looks at
-it: nothing is chosen by it, neither weights nor when to stop. The picture goes to out/digits/digits.png.
+The data are scikit-learn's 1,797 images of 8 x 8 grey levels. A fixed quarter is held out and only used for reporting:
+neither the weights nor the time to stop depend on it. The figure is saved to out/digits/digits.png.
 """
 
 import argparse
@@ -24,20 +24,20 @@ parser.add_argument("--out", type=Path, default=Path("out/digits"), help="folder
 args = parser.parse_args()
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 
 # 1. The data: images x (N, 64) as stored, uint8 grey levels from 0 to 16, and labels y (N,).
 train, test = fnn.datasets.digits()
 x_test, y_test = test
 
-# 2. The network. Weights that begin near 0 show in the picture what was learnt, not where they began. Its size, the
-#    learning rate and the number of epochs were compared by five-fold cross-validation on the training images.
+# 2. The network. Weights that start near 0 show in the figure what was learnt, not where they started. Its size, the
+#    learning rate and the number of epochs were chosen by five-fold cross-validation on the training images.
 dense = fnn.Dense(256, initializer=fnn.Normal(0.05))
 net = fnn.Serial((fnn.Scale(1 / 16), dense, fnn.Relu(), fnn.Dropout(0.4), fnn.Dense(10)))
-loss = fnn.SoftmaxCrossEntropy()  # on logits, which is what the last layer gives
+loss = fnn.SoftmaxCrossEntropy()  # on logits, the outputs of the last layer
 print(fnn.summary(net, (64,)))
 
-# 3. Training. All that is random follows from the key, and the key also says on which backend everything runs.
+# 3. Training. All randomness follows from the key, which also determines the backend on which everything runs.
 key, start = fnn.random.key(args.seed, args.backend), time.perf_counter()
 optimizer, metrics = fnn.Momentum(learning_rate=0.025), {"accuracy": fnn.accuracy}
 state, history = fnn.fit(
@@ -46,7 +46,7 @@ state, history = fnn.fit(
 on = "NumPy" if isinstance(key, np.ndarray) else "JAX"
 print(f"\n{args.epochs} epochs in {time.perf_counter() - start:.1f} s on {on}")
 
-# 4. The result on the held-out quarter, and its mistakes, those first of which the network was surest.
+# 4. The result on the held-out quarter, and the mistakes, the most confident ones first.
 accuracy = fnn.evaluate(net, loss, state.params, test, metrics=metrics)["accuracy"]
 probability = np.asarray(loss.predict(net.apply(state.params, x_test)))  # (450, 10)
 found, sure = probability.argmax(axis=1), probability.max(axis=1)
@@ -55,7 +55,7 @@ wrong = wrong[np.argsort(-sure[wrong])]
 print(f"test accuracy {accuracy:.2%}, {len(wrong)} mistakes in {len(y_test)} images")
 
 
-# 5. The picture: learning curves, what the units of the first layer look for, and the mistakes.
+# 5. The figure: learning curves, what the units of the first layer respond to, and the mistakes.
 def curve(axes, values, label, color, style="-"):
     epochs = np.arange(1, len(values) + 1)
     axes.plot(epochs, values, style, color=color)

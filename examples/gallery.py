@@ -1,9 +1,9 @@
-"""A gallery: every figure that `fnn.plots` draws, of two small networks that it trains first.
+"""A gallery of every figure that `fnn.plots` draws, for two small networks trained here.
 
     python examples/gallery.py
 
-A network 2-16-16-2 learns two moons, from five keys; one of 64-30-16-10 learns the digits. Each figure is a picture of
-the width of a printed column, in out/gallery/, and gallery.png is a sheet of all nine.
+A network 2-16-16-2 learns two moons, from five keys; one of 64-30-16-10 learns the digits. Each figure has the width of
+a printed column and is saved in out/gallery/; gallery.png is a sheet of all nine.
 """
 
 import sys
@@ -14,13 +14,13 @@ import numpy as np
 import fnn
 from fnn import diagnostics, plots
 
-Figure = fnn.errors.require("matplotlib.figure", "plots").Figure  # draws into files and needs neither pyplot nor screen
+Figure = fnn.errors.require("matplotlib.figure", "plots").Figure  # draws to files and needs neither pyplot nor a screen
 OUT, EPOCHS, SEEDS = Path("out/gallery"), 40, 5
-# On NumPy, also where JAX is there: so many small programs that run once would be compiled longer than they run.
+# On NumPy, even if JAX is installed: many small programs that run once would take longer to compile than to run.
 keys = fnn.random.split(fnn.random.key(0, backend="numpy"), SEEDS + 3)
 
 
-# 1. Two moons: half circles that reach into each other; five networks in one call.
+# 1. Two moons: interleaving half circles; five networks in one call.
 def moons(rng, n):
     angle, y = np.pi * rng.random(n), np.arange(n) % 2
     x = np.where(y, (1 - np.cos(angle), 0.5 - np.sin(angle)), (np.cos(angle), np.sin(angle))).T
@@ -42,7 +42,7 @@ found, losses, validation_losses = fnn.sweep(run, keys[:SEEDS])
 params = fnn.trees.map(lambda leaf: leaf[0], found)
 in_moons = float(fnn.accuracy(net.apply(params, test[0]), test[1]))
 
-# 2. Digits: a network deep enough to have something to show, with weights that begin near 0 in its first layer.
+# 2. Digits: a network deep enough to be interesting, with weights that start near 0 in its first layer.
 (x, y), (x_test, y_test) = fnn.datasets.digits()
 first = fnn.Dense(30, initializer=fnn.Normal(0.02))
 deep = fnn.Serial((fnn.Scale(1 / 16), first, fnn.Tanh(), fnn.Dense(16), fnn.Relu(), fnn.Dense(10)))
@@ -54,7 +54,7 @@ small = fnn.mlp((4, 3, 2), activation=fnn.Tanh())
 of_small, _ = fnn.fit(small, loss, fnn.Adam(0.02), train, key=keys[-2], epochs=EPOCHS, batch_size=20)
 
 
-# 3. The nine figures, each a function of the Axes it is drawn into.
+# 3. The nine figures, each as a function of the Axes it is drawn into.
 def curves(axes):
     axes.set(yscale="log", ylim=(0.01, 1))
     plots.learning_curves(axes, {"training": losses, "held out": validation_losses}).set_ylabel("cross-entropy (nats)")

@@ -1,10 +1,10 @@
-"""A picture of a million pixels into one unit: on which side is the faint disc?
+"""Images of a million pixels and a single unit: on which side is the faint disc?
 
     python examples/million_pixels.py
 
-Logistic regression, p = σ(Σᵢ wᵢ xᵢ + b): a network without hidden layers, on pictures that stay uint8 in memory until
-a batch of them is used. The disc adds 10 to noise of grey levels 0 to 199, whose standard deviation is 58: no single
-pixel says anything, and the 31,000 of the disc together say it all.
+Logistic regression, p = σ(Σᵢ wᵢ xᵢ + b), is a network without hidden layers, here on images that stay uint8 in memory
+until a batch of them is used. The disc adds 10 to noise of grey levels 0 to 199, whose standard deviation is 58: no
+single pixel reveals it, but the 31,000 pixels of the disc together do.
 """
 
 import sys
@@ -19,7 +19,7 @@ plt = fnn.errors.require("matplotlib.pyplot", "examples")
 plt.switch_backend("agg")
 OUT, SIDE, RADIUS, FAINT = Path("out/million_pixels"), 1000, 100, 10
 
-# 1. The pictures: every other one has its disc at the lower right (label 1), the others at the upper left (label 0).
+# 1. The images: every other one has its disc at the lower right (label 1), the rest at the upper left (label 0).
 rng = np.random.default_rng(0)
 row, column = np.ogrid[:SIDE, :SIDE]
 discs = [(row - centre) ** 2 + (column - centre) ** 2 < RADIUS**2 for centre in (300, 700)]
@@ -35,17 +35,17 @@ def draw(n):
 
 train, test = draw(64), draw(80)  # 144 MB in all; as float32 it would be four times as much
 
-# 2. The network. Zeros are a fine start for one unit: its cost is convex. Random values are needed where units stand
-#    side by side and would all learn the same. And zeros keep the weights clean: all that is in them was learnt.
+# 2. The network. Zeros are a good start for one unit, since its cost is convex. Random values are needed if there are
+#    several units, which would otherwise all learn the same. With zeros, everything visible in the weights was learnt.
 net = fnn.Serial((fnn.Flatten(), fnn.Scale(1 / 255), fnn.Dense(1, initializer=fnn.Zeros())))
 loss = fnn.SigmoidBinaryCrossEntropy()
-# So many inputs want a small step: η < 2 / λmax, and λmax is at most about ¼ ‖x‖², a sum of a million terms.
+# Many inputs need a small step: η < 2 / λmax, and λmax is at most about ¼ ‖x‖², a sum of a million terms.
 rate = 1 / (0.25 * np.square(train[0][0] / 255).sum())
 state = fnn.init_state(net, fnn.Sgd(rate), fnn.random.key(0), (SIDE, SIDE))
 parameters = sum(leaf.size for leaf in fnn.trees.leaves(state.params))
 
-# 3. Training in batches of 8, unshuffled: so each has as many discs on one side as on the other, and the grey that all
-#    pictures share cancels in the gradient. Two calls of 5 epochs are one of 10; the second finds its program compiled.
+# 3. Training in batches of 8, unshuffled, so that each has as many discs on one side as on the other, and the grey
+#    common to all images cancels in the gradient. Two calls of 5 epochs equal one of 10; the second need not compile.
 for _ in range(2):
     start = time.perf_counter()
     state, history = fnn.train(net, loss, state, train, epochs=5, batch_size=8, shuffle=False)
@@ -62,7 +62,7 @@ print(f"{parameters:,} parameters, {len(train[0])} pictures to learn from, {int(
 print(f"time per step of 8 pictures: {1000 * seconds / steps:.0f} ms")
 print(f"held-out accuracy: {found['accuracy']:.1%} of {len(test[0])} pictures")
 
-# 4. The picture. One weight is mostly noise, the mean of 20 x 20 of them is not.
+# 4. The figure. A single weight is mostly noise, but the mean of 20 x 20 of them is not.
 weights = np.asarray(state.params[-1].w).reshape(SIDE, SIDE)
 blocks = 1e6 * weights.reshape(SIDE // 20, 20, SIDE // 20, 20).mean(axis=(1, 3))
 plt.rcParams.update({"axes.titlesize": 11})

@@ -1,18 +1,19 @@
-"""Mislabelled: of 8,000 MNIST images 400 get false labels, and the examples' gradients tell which.
+"""Mislabelled data: 400 of 8,000 MNIST images get false labels, and the examples' gradients reveal which.
 
-    python examples/mislabelled.py --download          fetches the four files (11 MB) into the user's cache, once
-    FNN_DATA=FOLDER python examples/mislabelled.py     the files are there already
+    python examples/mislabelled.py --download          downloads the four files (11 MB) to the user's cache, once
+    FNN_DATA=FOLDER python examples/mislabelled.py     uses files that are there already
 
-A network learns from the labels as given, and each example is ranked by suspicion. Its loss is one measure, but the
-network has been taught that very label. So all the others are asked, by regression on the kernel of the gradients:
+A network learns from the labels as given, and the examples are ranked by suspicion. The loss is one measure, but the
+network was trained on that very label. So each label is predicted from all others, by regression on their gradients:
 
     gᵢ = ∂(r · zᵢ)/∂θ                      of the logits z with random signs r, so that no label enters
     Kᵢⱼ = exp((cos(gᵢ, gⱼ) − 1) / 0.3)     by fnn.per_example.gram;        A = (K + 0.2 I)⁻¹
-    ‖eᵢ‖² with eᵢ = (A Y)ᵢ / Aᵢᵢ           label i, as a row of Y (N, 10), less what all the others say that it is
+    ‖eᵢ‖² with eᵢ = (A Y)ᵢ / Aᵢᵢ           label i, as a row of Y (N, 10), minus its prediction from all others
 
 A. Jacot et al., "Neural tangent kernel" (2018); leaving one out: C. Rasmussen, C. Williams, "Gaussian processes for
-machine learning" (2006), eq. 5.12. No ranking uses the true labels, but the loss is also shown at its best by them. The
-gain comes from leaving one out with a kernel, not from the gradients: a kernel of pixels does as well (in the table).
+machine learning" (2006), eq. 5.12. No ranking uses the true labels, except that the loss is also shown at its best
+epoch according to them. The gain comes from leaving one out with a kernel, not from the gradients: a kernel of pixels
+does as well (see the table).
 """
 
 import sys
@@ -23,7 +24,7 @@ import numpy as np
 import fnn
 
 plt, linalg = (fnn.errors.require(name, "examples") for name in ("matplotlib.pyplot", "scipy.linalg"))
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 OUT, N, FALSE, SEEDS, EPOCHS = Path("out/mislabelled"), 8000, 400, (1, 2, 3), 8
 (x, y), _ = fnn.datasets.mnist(download="--download" in sys.argv)
 x, truth = x[-N:] / np.float32(255), y[-N:].astype(int)  # 0.3, 0.2 and the epochs were chosen on other images
@@ -76,7 +77,7 @@ print(f"% false among the {FALSE} most suspected of {N:,}, mean of {len(SEEDS)} 
 for name in dict.fromkeys((gradients, pixels, fifth, best, f"loss after {EPOCHS} epochs", norm)):
     print(f"  {name + ', its best' * (name == best):<38}{at[name]:5.1f}")
 
-# 2. The picture: how far each ranking can be trusted; of the last draw, whom the first suspects, and whom it wrongs.
+# 2. The figure: how reliable each ranking is; for the last draw, the first suspects, and the false accusations.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9})
 left, right = plt.figure(figsize=(12, 5), layout="constrained").subfigures(1, 2, width_ratios=(1, 1.1))
 axes, wronged = left.subplots(), orders[0][(given == truth)[orders[0]]]

@@ -1,10 +1,10 @@
-"""MNIST: 60,000 handwritten digits to learn from, at least 98.3 % of 10,000 others told right after ten epochs.
+"""MNIST: trained on 60,000 handwritten digits, at least 98.3 % of 10,000 others classified correctly after ten epochs.
 
-    python examples/mnist.py --download           fetches the four files (11 MB) into the user's cache, once
-    python examples/mnist.py --data FOLDER        or FNN_DATA=FOLDER: the files are there already
+    python examples/mnist.py --download           downloads the four files (11 MB) to the user's cache, once
+    python examples/mnist.py --data FOLDER        (or FNN_DATA=FOLDER) uses files that are there already
     python examples/mnist.py --backend numpy      the same run on NumPy alone
 
-The run only looks at the test images: nothing is chosen by them. The picture goes to out/mnist/mnist.png.
+The test images are only used for reporting: nothing was chosen by them. The figure is saved to out/mnist/mnist.png.
 """
 
 import argparse
@@ -27,19 +27,19 @@ parser.add_argument("--out", type=Path, default=Path("out/mnist"), help="folder 
 args = parser.parse_args()
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 
 # 1. The data: images x (N, 784) as stored, uint8 grey levels from 0 to 255, and labels y (N,).
 try:
     train, test = fnn.datasets.mnist(args.data, args.download)
 except (fnn.errors.FnnError, FileNotFoundError) as error:
-    sys.exit(f"{error}\nwrite --download, or --data FOLDER")
+    sys.exit(f"{error}\nuse --download, or --data FOLDER")
 x_test, y_test = test
 
 
 # 2. The network and its training. Images stay uint8 in memory: the first layer scales each batch to [0, 1]. The
-#    rate, the sizes and the batch were chosen on 10,000 of the training images, held out from the rest for that. That
-#    the rate falls to 0 in a straight line is worth half a per cent of accuracy here.
+#    rate, the sizes and the batch size were chosen on 10,000 training images that were held out for this. Decreasing
+#    the rate linearly to 0 gains half a per cent of accuracy here.
 net = fnn.Serial((fnn.Scale(1 / 255), *fnn.mlp((512, 256, 10), initializer=fnn.HeNormal()).layers))
 loss, metrics, batch_size = fnn.SoftmaxCrossEntropy(), {"accuracy": fnn.accuracy}, 256
 steps = args.epochs * math.ceil(len(train[0]) / batch_size)
@@ -53,7 +53,7 @@ seconds = time.perf_counter() - start
 on = "NumPy" if isinstance(key, np.ndarray) else "JAX"
 print(f"\n{args.epochs} epochs in {seconds:.1f} s on {on}, {seconds / args.epochs:.2f} s each with its validation")
 
-# 3. The result on the test images, and the mistakes, those first of which the network was surest.
+# 3. The result on the test images, and the mistakes, the most confident ones first.
 accuracy = fnn.evaluate(net, loss, state.params, test, metrics=metrics)["accuracy"]
 probability = np.asarray(loss.predict(net.apply(state.params, x_test)))  # (10000, 10)
 found, sure = probability.argmax(axis=1), probability.max(axis=1)
@@ -62,7 +62,7 @@ wrong = wrong[np.argsort(-sure[wrong])]
 print(f"test accuracy {accuracy:.2%}, {len(wrong)} mistakes in {len(y_test):,} images")
 
 
-# 4. The picture: learning curves and mistakes.
+# 4. The figure: learning curves and mistakes.
 def curve(axes, values, label, color, style="-"):
     epochs = np.arange(1, len(values) + 1)
     axes.plot(epochs, values, style, color=color)

@@ -1,13 +1,13 @@
-"""What a few hidden units do: XOR, the product of two numbers, and the product of three bits.
+"""What a few hidden units can do: XOR, the product of two numbers, and the product of three bits.
 
     python examples/multiplication.py
 
-XOR is learnt; the products have weights set by hand. With c = σ''(0) and d = σ''''(0), four units σ and Taylor give
+XOR is learnt; the weights for the products are set by hand. For c = σ''(0), d = σ''''(0) and four units σ, by Taylor:
 
     [σ(λ(u+v)) + σ(−λ(u+v)) − σ(λ(u−v)) − σ(−λ(u−v))] / (4 λ² c) = uv + λ² uv (u² + v²) d / (6 c) + O(λ⁴)
 
-so a smaller λ makes the product as good as one likes (H. Lin, M. Tegmark, D. Rolnick, "Why does deep and cheap learning
-work so well?", 2017, eq. 11). The picture goes to out/multiplication/multiplication.png.
+so with a small λ the product is arbitrarily accurate (H. Lin, M. Tegmark, D. Rolnick, "Why does deep and cheap learning
+work so well?", 2017, eq. 11). The figure is saved to out/multiplication/multiplication.png.
 """
 
 import itertools
@@ -19,10 +19,10 @@ import numpy as np
 import fnn
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 OUT, BLUE, ORANGE = Path("out/multiplication"), "#0072B2", "#D55E00"
 
-# 1. XOR, the product of two signs in disguise: two hidden units learn it, as no single unit can.
+# 1. XOR, the product of two signs in disguise: two hidden units can learn it, a single unit cannot.
 x = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
 y = (x[:, :1] * x[:, 1:] < 0).astype(int)
 xor, loss = fnn.mlp((2, 1), activation=fnn.Tanh()), fnn.SigmoidBinaryCrossEntropy()
@@ -37,21 +37,21 @@ scales, errors = np.array([0.3, 0.1, 0.03, 0.01]), []
 for scale in scales:
     hidden = scale * np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
     output = np.array([[1.0, 1.0, -1.0, -1.0]]) / scale**2
-    params = (fnn.DenseParams(hidden, ()), (), fnn.DenseParams(output, ()))  # of NumPy and float64: so is all else
+    params = (fnn.DenseParams(hidden, ()), (), fnn.DenseParams(output, ()))  # NumPy in float64, as is all else
     errors.append(abs(multiply.apply(params, uv)[:, 0] - uv.prod(axis=1)).max())
     print(f"u v      λ = {scale:<6g}largest error {errors[-1]:.1e}")
 slope = np.polyfit(np.log(scales), np.log(errors), 1)[0]
 taylor = abs(uv.prod(axis=1) * (uv**2).sum(axis=1)).max() / 12  # the largest error, over λ²
 print(f"         slope {slope:.3f}, error {errors[-1] / scales[-1] ** 2:.4f} λ²; by Taylor 2 and {taylor:.4f} λ²")
 
-# 3. One hidden unit that multiplies three bits: their sum less 2 is 1 if all are 1, and not above 0 if any is 0.
+# 3. One hidden unit that multiplies three bits: their sum minus 2 is 1 if all are 1, and at most 0 if any is 0.
 bits = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
 unit = fnn.Serial((fnn.Dense(1), fnn.Relu()))
 products = unit.apply((fnn.DenseParams(np.ones((1, 3)), np.array([-2.0])), ()), bits)[:, 0]
 names = ["".join(f"{bit:.0f}" for bit in row) for row in bits]
 print("u v w    " + ", ".join(f"{name} → {p:g}" for name, p in zip(names, products, strict=True)))
 
-# 4. The picture.
+# 4. The figure.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10})
 figure, (of_xor, of_error, of_bits) = plt.subplots(1, 3, figsize=(11, 3.7), layout="constrained")
 plane = np.stack(np.meshgrid(*[np.linspace(-1.6, 1.6, 200)] * 2), axis=-1)

@@ -3,7 +3,7 @@
     python examples/overfitting.py
 
 The points are y = sin 4x + noise of variance 0.09: on new points, no network can expect a smaller squared error.
-Too few units cannot follow the curve; too many follow the noise. The cures of the widest, each on its own: weight decay
+Too few units cannot follow the curve; too many follow the noise. The cures for the widest, one at a time: weight decay
 (A. Krogh, J. Hertz, 1992), dropout (N. Srivastava et al., 2014), stopping early (L. Prechelt, 1998), and more data.
 """
 
@@ -17,7 +17,7 @@ import fnn
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
 plt.switch_backend("agg")
 OUT, BLUE, ORANGE, GREEN, PINK = Path("out/overfitting"), "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-WIDTHS, WIDE, ROUNDS, EPOCHS = (1, 2, 4, 8, 16, 32, 64), 64, 60, 50  # 60 rounds of 50 epochs, a look after each
+WIDTHS, WIDE, ROUNDS, EPOCHS = (1, 2, 4, 8, 16, 32, 64), 64, 60, 50  # 60 rounds of 50 epochs and an evaluation
 key, rng, loss = fnn.random.key(0), np.random.default_rng(0), fnn.MeanSquaredError()
 
 
@@ -40,19 +40,19 @@ def learn(width, data=few, extra=(), penalty=None):
     how = {"epochs": EPOCHS, "batch_size": len(data[0]), "shuffle": False}
     for _ in range(ROUNDS):
         state, _ = fnn.train(net, loss, state, data, penalty=penalty, **how)
-        params = fnn.trees.map(np.asarray, state.params)  # on NumPy, where a short look compiles nothing
+        params = fnn.trees.map(np.asarray, state.params)  # on NumPy, where an evaluation needs no compilation
         costs.append([fnn.evaluate(net, loss, params, held)["loss"] for held in (data, validation, test)])
     return net, params, np.array(costs)
 
 
-# 1. Width: what each network is after its last round.
+# 1. Width: each network after its last round.
 runs = {width: learn(width) for width in WIDTHS}
 training, tested = ({width: run[-1][-1, i] for width, run in runs.items()} for i in (0, 2))
 print("width   training   test")
 for width in WIDTHS:
     print(f"{width:>5}   {training[width]:8.3f}   {tested[width]:.3f}")
 
-# 2. The cures of the widest. Stopping early needs no new run: it ends with the round that was the best in validation.
+# 2. The cures for the widest. Early stopping needs no new run: it ends with the round that was best in validation.
 uncured = runs[WIDE][-1]
 cures = {
     "none": uncured,
@@ -65,7 +65,7 @@ print(f"\ncure of width {WIDE}   training   test")
 for name, costs in cures.items():
     print(f"{name:<16}   {costs[-1, 0]:8.3f}   {costs[-1, 2]:.3f}")
 
-# 3. The picture.
+# 3. The figure.
 plt.rcParams.update(dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False))
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
 left.loglog(WIDTHS, list(training.values()), "o-", color=BLUE, label="training")

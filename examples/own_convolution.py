@@ -1,9 +1,9 @@
-"""A convolution of your own in five short methods: it trains in `fit` with checkpoints, on JAX and on NumPy.
+"""Writing your own convolution, in five short methods: it trains in `fit` with checkpoints, on JAX and on NumPy.
 
     python examples/own_convolution.py
 
-Its gradient is that of a dense layer with a position for each patch, and so are its factors: norms, clipping, kernels
-and private training work for it without another line.
+Its gradient is that of a dense layer with one position per patch, and so are its factors: per-example norms, clipping,
+kernels and private training work without any further code.
 """
 
 import sys
@@ -36,7 +36,7 @@ class Conv(fnn.Layer):
 
     def backward(self, w, patches, dy):
         k, xp = self.size, namespace(dy)
-        spread = product(dy, w).reshape(*dy.shape[:3], k, k, -1)  # of each patch, back to where it was cut
+        spread = product(dy, w).reshape(*dy.shape[:3], k, k, -1)  # each patch goes back to where it was cut out
         shifted = [(spread[:, :, :, a, b], a, b) for a in range(k) for b in range(k)]
         return sum(xp.pad(s, ((0, 0), (a, k - 1 - a), (b, k - 1 - b), (0, 0))) for s, a, b in shifted)
 

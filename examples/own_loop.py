@@ -1,9 +1,9 @@
-"""fnn inside research code: a loop, a cost and a layer of your own, and fnn beside other libraries. Needs JAX.
+"""fnn in research code: a loop, a cost and a layer of your own, and fnn together with other libraries. Needs JAX.
 
     python examples/own_loop.py
 
-Each part is a function that stands alone; it checks its own result and prints one line. Optax and Equinox are used
-where they are installed.
+Each part is a self-contained function that checks its own result and prints one line. Optax and Equinox are used if
+they are installed.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ def largest_difference(tree, other):
 
 
 def own_loop():
-    """A `lax.scan` of your own over value_and_grad and an optimizer: batches as you draw them, state as you hold it."""
+    """Your own `lax.scan` over value_and_grad and an optimizer, with your own batches and state."""
     net, optimizer = fnn.mlp((64, 10)), fnn.Momentum(learning_rate=0.1)
     run = fnn.value_and_grad(net, LOSS, penalty=fnn.L2(1e-4))
     params = net.init(KEY, (64,))
@@ -58,7 +58,7 @@ def own_loop():
 
 @dataclass(frozen=True)
 class Focal(fnn.Loss):
-    """The focal loss on the logit z of one yes-or-no question (Lin et al. 2017, γ = 1), y in {0, 1}, s = ±z, p = σ(s).
+    """The focal loss on the logit z of a binary decision (Lin et al. 2017, γ = 1), y in {0, 1}, s = ±z, p = σ(s).
 
     ℓ = −(1 − p) log p        δ = ± (1 − p) (p log p − (1 − p))
     """
@@ -78,7 +78,7 @@ def focal(z, y):
 
 
 def own_cost():
-    """A cost by formula, and the same through `FunctionLoss`, differentiated by JAX: the same run. Is a digit even?"""
+    """A cost with a hand-written derivative and the same through `FunctionLoss` give the same run. Is a digit even?"""
     net, even, even_test = fnn.mlp((64, 1)), (Y % 2 == 0)[:, None], (Y_TEST % 2 == 0)[:, None]
     params, found = [], []
     for loss in (Focal(), fnn.FunctionLoss(focal)):
@@ -98,7 +98,7 @@ class PReluParams(NamedTuple):
 
 @dataclass(frozen=True)
 class PRelu(fnn.Layer):
-    """A ramp whose slope below 0 is learnt, one for each unit (He et al. 2015).
+    """A ramp whose slope below 0 is learnt for each unit (He et al. 2015).
 
     a = z if z > 0 else s z        dz = δ if z > 0 else s δ        ds = Σₙ δ min(z, 0)
     """
@@ -117,7 +117,7 @@ class PRelu(fnn.Layer):
 
 
 def own_layer():
-    """A layer with parameters of its own, its gradient by hand, in a network like any other."""
+    """A layer with its own parameters and a hand-written gradient, in a network like any other."""
     net = fnn.mlp((64, 10), activation=PRelu())
     params = net.init(KEY, (64,))
     grads = fnn.grad(net, LOSS)(params, X[:99], Y[:99])
@@ -130,9 +130,9 @@ def own_layer():
 
 
 def optax_both_ways():
-    """An Optax optimizer in fnn, and one of fnn's in an Optax chain."""
+    """An Optax optimizer in fnn, and an fnn optimizer in an Optax chain."""
     if importlib.util.find_spec("optax") is None:
-        return "Optax is not installed: left out"
+        return "Optax is not installed: skipped"
     import optax
 
     net = fnn.mlp((64, 10))
@@ -146,7 +146,7 @@ def optax_both_ways():
 
 
 def block_in_another_library():
-    """fnn inside an Equinox model (or a JAX function): through `custom_vjp` their grad is our backward pass."""
+    """fnn inside an Equinox model (or a JAX function): with `custom_vjp`, JAX's grad is fnn's backward pass."""
     net = fnn.mlp((32, 10))
     params = net.init(KEY, (64,))
     ours, theirs = fnn.custom_vjp(net), net.apply
@@ -172,7 +172,7 @@ def block_in_another_library():
 
 
 def feedback_alignment():
-    """Errors carried back through fixed random weights: `propagate` with other weights, `gradient` with the true ones.
+    """Errors propagated through fixed random weights: `propagate` with other weights, `gradient` with the true ones.
 
     T. Lillicrap, D. Cownden, D. Tweed, C. Akerman, "Random synaptic feedback weights support error backpropagation"
     (2016).
@@ -201,7 +201,7 @@ def feedback_alignment():
 
 
 def sweep():
-    """Sixteen learning rates as one compilation and one call."""
+    """Sixteen learning rates in one compilation and one call."""
     net = fnn.mlp((64, 10))
 
     def run(learning_rate):

@@ -1,8 +1,8 @@
-"""A learning rule of your own in two methods: it runs in `fit` with checkpoints, and in a sweep, on JAX and on NumPy.
+"""Writing your own learning rule, in two methods: it runs in `fit` with checkpoints, and in a sweep, on both backends.
 
     python examples/own_rule.py
 
-Sharpness-aware minimisation takes the gradient not where the parameters are but where the cost is highest nearby:
+Sharpness-aware minimization takes the gradient not at the parameters, but where the cost is highest nearby:
 
     g = ∇L(θ + ρ ∇L(θ) / ‖∇L(θ)‖)
 

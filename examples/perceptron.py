@@ -1,11 +1,11 @@
-"""Rosenblatt's perceptron: it finds a line between two classes if there is one, and never rests if there is none.
+"""Rosenblatt's perceptron: it finds a line between two classes if there is one, and never settles if there is none.
 
     python examples/perceptron.py
 
 One unit with the output sign(w x + b). For each example on the wrong side, or on the line, w ← w + y x and b ← b + y,
-y = ±1: stochastic gradient descent at rate 1 on the cost max(0, −y z), an example at a time (F. Rosenblatt, 1958). If
-some line leaves a margin γ, and no (x, 1) is longer than R, that happens at most (R/γ)² times (A. Novikoff, 1962). XOR
-has no such line (M. Minsky, S. Papert, 1969). The picture goes to out/perceptron/perceptron.png.
+y = ±1: stochastic gradient descent with rate 1 on the cost max(0, −y z), example by example (F. Rosenblatt, 1958). If
+some line leaves a margin γ, and no (x, 1) is longer than R, this happens at most (R/γ)² times (A. Novikoff, 1962). XOR
+has no such line (M. Minsky, S. Papert, 1969). The figure is saved to out/perceptron/perceptron.png.
 """
 
 import sys
@@ -16,7 +16,7 @@ import numpy as np
 import fnn
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 
 OUT, BLUE, ORANGE = Path("out/perceptron"), "#0072B2", "#D55E00"
 net = fnn.Serial((fnn.Dense(1, initializer=fnn.Zeros()),))
@@ -34,13 +34,13 @@ def learn(x, y, epochs):
     return np.array(lines), np.array(mistakes), np.array(costs)
 
 
-# 1. Two classes on the two sides of the line 2 x₁ + x₂ = ½, none of them nearer to it than 0.02.
+# 1. Two classes on the two sides of the line 2 x₁ + x₂ = ½, with no point closer to it than 0.02.
 rng, truth = np.random.default_rng(0), np.array([2.0, 1.0, -0.5])
 x = rng.uniform(-1, 1, size=(200, 2))
 side = np.column_stack((x, np.ones(200))) @ truth / np.linalg.norm(truth[:2])
 x, y = x[abs(side) > 0.02], np.sign(side[abs(side) > 0.02])[:, None]
 lines, mistakes, costs = learn(x, y, epochs=20)
-updates = 1 + int((costs > 0).sum())  # at first w = 0 and z = 0: on the line, which costs nothing but is an update
+updates = 1 + int((costs > 0).sum())  # at first w = 0 and z = 0: on the line, which costs nothing but causes an update
 rest = int(np.argmin(mistakes)) + 1
 longer = np.column_stack((x, np.ones(len(x))))  # a bias is a weight on a constant 1
 radius, margin = np.linalg.norm(longer, axis=1).max(), (y[:, 0] * (longer @ truth)).min() / np.linalg.norm(truth)
@@ -48,8 +48,8 @@ bound = (radius / margin) ** 2
 print(f"two classes   {mistakes[-1]} mistakes in {len(x)} examples from epoch {rest} on")
 print(f"              {updates} updates; Novikoff allows (R/γ)² = ({radius:.2f} / {margin:.4f})² = {bound:.0f}")
 
-# 2. XOR. A line with (0, 1) and (1, 0) on one side has the point halfway, (½, ½), on that side too; it is also halfway
-#    between (0, 0) and (1, 1), which should be on the other. So whatever the weights, an example is wrong or undecided.
+# 2. XOR. If (0, 1) and (1, 0) are on one side of a line, so is their midpoint (½, ½), which is also the midpoint of
+#    (0, 0) and (1, 1), which should be on the other side. So with any weights, some example is wrong or undecided.
 x_xor = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 y_xor = np.array([[-1.0], [1.0], [1.0], [-1.0]])
 lines_xor, mistakes_xor, costs_xor = learn(x_xor, y_xor, epochs=1000)
@@ -58,7 +58,7 @@ print(f"XOR           never fewer than {fewest} mistakes in 4 examples after any
 print(f"              the weights go round and round among few values, none beyond ±{largest:.0f}")
 print("              no line will do: (½, ½) is halfway between the two of each class, so it would be on both sides")
 
-# 3. The picture: the line as it moves, the mistakes that are left, and why XOR has no line.
+# 3. The figure: the line as it moves, the remaining mistakes, and why XOR has no line.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10})
 figure, (of_line, of_mistakes, of_xor) = plt.subplots(1, 3, figsize=(11, 3.7), layout="constrained")
 for axes, points, labels, size in ((of_line, x, y[:, 0], 4), (of_xor, x_xor, y_xor[:, 0], 11)):

@@ -1,13 +1,13 @@
-"""Private training: what a promise of privacy costs on MNIST, with a plain network and nothing learnt elsewhere.
+"""Private training: what a privacy guarantee costs on MNIST, with a plain network and no pretraining.
 
     FNN_DATA=/path/to/data python examples/private_mnist.py
 
-(ε, δ) promises that whoever sees the trained network can hardly tell whether an example was among the data: any
-outcome is at most e^ε times as likely with it as without it, but for a chance of δ. The gradient of each example is
-clipped to the length C, and noise is added to their sum (DP-SGD, `fnn.rules.Private`). M. Abadi et al., "Deep learning with
-differential privacy" (2016), reached 95 % at ε = 2, δ = 10⁻⁵ with 1,000 hidden units on 60 principal components. Here
-are 256 on images of 14 × 14, which are means of four pixels. What was tried to find these settings is not accounted
-for, there as here.
+(ε, δ) guarantees that nobody who sees the trained network can easily tell whether an example was among the data: any
+outcome is at most e^ε times as likely with it as without it, except with probability δ. The gradient of each example is
+clipped to the norm C, and noise is added to their sum (DP-SGD, `fnn.rules.Private`). M. Abadi et al., "Deep learning
+with differential privacy" (2016), reached 95 % at ε = 2, δ = 10⁻⁵ with 1,000 hidden units on 60 principal components.
+Here there are 256 units, on images of 14 × 14, whose pixels are means of four. The search for these settings is not
+accounted for, neither there nor here.
 """
 
 import sys
@@ -33,7 +33,7 @@ def small(images):
 (x, y), (x_test, y_test) = fnn.datasets.mnist()
 x, x_test, n = small(x), small(x_test), len(x)
 steps = EPOCHS * n // BATCH
-rate = fnn.schedules.PolynomialDecay(RATE, 0.0, steps)  # falls in a straight line to 0
+rate = fnn.schedules.PolynomialDecay(RATE, 0.0, steps)  # decreases linearly to 0
 net, loss = fnn.mlp((256, 10), activation=fnn.Relu()), fnn.SoftmaxCrossEntropy()
 key = fnn.random.key(0)
 print(f"196-256-10 with ReLU, {n:,} images, batches of {BATCH:,} expected, {steps:,} steps ({EPOCHS} epochs)")
@@ -48,7 +48,7 @@ def train(noise_multiplier, max_norm=MAX_NORM):
     return start.params, state.params, 100 * float(fnn.accuracy(net.apply(state.params, x_test), y_test))
 
 
-# 1. For each ε the noise that it takes, and what is left of the accuracy.
+# 1. For each ε, the noise needed and the accuracy that remains.
 found = {}
 print("    ε  noise σ  accuracy")
 for epsilon in EPSILONS:
@@ -59,14 +59,14 @@ for epsilon in EPSILONS:
 *_, without = train(0.0, max_norm=np.inf)
 print(f"    ∞        0  {without:6.2f} %   neither clipped nor noisy")
 
-# 2. What clipping does: the lengths of the examples' gradients at the first step and at the last.
+# 2. The effect of clipping: the norms of the examples' gradients at the first and at the last step.
 norms = fnn.backend.jit(fnn.per_example.norms(net, loss))
 lengths = {
     "first step": norms(first, x[:10_000], y[:10_000]),
     "last step": norms(last, x[:10_000], y[:10_000]),
 }
 
-# 3. The picture.
+# 3. The figure.
 plt.rcParams.update(dict.fromkeys(("axes.spines.top", "axes.spines.right"), False))
 figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
 left.plot(EPSILONS, list(found.values()), "o-", color="#0072B2")

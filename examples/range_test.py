@@ -1,10 +1,10 @@
-"""A learning rate found in one short run: let it grow from far too small to far too large, and look at the cost.
+"""Finding a learning rate in one short run: let it grow from far too small to far too large, and watch the cost.
 
     python examples/range_test.py
 
-The rate of step t is η(t) = η₀ (η₁/η₀)^(t/s), the same proportion in each step, and the cost is seen against it. Below
-some rate nothing happens, above another it diverges; between them, where the cost falls most steeply, is a good one:
-L. Smith, "Cyclical learning rates for training neural networks" (2017), §3.3, who lets it grow in a straight line.
+The rate at step t is η(t) = η₀ (η₁/η₀)^(t/s), growing by the same factor in each step, and the cost is plotted against
+it. Below some rate nothing happens, above another it diverges; a good rate lies between them, where the cost falls most
+steeply: L. Smith, "Cyclical learning rates for training neural networks" (2017), §3.3, where the rate grows linearly.
 """
 
 import sys
@@ -25,7 +25,7 @@ def smooth(values, width):
     return np.convolve(padded, np.full(width, 1 / width), "valid")
 
 
-# 1. The range test, on digits. A batch of 3 examples at the end of each epoch would be noisy: 42 batches of 32.
+# 1. The range test, on digits. There are 42 batches of 32, since a last batch of 3 examples would be noisy.
 (x, y), test = fnn.datasets.digits()
 train = x[:1344], y[:1344]
 net = fnn.Serial((fnn.Scale(1 / 16), fnn.Dense(64), fnn.Relu(), fnn.Dense(10)))
@@ -40,7 +40,7 @@ print(f"one run of {len(rates)} steps, the learning rate from {rates[0]:.4f} to 
 found = " / ".join(f"{rates[i]:.2g}" for i in (steepest, least, diverges))
 print(f"where the cost falls most steeply / is least / is twice that: {found}")
 
-# 2. Does it train well? The suggested rate against one 30 times smaller and one 30 times larger.
+# 2. Does it train well? The suggested rate, and rates 30 times smaller and 30 times larger.
 runs = {}
 print("\nlearning rate   accuracy on the test set after 10 epochs")
 for rate in (suggested / 30, suggested, suggested * 30):
@@ -48,7 +48,7 @@ for rate in (suggested / 30, suggested, suggested * 30):
     runs[rate] = fnn.fit(net, loss, fnn.Sgd(rate), train, **how)[1]["validation_accuracy"]
     print(f"{rate:13.2g}   {runs[rate][-1]:.1%}")
 
-# 3. The picture.
+# 3. The figure.
 plt.rcParams.update(dict.fromkeys(("axes.spines.top", "axes.spines.right"), False))
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 left.semilogx(rates, costs, color="0.8", linewidth=1)

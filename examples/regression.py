@@ -1,11 +1,11 @@
-"""One layer is regression: linear, logistic and softmax, by gradient descent, each beside its textbook answer.
+"""One layer is regression: linear, logistic and softmax regression by gradient descent, beside the textbook solutions.
 
     python examples/regression.py
 
-A Dense layer alone is the linear models of statistics; only the cost differs. The quadratic cost gives least squares,
-which has a closed form. Cross-entropy gives logistic regression (D. Cox, 1958) and, for several classes, softmax
-regression, both of which scikit-learn solves: it minimises C Σ ℓ + ½ ‖W‖² with free biases, and divided by C N that is
-the mean cost plus `fnn.L2(1 / (C N))`. The picture goes to out/regression/regression.png.
+A single Dense layer covers the linear models of statistics; only the cost differs. The quadratic cost gives least
+squares, which has a closed form. Cross-entropy gives logistic regression (D. Cox, 1958) and, for several classes,
+softmax regression, both of which scikit-learn solves: it minimizes C Σ ℓ + ½ ‖W‖² with free biases; divided by C N,
+this is the mean cost plus `fnn.L2(1 / (C N))`. The figure is saved to out/regression/regression.png.
 """
 
 import sys
@@ -16,7 +16,7 @@ import numpy as np
 import fnn
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 datasets = fnn.errors.require("sklearn.datasets", "examples")
 linear_model = fnn.errors.require("sklearn.linear_model", "examples")
 if fnn.backend.jax is not None:
@@ -35,7 +35,7 @@ def descend(net, loss, x, y, penalty=None):
 one, three = (fnn.Serial((fnn.Dense(units, initializer=fnn.Zeros()),)) for units in (1, 3))
 quadratic, yes_or_no, which = fnn.Quadratic(), fnn.SigmoidBinaryCrossEntropy(), fnn.SoftmaxCrossEntropy()
 
-# 1. A line: how far diabetes goes in a year, from the body mass index. Inputs of mean 0 and spread 1 learn fastest.
+# 1. A line: the progression of diabetes in a year, from the body mass index. Standardized inputs learn fastest.
 patients = datasets.load_diabetes(scaled=False)
 bmi, score = patients.data[:, 2:3], patients.target[:, None]
 x = (bmi - bmi.mean()) / bmi.std()
@@ -53,7 +53,7 @@ of_two, of_three = (linear_model.LogisticRegression(C=C, tol=1e-10, max_iter=10_
 of_two.fit(inputs[two], kinds[two] == 2)
 of_three.fit(inputs, kinds)
 
-# 3. Each number found, and wanted. A number added to all biases of a softmax changes nothing: we take off their mean.
+# 3. Each parameter, found and expected. A constant added to all biases of a softmax changes nothing: subtract the mean.
 cases = {
     "linear": (line, closed_form[:1], closed_form[1], 1e-6),
     "logistic": (logistic, of_two.coef_, of_two.intercept_, 1e-3),
@@ -69,7 +69,7 @@ for name, (params, w, b, _) in cases.items():
         label = f"w[{o}, {i}]" if i < w.shape[1] else f"b[{o}]"
         print(f"{name:<12}{label:<10}{a:>12.6f}{wanted[o, i]:>12.6f}{abs(a - wanted[o, i]):>12.0e}")
 
-# 4. The picture: the line, and the probabilities over the plane of the petals.
+# 4. The figure: the line, and the probabilities over the plane of the petals.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10})
 figure, (of_line, of_kinds, of_all) = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
 ends = np.array([[bmi.min()], [bmi.max()]])

@@ -1,22 +1,22 @@
-"""Four sick networks, what the doctor says of each, and the cure that it names, on digits.
+"""Four sick networks, their diagnoses by `fnn.diagnose`, and the cures that it suggests, on digits.
 
     python examples/sick_networks.py
 
-    a stack of sigmoids        each passes at most ¼ of the error, so the first layers hear nothing
-    ReLU and a long step       a single one, and the units are off for every image, for good
-    weights of spread 1        each layer of 64 makes outputs and errors some six times larger
-    sigmoid, squared error     an output that is wrong, and sure of it, gets no error: the sigmoid is flat there
+    a stack of sigmoids        each passes on at most ¼ of the error, so almost nothing reaches the first layers
+    ReLU and a long step       a single one switches the units off for every image, permanently
+    weights of spread 1        each layer of 64 makes outputs and errors about six times larger
+    sigmoid, squared error     an output that is confidently wrong gets no error, since the sigmoid is flat there
 
-`fnn.diagnose` reads all of it from one forward and one backward pass. X. Glorot, Y. Bengio, "Understanding the
-difficulty of training deep feedforward neural networks" (2010); M. Nielsen, "Neural networks and deep learning" (2015),
-chapters 3 and 5.
+`fnn.diagnose` needs only one forward and one backward pass. X. Glorot, Y. Bengio, "Understanding the difficulty of
+training deep feedforward neural networks" (2010); M. Nielsen, "Neural networks and deep learning" (2015), chapters 3
+and 5.
 """
 
 import os
 import sys
 from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # matrices as small as these are multiplied sooner by one thread
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one thread is faster for matrices this small
 import numpy as np
 
 import fnn
@@ -36,8 +36,8 @@ def deep(units, activation, initializer=None):
     return fnn.mlp((units,) * 6 + (10,), activation, initializer), logits, 0.05
 
 
-# Of each illness: the epochs before the doctor comes, the targets, and the sick and the cured network, each with its
-# cost and learning rate.
+# For each problem: the epochs before the diagnosis, the targets, and the sick and the cured network, each with its cost
+# and learning rate.
 well, wild = fnn.mlp((64, 64, 10)), fnn.Normal(1.0)
 CASES = {
     "vanishing gradient": (0, labels, deep(32, fnn.Sigmoid()), deep(32, fnn.Relu(), fnn.HeNormal())),
@@ -64,7 +64,7 @@ def run(epochs, targets, problem):
     return found, 100 * history["validation_accuracy"], history["telemetry"]
 
 
-# 1. The doctor comes.
+# 1. The diagnoses.
 for illness, (epochs, targets, *problems) in CASES.items():
     for name, found, problem in zip(("SICK", "CURED"), (sick, cured), problems, strict=True):
         print(f"\n======== {illness}: the {name} network")
@@ -72,7 +72,7 @@ for illness, (epochs, targets, *problems) in CASES.items():
         if len(found[illness][1]):
             print(f"\nAccuracy on the test set after {EPOCHS} epochs: {found[illness][1][-1]:.1f} %")
 
-# 2. The pictures: above, what shows the illness; below, what it does.
+# 2. The figure: the symptoms above, and the effects below.
 plt.rcParams.update(dict.fromkeys(("axes.spines.top", "axes.spines.right"), False))
 figure, axes = plt.subplots(2, 4, figsize=(13, 5.6), layout="constrained")
 epochs = np.arange(1, EPOCHS + 1)
@@ -99,7 +99,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 figure.savefig(OUT / "sick_networks.png", dpi=160)
 print(f"\npicture: {OUT / 'sick_networks.png'}")
 
-# 3. What it shows.
+# 3. What this shows.
 for illness in CASES:
     named = [[finding.illness for finding in runs[illness][0].findings] for runs in (sick, cured)]
     before, after = (runs[illness][1][-1] if len(runs[illness][1]) else 0 for runs in (sick, cured))

@@ -1,10 +1,10 @@
-"""A thousand networks in one call: forty learning rates, twenty-five keys each, and what the best of them say together.
+"""A thousand networks in one call: forty learning rates with twenty-five keys each, and an ensemble of the best.
 
     python examples/thousand_networks.py
 
 A run is a function of its key and its learning rate, so a sweep is `jax.vmap` of it, here in chunks of 32 runs: one
-compilation, one call. The twenty-five networks of the best rate are an ensemble; where they disagree, and so know less
-than each of them says, its spread shows it: B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and scalable
+compilation, one call. The twenty-five networks of the best rate form an ensemble, whose spread shows where they
+disagree, and so where each of them is overconfident: B. Lakshminarayanan, A. Pritzel, C. Blundell, "Simple and scalable
 predictive uncertainty estimation using deep ensembles" (2017). On NumPy alone they train one after the other.
 """
 
@@ -47,7 +47,7 @@ params, accuracies = fnn.sweep(run, keys, rates, chunk=32)
 final = np.asarray(accuracies[:, -1])
 print(f"{len(final):,} networks 2-16-16-2, {60 * 16 * len(final):,} steps: {time.perf_counter() - start:.1f} s")
 
-# 2. By learning rate, and the best together.
+# 2. The results by learning rate, and the ensemble of the best.
 of_rate, rate = final.reshape(40, 25), rates[::25]
 best = int(np.median(of_rate, axis=1).argmax())
 print("\nlearning rate   accuracy of 25 keys: worst  median  best")
@@ -62,7 +62,7 @@ print(
     f"\nthe 25 networks of the best rate, {rate[best]:.3f}: alone {final[members].mean():.1%}, together {together:.1%}"
 )
 
-# 3. The picture.
+# 3. The figure.
 grid = np.stack(np.meshgrid(*[np.linspace(-1.6, 1.6, 200, dtype=np.float32)] * 2), axis=-1)
 mean, spread = (np.asarray(a)[:, 1].reshape(200, 200) for a in predict(chosen, grid.reshape(-1, 2)))
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")

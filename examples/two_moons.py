@@ -1,11 +1,11 @@
-"""Two moons, learnt by a scalar automatic differentiator in plain Python; and what fnn's hand-written gradient gains.
+"""Two moons, learnt with scalar automatic differentiation in plain Python; and what fnn's hand-written gradient gains.
 
     python examples/two_moons.py
 
 A network 2-8-1 of tanh units with the cost of logistic regression, log(1 + eᶻ) − t z for the targets t = 0 and 1,
-learns by stochastic gradient descent. The first part uses Python's numbers and lists and `fnn.autodiff` alone, where
-each of some 60 operations of a point is a node of a graph. The second asks fnn for the gradient at the weights that
-were found: the same chain rule, by hand, for whole arrays. The picture goes to out/two_moons/two_moons.png.
+learns by stochastic gradient descent. The first part uses only Python's numbers and lists and `fnn.autodiff`, where
+each of about 60 operations per point is a node of a graph. The second computes the gradient at the weights found with
+fnn: the same chain rule, by hand, for whole arrays. The figure is saved to out/two_moons/two_moons.png.
 """
 
 import math
@@ -21,10 +21,10 @@ import fnn
 from fnn import autodiff
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
-plt.switch_backend("agg")  # draws into files and needs no screen
+plt.switch_backend("agg")  # draws to files and needs no screen
 OUT, HIDDEN, RATE, EPOCHS, BATCH = Path("out/two_moons"), 8, 0.5, 60, 10
 
-# 1. The data: (x₁, x₂, t), two half circles that reach into each other, with noise.
+# 1. The data: (x₁, x₂, t), two interleaving half circles, with noise.
 rng, points = random.Random(0), []
 for i in range(200):
     angle, t = math.pi * rng.random(), i % 2
@@ -32,7 +32,7 @@ for i in range(200):
     points.append((x1 + rng.gauss(0, 0.12), x2 + rng.gauss(0, 0.12), t))
 
 
-# 2. The network and its cost, of plain numbers or of Values: the same lines serve both.
+# 2. The network and its cost; the same code works for plain numbers and for Values.
 def network(params, x1, x2):
     (w1, b1), (w2, b2) = params
     hidden = [autodiff.tanh(row[0] * x1 + row[1] * x2 + b) for row, b in zip(w1, b1, strict=True)]
@@ -64,7 +64,7 @@ right = sum((network(params, x1, x2) > 0) == t for x1, x2, t in points)
 print(f"plain Python: {EPOCHS} epochs in {time.perf_counter() - start:.1f} s, {right} of {len(points)} points right")
 print(f"cost {history[0]:.3f} -> {history[-1]:.3f}")
 
-# 4. The same gradient from fnn, on NumPy in float64, of all points at the weights that were found.
+# 4. The same gradient from fnn, on NumPy in float64, for all points at the weights found.
 net, loss = fnn.Serial((fnn.Dense(HIDDEN), fnn.Tanh(), fnn.Dense(1))), fnn.SigmoidBinaryCrossEntropy()
 first, second = (fnn.DenseParams(*(np.array(p) for p in layer)) for layer in params)
 x, t = np.split(np.array(points), [2], axis=1)
@@ -76,7 +76,7 @@ slow, fast = timeit(lambda: gradient(params, points), number=3) / 3, timeit(in_a
 print(f"fnn's gradient of the {len(points)} points is the same, to {error:.0e},")
 print(f"in {1e3 * fast:.2f} ms for {1e3 * slow:.0f} ms: about {float(f'{slow / fast:.1g}'):.0f} times as fast")
 
-# 5. The picture: the points, and the region that the network gives to each class.
+# 5. The figure: the points, and the region that the network assigns to each class.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10})
 figure, (of_cost, plane) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", width_ratios=(1, 1.6))
 of_cost.plot(range(1, EPOCHS + 1), history, color="#0072B2")

@@ -1,13 +1,15 @@
-"""Automatic differentiation of scalars in plain Python, which needs nothing but `math`: to read, to check by, to learn.
+"""Automatic differentiation of scalars in plain Python, built on `math` alone: for reading, checking and learning.
 
 A function computes its result by elementary operations v = φ(u₁, u₂, ...), the nodes of a graph. With v̄ = ∂y/∂v for
-the result y, reverse mode is the chain rule read from the result back to the inputs:
+the result y, reverse mode is the chain rule applied from the result back to the inputs:
 
     ȳ = 1        ū = Σ v̄ ∂φ/∂u        summed over all operations v that use u
 
-In a reversed topological order each v̄ is complete before it is passed on, so one pass gives the derivatives by all
-inputs, for about the cost of the function itself. Backpropagation is that pass over a network, with v̄ called δ.
-S. Linnainmaa, "Taylor expansion of the accumulated rounding error" (1976); A. Griewank, A. Walther (2008), ch. 3.
+In reverse topological order each v̄ is complete before it is passed on, so one pass gives the derivatives with respect
+to all inputs, at about the cost of the function itself. Backpropagation is this pass over a network, with v̄ called δ.
+
+Sources: S. Linnainmaa, "Taylor expansion of the accumulated rounding error" (1976); A. Griewank, A. Walther (2008),
+ch. 3.
 
 >>> x, y = 0.5, 2.0
 >>> grad(lambda x: sin(x) ** 2)(x) == 2 * math.sin(x) * math.cos(x)
@@ -17,7 +19,7 @@ True
 >>> value_and_grad(lambda x, y: x**2 + y**3)(x, y)  # 2x and 3y²
 (8.25, (1.0, 12.0))
 
-What Python's floats refuse is refused here too: 1 / x at 0 is a ZeroDivisionError, exp(1000) an OverflowError.
+Errors are those of Python's floats: 1 / x at 0 raises ZeroDivisionError, exp(1000) raises OverflowError.
 """
 
 import math
@@ -30,13 +32,13 @@ def _number(x):
 
 
 def _node(v, *edges):
-    """The result of an operation; operands that are plain numbers get no edge, and of them alone it is one itself."""
+    """The result of an operation, with edges to the operands that are Values; a plain number if there are none."""
     edges = tuple([(u, slope) for u, slope in edges if isinstance(u, Value)])
     return Value(v, edges) if edges else v
 
 
 def _function(phi, slope):
-    """The function of a Value, or of a plain number, with the number y = φ(x) and the derivative slope(x, y)."""
+    """The function of a Value or plain number that computes y = φ(x), with the derivative slope(x, y)."""
 
     def function(x):
         number = _number(x)
@@ -50,7 +52,7 @@ def _function(phi, slope):
 
 
 def _operator(formula):
-    """The same for two operands, from formula(a, b) = (v, ∂v/∂a, ∂v/∂b); and its reflected form, for 2 * v."""
+    """The same for two operands, from formula(a, b) = (v, ∂v/∂a, ∂v/∂b), and its reflected form, for 2 * v."""
 
     def operator(a, b):
         v, by_a, by_b = formula(_number(a), _number(b))
@@ -72,9 +74,9 @@ def _power(a, b):
 
 
 class Value:
-    """A number v that knows how it was computed: its `edges` are pairs (u, ∂v/∂u), one for each operand u.
+    """A number v that records how it was computed: its `edges` are pairs (u, ∂v/∂u), one for each operand u.
 
-    It never changes, and compares by its number. `float` and `math.sin` refuse it, for they would lose the edges.
+    It is immutable and compares by its number. `float` and `math.sin` reject it, since they would lose the edges.
     """
 
     __slots__ = ("edges", "value")
@@ -85,7 +87,7 @@ class Value:
     def __repr__(self):
         return f"Value({self.value!r})"
 
-    # The number of each, beside its derivative by each operand.
+    # The value of each operation, beside its derivatives with respect to the operands.
     __add__, __radd__ = _operator(lambda a, b: (a + b, 1.0, 1.0))
     __sub__, __rsub__ = _operator(lambda a, b: (a - b, 1.0, -1.0))
     __mul__, __rmul__ = _operator(lambda a, b: (a * b, b, a))
@@ -103,7 +105,7 @@ class Value:
     __hash__ = lambda self: hash(_number(self))
 
 
-# Functions of a Value or a number: φ(x) and φ'(x). At 0 that of √x is infinite, and of relu 0.
+# Functions of a Value or a number: φ(x) and φ'(x). At 0 the derivative of √x is infinite, and that of relu is 0.
 exp = _function(math.exp, lambda x, y: y)
 log = _function(math.log, lambda x, y: 1 / x)
 sqrt = _function(math.sqrt, lambda x, y: 0.5 / y if y else math.inf)
@@ -114,14 +116,20 @@ tanh = _function(math.tanh, lambda x, y: (1 - y) * (1 + y))
 sigmoid = _function(_sigmoid, lambda x, y: y * _sigmoid(-x))
 relu = _function(lambda x: 0.0 if x <= 0 else x, lambda x, y: 1.0 if x > 0 else 0.0)
 erf = _function(math.erf, lambda x, y: 2 / math.sqrt(math.pi) * math.exp(-x * x))
-# Of equal operands each has the derivative ½.
+# If the operands are equal, each has the derivative ½.
 maximum, _ = _operator(lambda a, b: (a, 1.0, 0.0) if a > b else (b, 0.0, 1.0) if a < b else (a / 2 + b / 2, 0.5, 0.5))
 
 
 def gradients(output, inputs):
-    """∂output/∂input of all `inputs`, Values in nested lists or tuples, nested likewise: the reverse pass.
+    """Compute ∂output/∂input for all inputs: the reverse pass.
 
-    An input may be any node of the graph, also one between: at a neuron's z this is its error δ.
+    Args:
+        output: a Value or a number.
+        inputs: Values in nested lists or tuples. An input may be any node of the graph, including an intermediate one:
+            at a neuron's z the derivative is its error δ.
+
+    Returns:
+        The derivatives, plain numbers, nested as the inputs are.
 
     >>> x = Value(3.0)
     >>> z = 2 * x
@@ -146,10 +154,14 @@ def gradients(output, inputs):
 
 
 def value_and_grad(f):
-    """`(*args) -> (value, grads)`: f and its gradient; an argument is a number, or numbers in nested lists or tuples.
+    """Make the function that computes f and its gradient.
 
-    grads is nested as the argument is; of several arguments it is a tuple with one entry for each. They are plain
-    numbers, which cannot be differentiated again.
+    Args:
+        f: a function of numbers, or of numbers in nested lists or tuples.
+
+    Returns:
+        `(*args) -> (value, grads)`, where grads is nested as the argument is; for several arguments, it is a tuple with
+        one entry for each. The gradients are plain numbers, which cannot be differentiated again.
 
     >>> value_and_grad(lambda w: w[0] * w[1])([2, 5])
     (10.0, [5.0, 2.0])
@@ -165,7 +177,7 @@ def value_and_grad(f):
 
 
 def grad(f):
-    """`(*args) -> grads`: `value_and_grad` without the value."""
+    """Make the function that computes the gradient of f alone: `value_and_grad` without the value."""
     return lambda *args: value_and_grad(f)(*args)[1]
 
 
@@ -181,13 +193,24 @@ def _map(function, tree):
     return getattr(tree, "_make", type(tree))([_map(function, branch) for branch in tree])
 
 
-def difference_quotient(f, x, h=1e-6, one_sided=False):
-    """(f(x + h) − f(x − h)) / 2h, or (f(x + h) − f(x)) / h: an estimate of f'(x) that knows nothing of derivatives.
+def difference_quotient(f, x: float, h: float = 1e-6, one_sided: bool = False) -> float:
+    """Estimate f'(x) from values of f alone.
 
-    Its error is about h² |f'''| / 6 + ε |f| / h, and h |f''| / 2 + 2 ε |f| / h one-sided, ε = 2.2·10⁻¹⁶. The first term
-    asks for a small h. The second forbids a tiny one: the values of f agree in more and more digits, which the
-    subtraction cancels, and what is left is their rounding. Near (3 ε |f / f'''|)^⅓ ≈ 10⁻⁵ ten digits are right, no
-    more; one-sided near 2 √(ε |f / f''|) ≈ 10⁻⁸ eight.
+        (f(x + h) − f(x − h)) / 2h        one-sided: (f(x + h) − f(x)) / h
+
+    The error is about h² |f'''| / 6 + ε |f| / h, or one-sided h |f''| / 2 + 2 ε |f| / h, with ε = 2.2·10⁻¹⁶. The first
+    term calls for a small h, but the second rules out a tiny one: the values of f agree in more and more digits, which
+    the subtraction cancels, leaving only their rounding. At best ten digits are right, near h = (3 ε |f / f'''|)^⅓ ≈
+    10⁻⁵; one-sided eight, near h = 2 √(ε |f / f''|) ≈ 10⁻⁸.
+
+    Args:
+        f: a function of a number.
+        x: the point, a number.
+        h: the step, greater than 0. Default: 10⁻⁶.
+        one_sided: whether to use the one-sided quotient. Default: False.
+
+    Returns:
+        The estimate.
 
     >>> [f"{abs(difference_quotient(math.exp, 0.0, h) - 1):.0e}" for h in (1e-1, 1e-5, 1e-13)]
     ['2e-03', '1e-11', '3e-04']

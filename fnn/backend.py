@@ -1,8 +1,8 @@
-"""JAX or NumPy: the one module that imports JAX, and what each formula needs that is not in an array namespace.
+"""JAX or NumPy: the one module that imports JAX, and everything formulas need beyond an array namespace.
 
-A formula asks `xp = namespace(x)` and is written once against `xp`. Where JAX offers more than a namespace (`jit`,
-`scan`, `vmap`, trees, differentiation) a NumPy stand-in is here. With `FNN_BACKEND=numpy` in the environment JAX is
-never imported; with `FNN_BACKEND=jax` it has to be there; with neither it is used if it is installed.
+A formula calls `xp = namespace(x)` and is written once against `xp`. Where JAX offers more than a namespace (`jit`,
+`scan`, `vmap`, trees, differentiation), this module has a NumPy stand-in. With `FNN_BACKEND=numpy` in the environment
+JAX is never imported; with `FNN_BACKEND=jax` it is required; otherwise it is used if it is installed.
 """
 
 import functools
@@ -27,13 +27,13 @@ except ImportError as error:
     jax: Any = None
     jnp: Any = None
 
-name = "numpy" if jax is None else "jax"  # the backend of a new key, and so of new parameters
+name = "numpy" if jax is None else "jax"  # the backend of new keys, and so of new parameters
 
 
 def need_jax(what):
-    """JAX itself, for what cannot be done without it."""
+    """JAX itself, for features that require it; raises if it is absent."""
     if jax is None:
-        raise KindError(f"{what} needs JAX, and this is fnn on NumPy alone: pip install 'fnn[jax]', FNN_BACKEND unset")
+        raise KindError(f"{what} needs JAX, but fnn runs on NumPy alone: pip install 'fnn[jax]', FNN_BACKEND unset")
     return jax
 
 
@@ -46,38 +46,38 @@ def is_jax(array):
 
 
 def is_traced(*arrays):
-    """Whether any of these is a JAX tracer, whose values are not known yet."""
+    """Whether any of the arrays is a JAX tracer, whose values are not known yet."""
     return jax is not None and any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
 def namespace(*arrays) -> Any:
-    """`jax.numpy` if any of the arrays is JAX's, else `numpy`."""
+    """`jax.numpy` if any of the arrays is a JAX array, else `numpy`."""
     if jax is not None:
-        for array in arrays:  # a generator in any() would take longer than many a sum of small arrays
+        for array in arrays:  # a generator in any() takes longer than the sum of a small array
             if isinstance(array, jax.Array):
                 return jnp
     return np
 
 
 def is_floating(dtype):
-    """Whether a dtype is of real or complex floating point; bfloat16 is, though NumPy alone does not know it."""
+    """Whether a dtype is real or complex floating point, including bfloat16, which NumPy alone does not know."""
     if dtype is None:
         return False
     return getattr(dtype, "kind", "V") in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
 
 
 def floating(x, dtype=np.float32):
-    """`x` itself if it is of floating point, else (uint8, bool, integers) converted to `dtype`."""
+    """`x` itself if it is floating point; otherwise (uint8, bool, integers) `x` converted to `dtype`."""
     return x if is_floating(x.dtype) else x.astype(dtype)
 
 
 def cast(x, dtype):
-    """`x` in the dtype, itself if it has it: NumPy's astype would copy."""
+    """`x` converted to the dtype, or `x` itself if it has it, where NumPy's astype would copy."""
     return x if x.dtype == dtype else x.astype(dtype)
 
 
 def at_least_float32(dtype):
-    """float32, or the dtype itself if that is wider: in bfloat16 1 - 0.999 is 0."""
+    """float32, or the dtype itself if it is wider; in bfloat16, for example, 1 - 0.999 is 0."""
     dtype = np.dtype(dtype)
     return dtype if dtype.itemsize > 4 else _FLOAT32
 
@@ -86,7 +86,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def check_dtype(xp, dtype):
-    """A floating dtype that this namespace can hold, as an `np.dtype`."""
+    """The dtype as an `np.dtype`; raises unless it is a floating dtype that the namespace supports."""
     try:
         dtype = np.dtype(dtype)
     except TypeError:
@@ -102,7 +102,7 @@ def check_dtype(xp, dtype):
 
 
 def tree_map(f, tree, *rest, is_leaf=None) -> Any:
-    """`jax.tree.map`: NumPy's stand-in knows tuples, NamedTuples, lists, dicts and None."""
+    """`jax.tree.map`; the NumPy stand-in supports tuples, NamedTuples, lists, dicts and None."""
     if jax is not None:
         return jax.tree.map(f, tree, *rest, is_leaf=is_leaf)
     return _tree_map(f, tree, *rest, is_leaf=is_leaf)
@@ -125,16 +125,16 @@ def _tree_map(f, tree, *rest, is_leaf=None) -> Any:
 
 
 class Held:
-    """A value without leaves in a tree: a choice, or an object of another library. Compares by the value.
+    """A node of a tree that holds a value but has no leaves: a choice, or an object of another library.
 
-    Its attributes are those of the value, which is `thing`.
+    It compares by the value, which is `thing`, and has the value's attributes.
     """
 
     def __init__(self, thing):
         self.thing = thing
 
     def __getattr__(self, name):
-        if name.startswith("__") or name == "thing":  # asked for while a copy is made, before there is a thing
+        if name.startswith("__") or name == "thing":  # requested during copying, before `thing` is set
             raise AttributeError(name)
         return getattr(self.thing, name)
 
@@ -166,7 +166,7 @@ def tree_leaves(tree, is_leaf=None) -> list:
 
 
 def jit(f=None, *, static=()) -> Any:
-    """`jax.jit` where an argument holds a JAX array, the function itself where none does."""
+    """`jax.jit` if an argument contains a JAX array, otherwise the plain function."""
     if f is None:
         return functools.partial(jit, static=static)
     if jax is None:
@@ -178,14 +178,14 @@ def jit(f=None, *, static=()) -> Any:
         on_jax = any(is_jax(leaf) for leaf in jax.tree.leaves((args, kwargs)))
         return (compiled if on_jax else f)(*args, **kwargs)
 
-    call.compiled = compiled  # type: ignore[attr-defined] - to count compilations and to read the lowered program
+    call.compiled = compiled  # type: ignore[attr-defined] - for counting compilations and reading the lowered program
     return call
 
 
 def scan(f, carry, xs, length=None) -> Any:
-    """`lax.scan` where anything is a JAX array, else a loop that stacks what `f` gives.
+    """`lax.scan` if there are any JAX arrays, otherwise a loop that stacks the outputs of `f`.
 
-    `xs` is a tree of arrays, or None with the `length` given.
+    `xs` is a tree of arrays, or None if `length` is given.
     """
     if jax is not None and any(is_jax(leaf) for leaf in jax.tree.leaves((carry, xs))):
         return jax.lax.scan(f, carry, xs, length)
@@ -203,18 +203,18 @@ def scan(f, carry, xs, length=None) -> Any:
 
 
 class Unbatched(NamedTuple):
-    """Marks a residual that has no batch axis, such as a norm of the weights: `vmap` hands it on as it is."""
+    """Marks a residual without a batch axis, such as a norm of the weights: `vmap` passes it through unchanged."""
 
     value: Any
 
 
 def is_unbatched(node):
-    """Whether this is a node marked `Unbatched`."""
+    """Whether a node is marked `Unbatched`."""
     return isinstance(node, Unbatched)
 
 
 def first_true(mask, size):
-    """The indices of the first `size` true entries, int32; where there are fewer, the last ones are 0."""
+    """The indices of the first `size` true entries, int32, padded with 0 if there are fewer."""
     if is_jax(mask):
         return jnp.nonzero(mask, size=size, fill_value=0)[0].astype(np.int32)
     indices = np.flatnonzero(mask)[:size].astype(np.int32)
@@ -222,14 +222,14 @@ def first_true(mask, size):
 
 
 def cond(pred, true_fn, false_fn, *args) -> Any:
-    """`lax.cond` where `pred` is traced, else the one of the two functions: a value that is known needs no program."""
+    """`lax.cond` if `pred` is traced; otherwise just the chosen function, since a known value needs no program."""
     if is_traced(pred):
         return jax.lax.cond(pred, true_fn, false_fn, *args)
     return (true_fn if pred else false_fn)(*args)
 
 
 def vmap(f) -> Any:
-    """`jax.vmap` over the leading axis of every array in the arguments but those `Unbatched`, or a loop that stacks."""
+    """`jax.vmap`, or a loop that stacks, over the leading axis of all arrays in the arguments except `Unbatched`."""
 
     def call(*args):
         if any(is_jax(leaf) for leaf in tree_leaves(args)):
@@ -244,7 +244,7 @@ def vmap(f) -> Any:
 
 
 def in_blocks(f, size, *args) -> Any:
-    """`f` of blocks of `size` examples along the leading axis of every array in `args`, concatenated."""
+    """`f` applied to blocks of `size` examples along the leading axis of all arrays in `args`, concatenated."""
     n = len(tree_leaves(args)[0])
     if size >= n:
         return f(*args)
@@ -256,8 +256,10 @@ def in_blocks(f, size, *args) -> Any:
 
 
 def in_turn(f, items, scale):
-    """`[f(item, scale) for item in items]`, made one after another from the last item on, each waiting for the one
-    before: what is scaled for one result is gone before the next is scaled. A compiler plans its memory in that order.
+    """`[f(item, scale) for item in items]`, computed one after another from the last item, each after the previous one.
+
+    So the scaled values of one result are freed before those of the next are computed; compilers plan memory in that
+    order.
     """
     results = []
     for item in reversed(items):
@@ -267,7 +269,7 @@ def in_turn(f, items, scale):
 
 
 def _after(array, other):
-    """`array`, by a comparison with an element of `other` that is never true: a barrier orders nothing on the CPU."""
+    """`array`, made to depend on `other` by a comparison that is never true; barriers have no effect on the CPU."""
     xp = namespace(array, other)
     return array if xp is np or not other.size else xp.where(other.ravel()[0] > np.inf, 0, array)
 
@@ -278,11 +280,11 @@ def _after(array, other):
 def product(a, b, precision=None):
     """`a @ b`, (..., K), (K, M) -> (..., M).
 
-    With a precision both are rounded to it, their products summed in float32, and the sum is in the dtype of a.
+    With a precision, both factors are rounded to it, the products summed in float32, and the result is in a's dtype.
     """
     if isinstance(a, np.ndarray):
         if a.shape[-1] == 1:
-            return a * b  # of one term each: twice as fast
+            return a * b  # sums of one term: twice as fast
         return a @ b if a.ndim == 2 else (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
     if precision is None:
         return a @ b
@@ -293,9 +295,9 @@ def product(a, b, precision=None):
 def contract(delta, a, dtype: Any = None, spare=False):
     """`Σ δ aᵀ`, the one product of errors and activations, (..., O), (..., I) -> (O, I).
 
-    Summed over all examples and positions in float32 or wider. The result is in `dtype`, by default that of delta. With
-    `spare=True` no copy of the errors is made for speed alone. Where the examples are spread over an explicit mesh axis
-    this is the sum over devices, and JAX is told its layout.
+    The sum over all examples and positions is in float32 or wider, the result in `dtype`, by default that of delta.
+    With `spare=True` the errors are not copied merely for speed. If the examples are sharded over an explicit mesh
+    axis, this is the sum over devices, and JAX is given its layout.
     """
     dtype = delta.dtype if dtype is None else dtype
     if delta.ndim != 2:
@@ -306,7 +308,7 @@ def contract(delta, a, dtype: Any = None, spare=False):
     if isinstance(delta, np.ndarray) and isinstance(a, np.ndarray):
         return cast(cast(delta, wide).T @ cast(a, wide), dtype)
     d, s = jax.typeof(delta).sharding, jax.typeof(a).sharding
-    wide = None if delta.dtype == wide else wide  # by itself the sum is as wide as that already
+    wide = None if delta.dtype == wide else wide  # then the sum is that wide by default
     if jax.sharding.AxisType.Explicit in d.mesh.axis_types:
         layout = jax.sharding.NamedSharding(d.mesh, jax.sharding.PartitionSpec(d.spec[1], s.spec[1]))
         return cast(jnp.einsum("no,ni->oi", delta, a, preferred_element_type=wide, out_sharding=layout), dtype)
@@ -320,8 +322,11 @@ def contract(delta, a, dtype: Any = None, spare=False):
 
 
 def _transposed(delta, spare):
-    """δᵀ, made in halves where that pays (measured): XLA on the CPU folds a plain transposition into the product,
-    for which it then has a slower kernel, in bfloat16 half as fast. Beyond 16 MiB the copy itself costs more."""
+    """δᵀ, computed in halves where measurements show a gain.
+
+    XLA on the CPU folds a plain transposition into the product and then uses a slower kernel, half as fast in bfloat16.
+    Beyond 16 MiB the copy itself costs more.
+    """
     n, outputs = delta.shape
     pays = delta.dtype.itemsize < 4 or outputs <= 32 or (n >= 256 and delta.size <= 2**22 and not spare)
     if n % 2 or not pays:

@@ -1,23 +1,25 @@
 """Factors: the gradient of each example, kept as a product for as long as possible.
 
 The gradient of example n with respect to a matrix W (O, I) is a sum of outer products, one for each position t at which
-the matrix was used (a dense layer has one position, a convolution one for each patch):
+the matrix is applied (a dense layer has one position, a convolution one for each patch):
 
     gₙ = Σ_t δ_nt a_ntᵀ        δ (N, T, O) or (N, O)        a (N, T, I) or (N, I)
 
-All that is said of the gradients of single examples follows from δ and a, and need not make them:
+All quantities of per-example gradients follow from δ and a, without materializing the gradients:
 
     total      Σₙ sₙ gₙ             contract(s δ, a)
     norm       ‖gₙ‖                 ‖δₙ‖ ‖aₙ‖;  with positions ‖gₙ‖² = Σ_ts (δ_nt · δ_ns)(a_nt · a_ns), or from gₙ
-    itself
+                                    itself
     products   gᵢ · gⱼ              (δᵢ · δⱼ)(aᵢ · aⱼ), likewise
     squares    Σₙ wₙ gₙ²            (w δ²)ᵀ a²
     along      gₙ · V               δₙ · V aₙ
 
-A tree of factors is nested as the parameters are, with an `Outer`, a `Rows`, an array (N, ...) that is the gradient
-itself, or None (no gradient) in the place of each parameter. The parameters come first in every traversal and say
-shapes and dtypes. I. Goodfellow, "Efficient per-example gradient computations" (2015); positions: G. Rochette, A.
-Manoel, E. Tramel, "Efficient per-example gradient computations in convolutional neural networks" (2019).
+A tree of factors is nested as the parameters are. In place of each parameter it has an `Outer`, a `Rows`, an array
+(N, ...) that is the gradient itself, or None (no gradient). The parameters come first in every traversal and determine
+shapes and dtypes.
+
+Sources: I. Goodfellow, "Efficient per-example gradient computations" (2015); with positions: G. Rochette, A. Manoel,
+E. Tramel, "Efficient per-example gradient computations in convolutional neural networks" (2019).
 """
 
 import math
@@ -28,11 +30,11 @@ import numpy as np
 from . import backend, trees
 from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace
 
-BLOCK = 2**24  # bytes that may be made at a time where a formula with positions needs room
+BLOCK = 2**24  # bytes of temporary memory for formulas with positions
 
 
 class Outer(NamedTuple):
-    """The gradient Σ_t δ_nt a_ntᵀ of O · I entries: delta (N, O) or (N, T, O), a (N, I) or (N, T, I)."""
+    """The gradient Σ_t δ_nt a_ntᵀ, of O · I entries: delta (N, O) or (N, T, O), a (N, I) or (N, T, I)."""
 
     delta: Any
     a: Any
@@ -46,7 +48,7 @@ class Rows(NamedTuple):
 
 
 def is_factor(node):
-    """Whether a node of a tree is a factor, and not a container of factors."""
+    """Whether a node of a tree is a factor rather than a container of factors."""
     return node is None or isinstance(node, Outer | Rows) or not isinstance(node, tuple | list | dict)
 
 
@@ -54,7 +56,7 @@ def is_factor(node):
 
 
 def pairs(params, factors) -> list:
-    """`(parameter, factor)` for each leaf of the parameters, in their order; None stands for all below it."""
+    """`(parameter, factor)` for each leaf of the parameters, in order; None stands for everything below it."""
     if not isinstance(params, tuple | list | dict):
         return [(params, factors)]
     keys = sorted(params) if isinstance(params, dict) else range(len(params))
@@ -67,11 +69,19 @@ def leaves(factors) -> list:
     return [f for f in trees.leaves(factors, is_leaf=is_factor) if f is not None]
 
 
-def total(params, factors, scale=None):
-    """Σₙ sₙ gₙ, nested as the parameters and in their dtypes: the gradient. A leaf without factor gives zeros.
+def total(params: Any, factors: Any, scale: Any = None) -> Any:
+    """Σₙ sₙ gₙ, the gradient as a scaled sum over the examples.
 
-    `scale` (N,) are the sₙ, by default 1. What is not finite counts nothing where s is 0. With a scale the leaves are
-    made one after another, so that the errors of no two are scaled at once.
+    With a scale the leaves are computed one after another, so that only one leaf's scaled errors are in memory at a
+    time.
+
+    Args:
+        params: the parameters.
+        factors: their factors.
+        scale: s (N,); where it is 0, values that are not finite do not count. Default: 1.
+
+    Returns:
+        The sum, nested as the parameters and in their dtypes; a leaf without a factor gives zeros.
 
     >>> total(np.zeros((1, 2)), Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]])))
     array([[6., 6.]])
@@ -81,8 +91,16 @@ def total(params, factors, scale=None):
     return _like(params, backend.in_turn(lambda pair, s: _total(pair[0], pair[1], s), pairs(params, factors), scale))
 
 
-def made(params, factors, n=None):
-    """gₙ itself, nested as the parameters, each leaf (N, ...). A leaf without factor gives zeros (`n` of them).
+def made(params: Any, factors: Any, n: int | None = None) -> Any:
+    """The gradients gₙ themselves, materialized.
+
+    Args:
+        params: the parameters.
+        factors: their factors.
+        n: the number of examples N. Default: that of the factors.
+
+    Returns:
+        The gradients, nested as the parameters, with leaves (N, ...); a leaf without a factor gives zeros.
 
     >>> made(np.zeros((1, 2)), Outer(np.array([[2.0]]), np.array([[1.0, 3.0]])))
     array([[[2., 6.]]])
@@ -91,38 +109,38 @@ def made(params, factors, n=None):
     return _like(params, [_made(p, f, n) for p, f in pairs(params, factors)])
 
 
-def scaled(factors, scale):
+def scaled(factors: Any, scale: Any) -> Any:
     """The factors of sₙ gₙ, for s (N,)."""
     return trees.map(lambda f: None if f is None else _scaled(f, scale), factors, is_leaf=is_factor)
 
 
-def norm(factors) -> Any:
-    """‖gₙ‖ (N,) over all factors, in float32 or wider; it overflows only where the result does."""
+def norm(factors: Any) -> Any:
+    """‖gₙ‖ (N,) over all factors, in float32 or wider; it overflows only if the result itself does."""
     return length(*[_norm(f) for f in leaves(factors)])
 
 
-def norm2(factors) -> Any:
-    """‖gₙ‖² (N,)."""
+def norm2(factors: Any) -> Any:
+    """‖gₙ‖² (N,) over all factors, in float32 or wider."""
     return norm(factors) ** 2
 
 
-def products(ours, theirs):
-    """gᵢ · gⱼ (N, M), of N examples and M others; float32 or wider."""
+def products(ours: Any, theirs: Any) -> Any:
+    """gᵢ · gⱼ (N, M), for the factors of N examples and those of M others, in float32 or wider."""
     return sum(_product(f, g) for f, g in zip(leaves(ours), leaves(theirs), strict=True))
 
 
-def squares(params, factors, weights=None):
-    """Σₙ wₙ gₙ², entry by entry, nested as the parameters and in their dtypes; weights (N,), which may be negative."""
+def squares(params: Any, factors: Any, weights: Any = None) -> Any:
+    """Σₙ wₙ gₙ², elementwise, nested as the parameters and in their dtypes; the weights (N,) may be negative."""
     return _like(params, [_squares(p, f, weights) for p, f in pairs(params, factors)])
 
 
-def along(factors, direction):
-    """gₙ · v (N,), for a direction v nested as the parameters; None in it, or among the factors, means zero."""
+def along(factors: Any, direction: Any) -> Any:
+    """gₙ · v (N,), for a direction v nested as the parameters; None in the direction or the factors means zero."""
     return sum(_along(f, v) for v, f in pairs(direction, factors) if f is not None and v is not None)
 
 
 def length(*norms) -> Any:
-    """√Σ norm², entry by entry, scaled by the largest so that no square overflows or underflows; 0 of none."""
+    """√Σ norm², elementwise, scaled by the largest so that no square overflows or underflows; 0 if there are none."""
     if not norms:
         return 0.0
     if len(norms) == 1:
@@ -165,7 +183,7 @@ def _made(p, f, n):
 
 
 def _scaled(f, scale):
-    """sₙ gₙ in float32 or wider; a scale of 0 leaves nothing even of what is infinite."""
+    """sₙ gₙ in float32 or wider; a scale of 0 gives 0 even for infinite values."""
     delta = _first(f)
     product = cast(_weighted(delta, scale), at_least_float32(delta.dtype))
     if isinstance(f, Outer):
@@ -280,7 +298,7 @@ def _weighted(values, weights):
 
 
 def _wide_product(indices, left, right):
-    """An einsum of two arrays; of one position each it is an outer product."""
+    """An einsum of two arrays, which for one position each is an outer product."""
     if left.shape[1] == 1 and indices == "nto,nti->noi":
         return left[:, 0, :, None] * right[:, 0, None, :]
     if namespace(left, right) is np and indices == "nto,nti->noi":
@@ -295,7 +313,7 @@ def _gram(left, right, indices):
 
 
 def _same(left, right, indices):
-    """a · a' of all pairs of positions; of rows whether they are the same."""
+    """a · a' for all pairs of positions; for rows, whether they are the same."""
     if left.ndim == 3:
         return _gram(left, right, indices.replace("i", "o"))
     return (
@@ -306,7 +324,7 @@ def _same(left, right, indices):
 
 
 def _used(a, weights):
-    """a without what is of examples of weight 0, which may be infinite."""
+    """a with zeros for examples of weight 0, whose values may be infinite."""
     if weights is None or (namespace(a, weights) is np and (weights != 0).all()):
         return a
     return namespace(a, weights).where((weights == 0).reshape(len(a), *(1,) * (a.ndim - 1)), 0, a)
@@ -320,18 +338,18 @@ def _in_units(a):
 
 
 def scale_of(largest):
-    """What to divide by before squaring: the largest magnitude, or 1 where it is 0 or not finite.
+    """The divisor to apply before squaring: the largest magnitude, or 1 where it is 0 or not finite.
 
-    In float32 it is at most 2¹²⁵: XLA divides by multiplying with 1 / scale, which has to be a normal number.
+    In float32 it is at most 2¹²⁵, since XLA divides by multiplying with 1 / scale, which must be a normal number.
     """
     xp, most = namespace(largest), 0.5 / np.finfo(largest.dtype).tiny
     return xp.where((largest > 0) & (largest < np.inf), xp.minimum(largest, most), 1)
 
 
 def _row_norm(a):
-    """`(norm, unit)` with ‖aₙ‖ = unit · norm for each example, (N,): the unit is 1 but where squares would be lost.
+    """`(norm, unit)` with ‖aₙ‖ = unit · norm for each example, (N,): the unit is 1 unless squares would be lost.
 
-    It is a power of two, chosen by the sum of the plain squares: cheaper than the largest magnitude.
+    It is a power of two chosen from the sum of the plain squares, which is cheaper than the largest magnitude.
     """
     flat = _wide(a).reshape(len(a), -1)
     xp, exponent = namespace(flat), np.finfo(flat.dtype).maxexp

@@ -1,7 +1,7 @@
-"""The gate: the one place where data come in, and where shapes, dtypes, structure and values are checked.
+"""The gate: the one place where data enter, and where shapes, dtypes, structure and values are checked.
 
-Every public function that takes parameters and data begins here. What passes the gate lies on the parameters' backend,
-has their dtype (x) or at least float32 (targets and weights), and fits the network; formulas beyond it check nothing.
+Every public function that takes parameters and data begins here. Data that have passed the gate are on the parameters'
+backend, have their dtype (x) or at least float32 (targets and weights), and fit the network; formulas check nothing.
 x and y are arrays, or dicts or NamedTuples of arrays, with the N examples along the first axis of each.
 """
 
@@ -46,22 +46,22 @@ class Data(NamedTuple):
 
     @property
     def shape(self) -> tuple:
-        """The shape of one example of x; of several inputs a sorted tuple of pairs, `(("a", (3,)), ("b", (4,)))`."""
+        """The shape of one example of x; for several inputs, sorted pairs, `(("a", (3,)), ("b", (4,)))`."""
         return shape_of(self.x)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one example."""
+        """The size of one example in bytes."""
         return max(1, sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in trees.leaves(tuple(self))))
 
     @property
     def known(self) -> bool:
-        """Whether the values are known: none is a tracer."""
+        """Whether the values are known, that is, none is a tracer."""
         return not backend.is_traced(*trees.leaves(tuple(self)))
 
     @property
     def in_files(self) -> bool:
-        """Whether any of the arrays lies in a file."""
+        """Whether any of the arrays is memory-mapped."""
         return any(mapped(array) is not None for array in trees.leaves(tuple(self)))
 
     def take(self, index) -> "Data":
@@ -69,7 +69,7 @@ class Data(NamedTuple):
         return Data(*trees.map(lambda array: rows(array, index), tuple(self)))
 
     def pieces(self, batch_size: int = 1) -> Iterator[tuple[int, "Data"]]:
-        """`(start, Data)` of all examples in their order: at once, or, of data in files, some batches at a time."""
+        """Yield `(start, Data)` for all examples in order: at once or, for data in files, a few batches at a time."""
         if not self.in_files:
             yield 0, self
             return
@@ -78,12 +78,12 @@ class Data(NamedTuple):
             yield start, self.take(slice(start, start + step))
 
     def spread(self, most) -> "Data":
-        """`most` examples, or all there are, evenly from the first to the last, without weights."""
+        """At most `most` examples, evenly spaced from the first to the last, without weights."""
         return self._replace(weights=None).take(np.linspace(0, self.size - 1, min(most, self.size)).astype(np.int32))
 
 
 def opened(data, name="data") -> Data:
-    """`(x, y)` or `(x, y, weights)`, of arrays, lists or frames, as `Data` of arrays, wherever these are."""
+    """`(x, y)` or `(x, y, weights)`, given as arrays, lists or data frames, as `Data` of arrays wherever they are."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         length = f" of length {len(data)}" if hasattr(data, "__len__") else ""
         raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{length}")
@@ -96,7 +96,7 @@ def opened(data, name="data") -> Data:
 
 
 def parts(name, examples) -> list:
-    """`(name, array)` of each array in x or y."""
+    """`(name, array)` for each array in x or y."""
     if isinstance(examples, dict):
         return [(f"{name}[{key!r}]", examples[key]) for key in sorted(examples)]
     if hasattr(examples, "_fields"):
@@ -112,7 +112,7 @@ def size_of(examples) -> int:
 
 
 def shape_of(examples) -> tuple:
-    """The shape of one example of x; of several inputs a sorted tuple of pairs."""
+    """The shape of one example of x; for several inputs, a sorted tuple of pairs."""
     if isinstance(examples, dict) or hasattr(examples, "_fields"):
         named = examples if isinstance(examples, dict) else examples._asdict()
         return tuple((key, tuple(named[key].shape[1:])) for key in sorted(named))
@@ -128,11 +128,11 @@ def each(f, name, examples):
 
 
 def arrays(name, examples, xp=None):
-    """x, y or weights as arrays of the namespace, by default wherever they are: in files, on a device, on the host."""
+    """x, y or weights as arrays of the namespace, by default wherever they are: in a file, on a device or the host."""
     if isinstance(examples, tuple) and not hasattr(examples, "_fields") and any(hasattr(a, "shape") for a in examples):
         raise KindError(
             f"{name}: expected an array, or a dict or NamedTuple of arrays, got a tuple of {len(examples)} arrays; "
-            f"name them, such as {{'a': ..., 'b': ...}}"
+            f"use a dict such as {{'a': ..., 'b': ...}}"
         )
     convert = lambda place, a: as_array(place, a, (backend.jnp if backend.is_jax(a) else np) if xp is None else xp)
     return each(convert, name, examples)
@@ -163,7 +163,7 @@ def check_cost(loss):
 
 
 def inputs(net, params, x):
-    """`(params, x)`, for a network that is applied."""
+    """`(params, x)`, checked, for applying a network."""
     check_parameters(params)
     x = converted(params, x)[0]
     fits(net, params, x)
@@ -171,17 +171,17 @@ def inputs(net, params, x):
 
 
 def batch(net, loss, params, x, y, weights=None) -> tuple[Any, Data]:
-    """`(params, Data)` of a batch: at least one example, a target for each, and shapes that fit net and cost."""
+    """`(params, Data)` of a batch, checked: at least one example, a target for each, and shapes that fit."""
     data = entered(net, params, x, y, weights)
     loss.check((data.size, *net.output_shape(data.shape)), data.y, values=False)
     return params, data
 
 
 def dataset(net, loss, params, data, name="data", weights="positive", like=None) -> Data:
-    """Data to train on or to evaluate, in memory, after every check: kinds, shapes, and values where they are known.
+    """Data for training or evaluation, in memory, after all checks: kinds, shapes, and values if they are known.
 
-    Weights have to be at least 0, may be of any sign (`weights="any"`), or have to be absent (`"none"`). With `like`
-    examples have to have the shape of those data.
+    Weights must be at least 0 (`weights="positive"`), may have any sign (`"any"`), or must be absent (`"none"`). With
+    `like`, the examples must have the shape of those data.
     """
     given = opened(data, name)
     try:
@@ -190,7 +190,7 @@ def dataset(net, loss, params, data, name="data", weights="positive", like=None)
             raise ArgumentError("weights: expected (x, y), as the rule of this run draws its own weights")
         data = entered(net, params, *given)
         known, targets = data.known and given.known, data.y
-        if known:  # as they were given, before they are cut to a dtype
+        if known:  # as they were given, before they are converted to another dtype
             targets = trees.map(on_host, given.y)
             for place, array in parts("x", data.x):
                 if is_floating(array.dtype):
@@ -206,7 +206,7 @@ def dataset(net, loss, params, data, name="data", weights="positive", like=None)
 
 
 def admitted(net, loss, params, data, name="data", weights="positive", like=None) -> Data:
-    """`dataset`; but data in files are checked some examples at a time, and stay where they are."""
+    """`dataset`, except that data in files are checked in pieces and stay where they are."""
     data = opened(data, name)
     if not data.in_files:
         return dataset(net, loss, params, data, name, weights, like)
@@ -219,13 +219,13 @@ def admitted(net, loss, params, data, name="data", weights="positive", like=None
         try:
             dataset(net, loss, params, piece, name, weights, like)
         except FnnError as error:
-            place = f"of the examples {start} to {start + piece.size - 1}, which are 0 to {piece.size - 1} here"
+            place = f"of examples {start} to {start + piece.size - 1}, counted here from 0 to {piece.size - 1}"
             raise error.at(place)  # noqa: B904 - the same error, its place added
     return data
 
 
 def entered(net, params, x, y, weights=None) -> Data:
-    """A batch after every check but that of the targets' shape and values."""
+    """A batch after all checks except that of the targets' shape and values."""
     check_parameters(params)
     data = converted(params, x, y, weights)
     fits(net, params, data.x)
@@ -246,7 +246,7 @@ def converted(params, x, y=None, weights=None) -> Data:
 
 
 def key_for(key, x):
-    """A key for the backend of x, or None."""
+    """The key for the backend of x, or None."""
     if key is None:
         return None
     arrays = trees.leaves(x)
@@ -257,10 +257,10 @@ def key_for(key, x):
 
 
 def as_array(what, value, xp):
-    """Data from outside as an array of `xp`: lists and frames are taken, text, objects and masked arrays refused."""
+    """User data as an array of `xp`: lists and data frames are accepted; text, objects and masked arrays are not."""
     if not backend.is_jax(value):
         if isinstance(value, np.ma.MaskedArray):
-            raise KindError(f"{what}: expected an array without mask; give masked examples the weight 0")
+            raise KindError(f"{what}: expected an array without mask, got a masked one; give masked examples weight 0")
         try:
             value = np.asarray(value)
         except ValueError as error:  # rows of unequal length
@@ -268,26 +268,29 @@ def as_array(what, value, xp):
     if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
         raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
     if not backend.is_jax(value):
-        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX knows the machine's byte order only
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX supports native byte order only
     if xp is np:
         return np.asarray(value)
     if value.dtype in (np.int64, np.uint64) and value.size and not backend.jax.config.jax_enable_x64:
         limits = np.iinfo(np.int32 if value.dtype == np.int64 else np.uint32)
         if value.min() < limits.min or value.max() > limits.max:
-            raise DataError(f"{what}: expected integers of 32 bits, as JAX cuts longer ones; convert them to float32")
+            raise DataError(
+                f"{what}: expected 32-bit integers, since JAX truncates longer ones, got {value.dtype} values out of "
+                "range; convert them to float32"
+            )
     with np.errstate(over="ignore"):
         return value if backend.is_jax(value) else backend.jnp.asarray(value)
 
 
 def on_host(array):
-    """A concrete array as one of NumPy's, where that shares its memory: there a check needs no compilation."""
+    """A concrete array as a NumPy array if that shares its memory, so that checking it needs no compilation."""
     if isinstance(array, np.ndarray) or not array.is_fully_addressable:
         return array
     return np.asarray(array) if all(device.platform == "cpu" for device in array.devices()) else array
 
 
 def finite(name, array):
-    """Raise if a concrete floating array holds NaN or an infinity, naming the first place that does."""
+    """Raise if a concrete floating array contains NaN or an infinity, naming the first place."""
     array = on_host(array)
     if isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64):
         flat = array.reshape(-1)
@@ -307,7 +310,7 @@ def finite(name, array):
 
 
 def not_negative(name, array):
-    """Raise if a concrete array (N,) holds a number below 0, naming the first."""
+    """Raise if a concrete array (N,) contains a negative number, naming the first."""
     negative = on_host(array) < 0
     if bool(negative.any()):
         row = int(negative.argmax())
@@ -318,7 +321,7 @@ def not_negative(name, array):
 
 
 def check_like(data, like):
-    """Raise unless examples have the shape of those of other data."""
+    """Raise unless the examples have the same shape as those of `like`."""
     if like is not None and data.shape != like.shape:
         sizes = ", ".join(str(size) for size in ("N", *like.shape))
         raise ShapeError(f"expected x of shape ({sizes}), as the data have, got {np.shape(data.x)}")
@@ -339,17 +342,17 @@ def check_counts(data):
 
 
 def check_parameters(params):
-    """Raise unless every leaf is an array of floating point."""
+    """Raise unless every leaf is a floating-point array."""
     for leaf in trees.leaves(params):
         if not is_floating(getattr(leaf, "dtype", None)):
             place, wrong = next((p, a) for p, a in trees.paths(params) if a is leaf)
             raise KindError(
-                f"{place}: expected an array of floating point, got {getattr(wrong, 'dtype', None) or shorten(wrong)}"
+                f"{place}: expected a floating-point array, got {getattr(wrong, 'dtype', None) or shorten(wrong)}"
             )
 
 
 def fits(net, params, x):
-    """Raise unless parameters and examples fit the network."""
+    """Raise unless the parameters and the examples fit the network."""
     for name, array in parts("x", x):
         if array.ndim < 1:
             raise ShapeError(f"{name}: expected a leading axis of examples, got shape {array.shape}")
@@ -362,7 +365,7 @@ def fits(net, params, x):
 
 
 def check_structure(params, expected, where=""):
-    """Raise unless parameters have the structure and the shapes expected."""
+    """Raise unless parameters have the expected structure and shapes."""
     if trees.alike(params, expected):
         return
     try:
@@ -373,7 +376,7 @@ def check_structure(params, expected, where=""):
 
 
 def check_new(net, params, input_shape):
-    """Raise unless parameters from the user can begin a run: of the network's structure, all of floating point."""
+    """Raise unless the user's parameters can start a run: they must fit the network and be floating-point."""
     expected = parameter_shapes(net, input_shape)
     if expected is not None:
         check_structure(params, expected)
@@ -388,13 +391,13 @@ def check_new(net, params, input_shape):
 
 @functools.lru_cache(maxsize=1024)
 def parameter_shapes(net, input_shape, dtype: Any = np.float32):
-    """The parameters of a network as arrays without values, which take no memory; None if `init` cannot say."""
+    """The parameters of a network as arrays without values, which take no memory; None if `init` cannot tell."""
     outline = lambda p: np.broadcast_to(np.zeros((), p.dtype), p.shape)
     try:
         return trees.map(outline, net.init(random.blank_key(), input_shape, dtype))
     except FnnError:
         raise
-    except Exception:  # an `init` of the user's that draws by JAX's own functions
+    except Exception:  # a user's `init` that draws with JAX's own functions
         if backend.jax is None:
             return None
     try:
@@ -405,7 +408,7 @@ def parameter_shapes(net, input_shape, dtype: Any = np.float32):
 
 
 def positive(name, value):
-    """Raise unless `value` is a number above 0, which may be ∞, or a tracer."""
+    """Raise unless `value` is a number greater than 0 (∞ included) or a tracer."""
     if backend.is_traced(value):
         return
     number = value.item() if getattr(value, "ndim", None) == 0 else value
@@ -416,7 +419,7 @@ def positive(name, value):
 
 
 def _to_dtype(dtype, name, array):
-    """An array of floating point in that dtype (what is too large becomes infinite); integers stay as they are."""
+    """A floating-point array in that dtype (values too large become infinite); integers are returned unchanged."""
     if dtype is None or array.dtype == dtype or not is_floating(array.dtype):
         return array
     if array.dtype.kind == "c":

@@ -1,7 +1,7 @@
-"""Elementary functions in a form that neither overflows nor loses its digits, written once for both backends.
+"""Numerically stable elementary functions, written once for both backends.
 
-Where JAX differentiates them, it finds the derivative that the activations and costs document at their kinks. All take
-complex numbers whose imaginary part is a small step, as a complex step needs it.
+If JAX differentiates them, it finds the derivatives that the activations and costs document at their kinks. All accept
+complex numbers with a small imaginary part, as needed for the complex step.
 """
 
 import math
@@ -48,7 +48,7 @@ def clipped(z, low, high, at_ends=0):
 
 
 def kept(d, mask):
-    """d where the mask is true, else 0. On NumPy it is a product, since `where` takes five to ten times as long."""
+    """d where the mask is true, else 0; on NumPy a product, since `where` takes five to ten times as long."""
     xp = namespace(d, mask)
     return d * mask.astype(d.dtype) if xp is np else xp.where(mask, d, 0)
 
@@ -66,9 +66,9 @@ def either(mask, yes, no, dtype):
 
 
 def nan_of(z, values):
-    """The values, but NaN where z is NaN, which a comparison does not pass on."""
+    """The values, with NaN where z is NaN, which comparisons do not propagate."""
     xp = namespace(z, values)
-    if xp is np:  # where there is no NaN, a dot product says so in a tenth of the time
+    if xp is np:  # a dot product shows that there is no NaN in a tenth of the time
         square = np.vdot(z, z) if z.dtype.char in "fd" else np.nan
         if square == square:
             return values
@@ -89,7 +89,7 @@ def softplus(z):
 
 
 def hypotenuse(z, c):
-    """√(z² + c²) for a number c > 0; nothing is squared but a quotient of at most 1, so only the result overflows."""
+    """√(z² + c²) for a number c > 0; only a quotient of at most 1 is squared, so only the result can overflow."""
     xp, size = namespace(z), magnitude(z)
     if xp is np:
         large, small = np.maximum(size, c), np.minimum(size, c)
@@ -100,7 +100,7 @@ def hypotenuse(z, c):
 
 
 def exponentials(z, temperature=1.0):
-    """(z − max z) / T, its exponential e, and Σ e: softmax(z) = softmax(z − c), and this c prevents overflow."""
+    """(z − max z) / T, its exponential e, and Σ e; softmax(z) = softmax(z − c), and c = max z prevents overflow."""
     shifted = z - z.max(axis=-1, keepdims=True)
     shifted = shifted if temperature == 1 else shifted * (1 / temperature)
     e = namespace(z).exp(shifted)
@@ -138,8 +138,8 @@ _ERFC_TAIL = (
 def erfc(x):
     """1 − erf x = 2/√π ∫ₓ^∞ e^(−t²) dt, accurate in its tail too; `jax.lax.erfc` on JAX.
 
-    On NumPy the relative error in float64 is below 10⁻¹⁵ wherever the result is a normal number. It takes complex x
-    whose imaginary part is a small step. It is computed in float32 or wider: the polynomials overflow float16.
+    On NumPy the relative error in float64 is below 10⁻¹⁵ wherever the result is a normal number. Complex x may have a
+    small imaginary part. The computation is in float32 or wider, since the polynomials overflow float16.
     """
     if backend.is_jax(x):
         return backend.jax.lax.erfc(x)
@@ -156,7 +156,7 @@ def erfc(x):
 
 
 def _bell(x):
-    """e^(−x²) without the error that rounding x² would make: x² = t² + (x − t)(x + t), where t² is exact."""
+    """e^(−x²) without the error of rounding x²: x² = t² + (x − t)(x + t), where t² is exact."""
     t = np.trunc(16 * x.real) / 16
     return np.exp(-t * t) * np.exp(-(x - t) * (x + t))
 

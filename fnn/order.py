@@ -1,8 +1,8 @@
-"""The order of examples: which example stands where in an epoch, the batches cut from that order, and random samples.
+"""The order of examples: the position of each example in an epoch, the batches cut from it, and random samples.
 
-An epoch uses each of n examples once, in an order of its own: a stateless bijection of the index, computed where it is
-needed. A step takes the next min(B, n − seen) examples, wherever the epoch stands, so any sequence of batch sizes makes
-epochs that use every example exactly once. The bijection is
+An epoch uses each of n examples once, in an order of its own: a stateless bijection of the index, computed on demand. A
+step takes the next min(B, n − seen) examples, whatever the position in the epoch, so with any sequence of batch sizes
+an epoch uses every example exactly once. The bijection is
 
     position p = l·b + r on Z_a × Z_b, a·b ≥ n      l ← (l + F(r)) mod a,  r ← (r + F(l)) mod b,  in turn, 12 rounds
 
@@ -20,20 +20,18 @@ from . import backend, random
 from .errors import ArgumentError, ShapeError, integer
 
 _ROUNDS = 12
-_SORTED = (
-    64  # up to here a stable sort of random words is fairer: a Feistel network is an even permutation when n is small
-)
+_SORTED = 64  # up to this n a stable sort of random words is fairer: a Feistel network is then an even permutation
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How n examples are cut into batches: static, and checked when it is made.
+    """How n examples are cut into batches: static, and checked on creation.
 
     Args:
         n: the number of examples, from 1 to 2³¹ − 1.
         batch_size: B, from 1 to n.
-        shuffle: whether each epoch has an order of its own; False keeps that of the data. Default: True.
-        sampling: "shuffled", or "poisson": each example joins a batch by itself. Default: "shuffled".
+        shuffle: whether each epoch has its own order; False keeps the order of the data. Default: True.
+        sampling: "shuffled", or "poisson": each example joins a batch independently. Default: "shuffled".
 
     >>> plan = Plan(5, 2)
     >>> indices, mask = plan.batches(random.key(0, backend="numpy"), epoch=0, seen=0, steps=plan.steps)
@@ -58,30 +56,30 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch, ⌈n / B⌉."""
+        """Steps per epoch, ⌈n / B⌉."""
         return -(-self.n // self.batch_size)
 
     @property
     def room(self) -> int:
-        """The examples that a batch has room for: B, or 8 √B + 12 more where they are sampled."""
+        """The number of examples that a batch has room for: B, or 8 √B + 12 more if examples are sampled."""
         if self.sampling == "shuffled":
             return self.batch_size
         return min(self.n, self.batch_size + math.ceil(8 * math.sqrt(self.batch_size)) + 12)
 
     def batches(self, key, epoch, seen, steps: int, fresh: bool = False):
-        """The batches of consecutive steps, from where `seen` examples of an epoch have been used.
+        """The batches of consecutive steps, starting after `seen` examples of an epoch.
 
-        Every epoch that is finished uses every example exactly once, whatever batch sizes came before.
+        Every finished epoch uses every example exactly once, whatever batch sizes came before.
 
         Args:
-            key: that of the run; epoch e has the order of `fold_in(fold_in(key, 0), e)`.
-            epoch, seen: where the run stands; they may be traced.
-            steps: how many.
+            key: the key of the run; epoch e has the order of `fold_in(fold_in(key, 0), e)`.
+            epoch, seen: the position of the run; they may be traced.
+            steps: the number of steps.
             fresh: True promises that `seen` is 0. Default: False.
 
         Returns:
             `(indices, mask)`, each (steps, B): int32 indices of examples, and False where a batch at the end of an
-            epoch is filled up (with an example that has been used already, to be given the weight 0).
+            epoch is padded (with an example that has been used already, which should be given weight 0).
         """
         n, batch_size = self.n, self.batch_size
         xp = backend.namespace(key, epoch, seen)
@@ -104,17 +102,22 @@ class Plan:
         return indices, mask
 
     def sample(self, key, step):
-        """The batch of a step that every example joins by itself with probability q = B / n (Poisson sampling).
+        """The batch of a step that every example joins independently with probability q = B / n (Poisson sampling).
 
-        Returns `(indices, mask)`, each (room,). That more examples join than there is room for happens in less than one
-        step of 10¹⁵, and those are left out. `key` is that of the run; step t draws from `fold_in(fold_in(key, 2), t)`.
+        Args:
+            key: the key of the run; step t draws from `fold_in(fold_in(key, 2), t)`.
+            step: t.
+
+        Returns:
+            `(indices, mask)`, each (room,). In less than one step in 10¹⁵ more examples join than there is room for;
+            the surplus is left out.
         """
         joins = random.bernoulli(random.fold_in(random.fold_in(key, 2), step), self.batch_size / self.n, (self.n,))
         xp = backend.namespace(joins)
         return backend.first_true(joins, self.room), xp.arange(self.room) < joins.sum(dtype=np.int32)
 
     def begin(self, epoch, seen, length):
-        """`(epoch, seen)` of a run on these examples: data of another length begin a new epoch."""
+        """`(epoch, seen)` of a run on these examples; data of a different length start a new epoch."""
         xp = backend.namespace(epoch, seen, length)
         other = (length != self.n) & (seen > 0)
         return (epoch + xp.asarray(other, np.int32))[()], xp.where(other, 0, seen).astype(np.int32)[()]
@@ -128,7 +131,7 @@ class Plan:
         return (epochs[-1] + done).astype(np.int32)[()], xp.where(done, 0, seen).astype(np.int32)[()]
 
     def _places(self, xp, epoch, seen, steps):
-        """Of each step its epoch, and how many examples of that have been used before it, int32 (steps,)."""
+        """The epoch of each step, and the number of its examples used before that step, int32 (steps,)."""
         left = -(-(self.n - seen) // self.batch_size)  # steps to the end of the first epoch
         j = xp.arange(steps, dtype=np.int32)
         later = j - left
@@ -146,12 +149,12 @@ def order(key, n):
 
 
 def _walk(words, n, position):
-    """The bijection of 0 … n−1 at the given positions; `words` holds a random word, or an array of them, a round."""
+    """The bijection of 0 … n−1 at the given positions; `words` has a random word, or array of words, per round."""
     xp = backend.namespace(words, position)
     a, b = _factors(n)
-    few = a * b - n  # results beyond n, at most some 30: where the walk leads from each is looked up
+    few = a * b - n  # results beyond n, at most about 30: a table tells where the walk leads from each
     beyond = xp.broadcast_to(xp.arange(n, a * b, dtype=np.uint32), (*position.shape[:-1], few))
-    # what is used more than once XLA computes, and compiles, each time anew, unless it comes out of a loop
+    # XLA recomputes, and recompiles, whatever is used more than once, unless it is the result of a loop
     out = _feistel(words, a, b, xp.concatenate([position.astype(np.uint32), beyond], axis=-1), looped=few > 0)
     if few:
         out, tail = out[..., :-few], out[..., -few:]
@@ -162,7 +165,7 @@ def _walk(words, n, position):
 
 
 def _follow(out, tail, n):
-    """Each result below n as it is, each beyond it as its entry of `tail` says."""
+    """Results below n unchanged, results beyond it replaced by their entries of `tail`."""
     xp = backend.namespace(out)
     beyond = out >= np.uint32(n)
     return xp.where(
@@ -172,7 +175,7 @@ def _follow(out, tail, n):
 
 @functools.lru_cache
 def _factors(n):
-    """a from ¾√n to √n, and b, with a·b ≥ n and as close to it as can be."""
+    """a from ¾√n to √n, and b, with a·b ≥ n and as close to n as possible."""
     a = np.arange(max(2, math.ceil(0.75 * math.sqrt(n))), math.isqrt(n) + 1)
     b = -(-n // a)
     best = np.argmin(a * b)
@@ -199,7 +202,7 @@ def _feistel(words, a, b, position, looped):
 
 
 def _modulo(x, m):
-    """x mod m: NumPy divides five times as fast as it takes a remainder."""
+    """x mod m; in NumPy a division is five times as fast as a remainder."""
     return x - x // m * m
 
 

@@ -1,10 +1,10 @@
-"""Schedules: a learning rate that changes with the steps, η(t).
+"""Schedules: learning rates that change over the steps, η(t).
 
-A schedule is a NamedTuple of numbers that is called on t, the number of steps taken so far, and stands wherever an
-optimizer takes a learning rate. Its numbers are leaves, as all hyperparameters are: they may be traced, and `jax.vmap`
-maps over them. t may also be an array of steps, for a plot. The rate is float32, or float64 where a number is. All
-times are in steps, of which an epoch has ⌈n / batch_size⌉, and exact up to 2²⁴, 16 million. After its end a schedule
-keeps its last value, unless its docstring says otherwise.
+A schedule is a NamedTuple of numbers that is called with t, the number of steps taken so far, and can be used wherever
+an optimizer takes a learning rate. Its numbers are leaves, like all hyperparameters: they may be traced, and `jax.vmap`
+maps over them. t may also be an array of steps, as for a plot. The rate is float32, or float64 if any of the numbers
+is. All times are in steps, of which an epoch has ⌈n / batch_size⌉, and are exact up to 2²⁴, about 16 million. After its
+end a schedule keeps its last value, unless its docstring says otherwise.
 """
 
 import math
@@ -22,7 +22,7 @@ AtLeastOne = Annotated[Any, Interval("[1, ∞)")]
 
 
 class Constant(NamedTuple):
-    """A constant rate, for a part of a `Join`.
+    """A constant rate, for use in a `Join`.
 
         η(t) = η₀
 
@@ -45,11 +45,11 @@ class TimeBasedDecay(NamedTuple):
 
         η(t) = η₀ / (1 + d t)
 
-    It falls without end, and slowly enough that Σ η = ∞ while Σ η² < ∞.
+    It decreases forever, slowly enough that Σ η = ∞ and fast enough that Σ η² < ∞.
 
     Args:
         initial: η₀ ≥ 0.
-        decay: d ≥ 0, per step; after 1/d steps the rate is halved.
+        decay: d ≥ 0, per step; the rate is halved after 1/d steps.
 
     Source: H. Robbins, S. Monro, "A stochastic approximation method" (1951), eqs. 26 and 27.
 
@@ -70,11 +70,11 @@ class StepDecay(NamedTuple):
 
         η(t) = η₀ f^⌊t / s⌋
 
-    It falls without end. PyTorch's `StepLR`.
+    It decreases forever. Equivalent to PyTorch's `StepLR`.
 
     Args:
         initial: η₀ ≥ 0.
-        factor: f > 0; 0.1 to 0.5 is usual.
+        factor: f > 0, usually 0.1 to 0.5.
         every: s ≥ 1, in steps.
 
     Source: A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep convolutional neural networks"
@@ -94,12 +94,12 @@ class StepDecay(NamedTuple):
 
 
 class ExponentialDecay(NamedTuple):
-    """A rate that falls, or grows, by the same factor in every step.
+    """A rate that changes by the same factor in every step.
 
         η(t) = η₀ r^(t / s)
 
-    This is `StepDecay` without stairs, and equals it at t = 0, s, 2s, …. With r > 1 it grows, as for a range test of
-    learning rates. It continues without end. Optax's `exponential_decay` with `transition_steps` s.
+    This is `StepDecay` without the stairs, and equals it at t = 0, s, 2s, …. With r > 1 the rate grows, as in a
+    learning-rate range test. It continues forever. Equivalent to Optax's `exponential_decay` with `transition_steps` s.
 
     Args:
         initial: η₀ ≥ 0.
@@ -120,17 +120,17 @@ class ExponentialDecay(NamedTuple):
 
 
 class PolynomialDecay(NamedTuple):
-    """A rate that goes from one value to another along a power, by default a straight line.
+    """A rate that changes from one value to another as a power of time, by default linearly.
 
         η(t) = η₁ + (η₀ − η₁) (1 − t/s)ᵖ        and η₁ from t = s on
 
-    Optax's `polynomial_schedule`.
+    Equivalent to Optax's `polynomial_schedule`.
 
     Args:
         initial: η₀ ≥ 0.
         final: η₁ ≥ 0.
         steps: s ≥ 1.
-        power: p > 0; default 1.
+        power: p > 0. Default: 1.
 
     Source: W. Liu, A. Rabinovich, A. Berg, "ParseNet" (2015), §3.2, with p = 0.9 and η₁ = 0.
 
@@ -151,16 +151,17 @@ class PolynomialDecay(NamedTuple):
 
 
 class CosineAnnealing(NamedTuple):
-    """A rate that falls along half a cosine wave: slowly, then fast, then slowly again.
+    """A rate that decreases along half a cosine wave: slowly, then fast, then slowly again.
 
         η(t) = η₁ + ½ (η₀ − η₁) (1 + cos(π t/s))        and η₁ from t = s on
 
-    Optax's `cosine_decay_schedule`, whose `alpha` is η₁ / η₀; PyTorch's `CosineAnnealingLR` rises again after its end.
+    Equivalent to Optax's `cosine_decay_schedule`, whose `alpha` is η₁ / η₀; PyTorch's `CosineAnnealingLR` rises again
+    after its end.
 
     Args:
         initial: η₀ ≥ 0.
         steps: s ≥ 1.
-        final: η₁ ≥ 0; default 0.
+        final: η₁ ≥ 0. Default: 0.
 
     Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5, without
     restarts.
@@ -179,19 +180,19 @@ class CosineAnnealing(NamedTuple):
 
 
 class CosineRestarts(NamedTuple):
-    """Cosine annealing that starts again and again, each time for longer.
+    """Cosine annealing with restarts, over periods that may grow longer each time.
 
         η(t) = η₁ + ½ (η₀ − η₁) (1 + cos(π (t − Sᵢ) / (Sᵢ₊₁ − Sᵢ)))        where Sᵢ ≤ t < Sᵢ₊₁
 
-    with the restarts Sᵢ = T₀ (1 + m + … + mⁱ⁻¹), rounded to whole steps. It continues without end; after a hundred
-    thousand steps a restart may be one step off, by float32 rounding. PyTorch's `CosineAnnealingWarmRestarts`, which
-    takes only integers.
+    with restarts at Sᵢ = T₀ (1 + m + … + mⁱ⁻¹), rounded to whole steps. It continues forever; after a hundred thousand
+    steps, float32 rounding may shift a restart by one step. Equivalent to PyTorch's `CosineAnnealingWarmRestarts`,
+    which takes only integers.
 
     Args:
         initial: η₀ ≥ 0.
         steps: T₀ ≥ 1, the length of the first period.
-        final: η₁ ≥ 0, which is approached but not reached, since step Sᵢ starts at η₀ again; default 0.
-        period_factor: m ≥ 1, the paper's T_mult; default 1, for periods of equal length.
+        final: η₁ ≥ 0, which is approached but not reached, since step Sᵢ starts at η₀ again. Default: 0.
+        period_factor: m ≥ 1, the paper's T_mult. Default: 1, for periods of equal length.
 
     Source: I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), eq. 5.
 
@@ -215,7 +216,7 @@ class CosineRestarts(NamedTuple):
 
 
 class LinearWarmup(NamedTuple):
-    """A rate that grows in a straight line, so that the first steps, when everything is random, are small.
+    """A rate that grows linearly, so that the first steps, when everything is still random, are small.
 
         η(t) = a + (η₁ − a) t/s        and η₁ from t = s on
 
@@ -224,7 +225,7 @@ class LinearWarmup(NamedTuple):
     Args:
         peak: η₁ ≥ 0.
         steps: s ≥ 1.
-        start: a ≥ 0; default 0, with which the very first step changes nothing.
+        start: a ≥ 0. Default: 0, for which the very first step changes nothing.
 
     Source: P. Goyal et al., "Accurate, large minibatch SGD" (2017), §2.2.
 
@@ -242,23 +243,23 @@ class LinearWarmup(NamedTuple):
 
 
 class OneCycle(NamedTuple):
-    """A rate that rises and then falls far, each along half a cosine wave.
+    """A rate that rises and then falls far below its start, each along half a cosine wave.
 
         η(t) = η₀ + ½ (η₁ − η₀) (1 − cos(π t/u))                    up to t = u = c s,   η₀ = η₁ / d
         η(t) = η₂ + ½ (η₁ − η₂) (1 + cos(π (t − u)/(s − u)))        up to t = s,         η₂ = η₀ / e
 
-    and η₂ from there on. Defaults and curve are those of Optax's `cosine_onecycle_schedule` (which rounds u down to a
-    whole step) and of PyTorch's `OneCycleLR` (which has its peak and its end one step earlier, and changes the momentum
-    too).
+    and η₂ from there on. The defaults and the curve are those of Optax's `cosine_onecycle_schedule` (which rounds u
+    down to a whole step) and of PyTorch's `OneCycleLR` (whose peak and end are one step earlier, and which also changes
+    the momentum).
 
     Args:
         peak: η₁ ≥ 0.
         steps: s ≥ 1.
-        pct_start: c in (0, 1), the fraction of the steps in which the rate rises; default 0.3.
-        div_factor: d > 0; default 25.
-        final_div_factor: e > 0; default 1e4.
+        pct_start: c in (0, 1), the fraction of the steps in which the rate rises. Default: 0.3.
+        div_factor: d > 0. Default: 25.
+        final_div_factor: e > 0. Default: 1e4.
 
-    Source: L. Smith, N. Topin, "Super-convergence" (2018), with straight lines.
+    Source: L. Smith, N. Topin, "Super-convergence" (2018), where the rate changes linearly.
 
     >>> OneCycle(1.0, steps=10, pct_start=0.4)(np.array([0, 2, 4, 7, 10]))
     array([4.0e-02, 5.2e-01, 1.0e+00, 5.0e-01, 4.0e-06], dtype=float32)
@@ -305,15 +306,15 @@ class Piecewise(NamedTuple):
 
 
 class Join(NamedTuple):
-    """Schedules one after another, each of which counts from its own start.
+    """Schedules one after another, each counting from its own start.
 
         η(t) = ηᵢ(t − bᵢ)        where bᵢ ≤ t < bᵢ₊₁        i = 0, …, k        b₀ = 0
 
-    Optax's `join_schedules`.
+    Equivalent to Optax's `join_schedules`.
 
     Args:
-        schedules: the k + 1 schedules, such as a warm-up and what follows.
-        boundaries: the k steps b₁ < b₂ < … at which the next one starts; if b is not whole, at the first step after.
+        schedules: the k + 1 schedules, such as a warm-up and a decay.
+        boundaries: the k steps b₁ < b₂ < … at which the next one starts; if b is not whole, it is rounded up.
 
     >>> warm_up, fall = LinearWarmup(0.4, steps=4), CosineAnnealing(0.4, steps=10)
     >>> Join((warm_up, fall), boundaries=(4,))(np.array([0, 2, 4, 9, 14])).round(4)
@@ -339,7 +340,7 @@ class Join(NamedTuple):
 
 
 def _floats(count, *numbers):
-    """The namespace, then t and the numbers of a schedule in one dtype: float32, or float64 where a number has it."""
+    """The namespace, then t and the numbers of a schedule in one dtype: float32, or float64 if any number has it."""
     xp = namespace(count, *numbers)
     wide = any(hasattr(number, "dtype") and xp.asarray(number).dtype == np.float64 for number in numbers)
     dtype = np.float64 if wide else np.float32
@@ -347,12 +348,12 @@ def _floats(count, *numbers):
 
 
 def _cosine(xp, start, end, left):
-    """From start (left = 1) to end (left = 0) along a cosine: sin²(x/2) is ½ (1 − cos x), and cancels no digits."""
+    """From start (left = 1) to end (left = 0) along a cosine, by ½ (1 − cos x) = sin²(x/2), which cancels no digits."""
     return end + (start - end) * xp.sin(0.5 * math.pi * left) ** 2
 
 
 def _fit(schedule, what, parts, boundaries):
     if len(parts) != len(boundaries) + 1:
         raise ArgumentError(
-            f"{schedule}: expected one of {what} more than of boundaries, got {len(parts)} and {len(boundaries)}"
+            f"{schedule}: expected one more of {what} than of boundaries, got {len(parts)} and {len(boundaries)}"
         )

@@ -1,11 +1,11 @@
-"""Static things, declared ranges, and the registry of classes.
+"""Static objects, declared ranges, and the registry of classes.
 
-A layer, a network, a loss and an initializer are frozen dataclasses that hold sizes and choices, never arrays. They are
-static arguments of compiled programs: two that are equal may share one program. So value equality has to be
-trustworthy, and this module keeps it so: floats are coerced (`Scale(1)` equals `Scale(1.0)`), values without dependable
-equality (arrays, lists, nan) are refused, and so is a class that inherited its equality unchanged.
+Layers, networks, losses and initializers are frozen dataclasses that hold sizes and choices, never arrays. They are
+static arguments of compiled programs: two that are equal may share one program. So value equality must be reliable, and
+this module ensures it: floats are coerced (`Scale(1)` equals `Scale(1.0)`), values without reliable equality (arrays,
+lists, nan) are rejected, and so is a class that inherited its equality unchanged.
 
-The range of a number is declared beside its field, for frozen dataclasses and for NamedTuples, fnn's own and yours:
+The range of a number is declared beside its field, in frozen dataclasses and NamedTuples, fnn's own and yours:
 
     rate: Annotated[float, Interval("[0, 1)")] = 0.5
 """
@@ -31,10 +31,10 @@ from .errors import ArgumentError, KindError, integer, real, shorten
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """The range of a number, in mathematical notation, for use within `Annotated` beside the field that it bounds.
+    """The range of a number in mathematical notation, for use in `Annotated` beside the field that it bounds.
 
     Args:
-        text: such as `"[0, 1)"`, `"(0, ∞)"` or, where infinity itself is allowed, `"(0, ∞]"`.
+        text: the interval, such as `"[0, 1)"`, `"(0, ∞)"` or, if infinity itself is allowed, `"(0, ∞]"`.
 
     >>> Interval("[0, 1)").check("rate", 0.5)
     0.5
@@ -62,11 +62,11 @@ class Interval:
 _T = TypeVar("_T")
 _CHOICE = "choice"
 Choice = Annotated[_T, _CHOICE]
-"""`steps: Choice[int] = 5` declares a field of a rule that is a choice, static, and not a number that may be traced."""
+"""`steps: Choice[int] = 5` declares a field of a rule as a static choice rather than a number that may be traced."""
 
 
 class Field(typing.NamedTuple):
-    """What is declared beside a field: its `Interval` or None, whether it holds an int, whether it is a `Choice`."""
+    """The declaration of a field: its `Interval` or None, whether it holds an int, and whether it is a `Choice`."""
 
     interval: Interval | None
     whole: bool
@@ -75,7 +75,7 @@ class Field(typing.NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def declared(cls) -> dict[str, Field]:
-    """What is declared beside each field of a dataclass or NamedTuple, by name; inherited fields included."""
+    """The declarations of the fields of a dataclass or NamedTuple, inherited ones included, by name."""
     result = {}
     for base in reversed(cls.__mro__):
         scope = vars(sys.modules.get(base.__module__, typing))
@@ -92,9 +92,9 @@ def declared(cls) -> dict[str, Field]:
 
 
 def check_ranges(thing, place=None):
-    """Raise unless each number in a NamedTuple, and in the NamedTuples within it, lies in its declared interval.
+    """Raise unless each number in a NamedTuple, and in the NamedTuples inside it, lies in its declared interval.
 
-    Tracers are passed over. A tree of numbers in a field with an interval has to lie in it leaf by leaf.
+    Tracers are skipped. If a field with an interval holds a tree of numbers, each leaf must lie in the interval.
     """
     place = place or type(thing).__name__
     for name, field in declared(type(thing)).items():
@@ -126,13 +126,13 @@ _REGISTRY: dict[str, type] = {}
 def registered(base=object):
     """The classes of layers, losses and initializers that extend `base`, by qualified name, in order of definition.
 
-    A class is registered by being defined; one that is defined again, in a notebook say, replaces the earlier one.
+    Defining a class registers it; defining it again, as in a notebook, replaces the earlier one.
     """
     return {name: cls for name, cls in _REGISTRY.items() if issubclass(cls, base)}
 
 
 def namedtuples():
-    """All NamedTuple classes that exist, by qualified name; of two with the same name, the later definition."""
+    """All existing NamedTuple classes, by qualified name; of two with the same name, the later definition."""
     result, stack = {}, [tuple]
     while stack:
         for cls in stack.pop().__subclasses__():
@@ -143,7 +143,7 @@ def namedtuples():
 
 
 class Static:
-    """Base of layers, losses and initializers: checks and coerces the fields of the dataclass that extends it."""
+    """Base class of layers, losses and initializers: checks and coerces the fields of dataclasses that extend it."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -151,10 +151,10 @@ class Static:
         _REGISTRY.pop(name, None)
         _REGISTRY[name] = cls
         if "__repr__" not in cls.__dict__:
-            cls.__repr__ = Static.__repr__  # a dataclass keeps the one that it finds
+            cls.__repr__ = Static.__repr__  # dataclass keeps an existing one
 
     def __repr__(self):
-        """As one would write it: what has its default value is left out."""
+        """The call that creates the object, without fields that have their default values."""
         shown = []
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
@@ -175,7 +175,7 @@ class Static:
 
 
 def check_static(thing):
-    """Raise unless the own class of `thing`, not only a parent of it, is a frozen dataclass."""
+    """Raise unless the class of `thing` itself, not just a parent, is a frozen dataclass."""
     own = type(thing).__dict__.get("__dataclass_params__")
     if own is None or not own.frozen or not own.eq:
         raise KindError(
@@ -185,13 +185,13 @@ def check_static(thing):
 
 
 def _kind(hint):
-    """The text of an annotation, without what `Annotated` adds."""
+    """The text of an annotation, without what `Annotated` adds to it."""
     hint = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
     return re.sub(r"^(?:typing\.)?Annotated\[(.*?), .*\]$", r"\1", hint if isinstance(hint, str) else str(hint))
 
 
 def _settle(name, value, annotation):
-    """The value of one field, coerced to the number that its annotation names, and refused if it has no equality."""
+    """The value of one field, coerced to the type of its annotation; raises if it has no reliable equality."""
     if isinstance(value, np.generic):
         value = value.item()
     if annotation in ("bool", "<class 'bool'>"):
@@ -215,7 +215,7 @@ def _settle(name, value, annotation):
     if isinstance(value, list):
         raise KindError(f"{name}: expected a tuple, got a list: {shorten(value)}")
     if hasattr(value, "__array__") or hasattr(value, "__array_namespace__"):
-        raise KindError(f"{name}: expected a static value, got an array; arrays belong into the parameters")
+        raise KindError(f"{name}: expected a static value, got an array; arrays belong in the parameters")
     try:
         hash(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The gradient checker: is a derivative written by hand the derivative of the formula above it?
+"""The gradient checker: tests whether a hand-written derivative is the derivative of the formula above it.
 
 For f and a random cotangent c let s(θ) = Σ c ⊙ f(θ), where θ are parameters and inputs. ∂s/∂θ by hand is compared,
 leaf by leaf, with ∂s/∂θ by one of four methods:
@@ -8,10 +8,11 @@ leaf by leaf, with ∂s/∂θ by one of four methods:
     difference    (4 D(h/2) − D(h)) / 3 with D(h) = (s(θ + he) − s(θ − he)) / 2h: Richardson's extrapolation
     taylor        |s(θ + εv) − s(θ) − ε ∂s/∂θ · v| for a random v: it falls fourfold as ε halves if f is smooth
 
-The first needs JAX, the others do not; for a leaf in which s is a straight line, which has no remainder, taylor is
-difference. A leaf passes if its largest error is within a tolerance of its own largest entry (normwise), or is no more
-than rounding makes it: what the last digit of c changes. W. Squire, G. Trapp, "Using complex variables to estimate
-derivatives of real functions" (1998).
+Only the first needs JAX. For a leaf in which s is linear, and so has no remainder, taylor falls back to difference. A
+leaf passes if its largest error is within a tolerance of its own largest entry (normwise), or is no larger than the
+effect of rounding, measured by changing the last digit of c.
+
+Source: W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real functions" (1998).
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from .backpropagation import check_problem, mean_cost, value_and_grad
 from .composition import walk
 from .errors import ArgumentError, KindError, ShapeError, real, shape, shorten
 from .layers import Layer
+from .losses import Loss
 
 METHODS = ("jax", "complex", "difference", "taylor")
 TOLERANCES = {"jax": 1e-12, "complex": 1e-12, "difference": 1e-7, "taylor": 1e-7}  # in float64; in float32 1e-5
@@ -32,31 +34,41 @@ EXAMPLES, ENTRIES = 5, 256
 
 
 def check_layer(
-    layer,
-    x,
-    params=None,
+    layer: Layer,
+    x: Any,
+    params: Any = None,
     *,
-    key=None,
-    method=None,
-    on=None,
-    dtype=np.float64,
-    tolerance=None,
-    seed=0,
-):
-    """Raise AssertionError unless a layer, or a network, keeps its contract and its derivatives are right.
+    key: Any = None,
+    method: str | None = None,
+    on: str | None = None,
+    dtype: Any = np.float64,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Check that a layer, or a network, fulfils its contract and has the right derivatives.
 
-    Arguments: `x` is the shape of an input, without the batch axis, or inputs (N, ...); `params` are new ones by
-    default, moved off their initial values; with a `key` the layer is in training, and one that draws is checked so
-    as well if none is given; `method` is "jax" where JAX is installed, else "difference"; `on` is the backend where
-    the layer runs, "jax" or "numpy", by default that of the method; by hand it is computed in `dtype`, float64 or
-    float32, and compared with float64; `tolerance` is 10⁻¹² ("jax", "complex"), 10⁻⁷, or 10⁻⁵ in float32. Of a leaf
-    with more than 256 entries so many are drawn, unless the method is "jax".
+    It checks the shape and dtype of the output, that no example depends on another, dx and the gradient of every
+    parameter for two random δ, the factors of each example, that the tangent is the transpose of dx and the gradient,
+    and that `need_dx=False` changes no gradient.
 
-    Checked are the shape and dtype of the output, that no example depends on another, dx and the gradient of every
-    parameter under two random δ, the factors of each example, that the tangent is the transpose of the two, and that
-    `need_dx=False` changes no gradient. At a kink
-    each method has a derivative of its own, and a failure there says that it is one: "jax" has that of JAX for the
-    formula, "complex" that of one side, and "difference" the mean of both.
+    At a kink each method has its own derivative, and a failure there says that it is one: "jax" has JAX's derivative of
+    the formula, "complex" that of one side, and "difference" the mean of both sides.
+
+    Args:
+        layer: the layer or network.
+        x: the shape of an input, without the batch axis, or inputs (N, ...).
+        params: the parameters. Default: new ones, moved off their initial values.
+        key: a random key for training mode. Default: None; a layer that draws is then checked in both modes.
+        method: "jax", "complex", "difference" or "taylor". Default: "jax" if JAX is installed, else "difference".
+        on: the backend on which the layer runs, "jax" or "numpy". Default: that of the method.
+        dtype: the dtype of the derivative by hand, float64 or float32; it is compared with float64. Default: float64.
+        tolerance: the largest error allowed, relative to the largest entry of the leaf. Default: 10⁻¹² for "jax" and
+            "complex", 10⁻⁷ for the others, 10⁻⁵ in float32.
+        seed: the seed of everything that is drawn, including the 256 entries checked of a larger leaf if the method is
+            not "jax". Default: 0.
+
+    Raises:
+        AssertionError: if a check fails; the message names the leaf, the entry and both values.
 
     >>> from fnn import PRelu
     >>> check_layer(PRelu(), (3,))
@@ -132,11 +144,33 @@ def _check_tangent(check, layer, x, params, residuals, of_x, dy, total, dx):
     check.close("tangent is not the transpose of backward and gradient", forwards, backwards, size)
 
 
-def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float64, tolerance=None, seed=0):
-    """Raise AssertionError unless a cost's `delta` is the derivative of its `value`, for each example by itself.
+def check_loss(
+    loss: Loss,
+    prediction: Any,
+    target: Any,
+    *,
+    method: str | None = None,
+    on: str | None = None,
+    dtype: Any = np.float64,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Check that the `delta` of a cost is the derivative of its `value`, for each example.
 
-    `prediction` is (N, ...) and `target` what the cost takes with it; the rest is as for `check_layer`. Checked are
-    shapes and dtype, that no example depends on another, and that `value_and_delta` is both.
+    It also checks shapes and dtypes, that no example depends on another, and that `value_and_delta` agrees with both.
+
+    Args:
+        loss: the cost.
+        prediction: (N, ...).
+        target: a target that fits the prediction.
+        method: as for `check_layer`.
+        on: as for `check_layer`.
+        dtype: as for `check_layer`.
+        tolerance: as for `check_layer`.
+        seed: as for `check_layer`.
+
+    Raises:
+        AssertionError: if a check fails.
 
     >>> from fnn import Huber
     >>> check_loss(Huber(), np.array([[0.3], [-2.0]]), np.array([[0.1], [0.2]]))
@@ -175,28 +209,44 @@ def check_loss(loss, prediction, target, *, method=None, on=None, dtype=np.float
 
 
 def check_gradients(
-    net,
-    loss,
-    params,
-    x,
-    y,
-    weights=None,
-    key=None,
+    net: Layer,
+    loss: Loss,
+    params: Any,
+    x: Any,
+    y: Any,
+    weights: Any = None,
+    key: Any = None,
     *,
-    penalty=None,
-    method=None,
-    on=None,
-    dtype=np.float64,
-    tolerance=None,
-    seed=0,
-):
-    """Raise AssertionError unless `value_and_grad` is right: the gradient of the mean cost, penalty and all, and dx.
+    penalty: Any = None,
+    method: str | None = None,
+    on: str | None = None,
+    dtype: Any = np.float64,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Check that `value_and_grad` is right for a network: the gradient of the mean cost, penalty included, and dx.
 
-    The arguments are those of `value_and_grad` and, from `method` on, of `check_layer`.
+    Args:
+        net: the network.
+        loss: the cost.
+        params: the parameters.
+        x: the inputs (N, ...).
+        y: their targets.
+        weights: (N,). Default: None.
+        key: a random key for training mode. Default: None.
+        penalty: as for `value_and_grad`. Default: None.
+        method: as for `check_layer`.
+        on: as for `check_layer`.
+        dtype: as for `check_layer`.
+        tolerance: as for `check_layer`.
+        seed: as for `check_layer`.
 
-    >>> from fnn import Quadratic, mlp
-    >>> net = mlp((3, 2))
-    >>> params = net.init(random.key(0), (4,))
+    Raises:
+        AssertionError: if a check fails.
+
+    >>> from fnn import Dense, Quadratic
+    >>> net = Dense(2)
+    >>> params = net.init(random.key(0, backend="numpy"), (4,))
     >>> check_gradients(net, Quadratic(), params, np.ones((5, 4)), np.zeros((5, 2)))
     """
     check_problem(net, loss, penalty)
@@ -220,7 +270,7 @@ def check_gradients(
             grads = {"params": grads[0], "x": grads[1]} if of_x else {"params": grads}
             return trees.map(lambda g: g * check.xp.asarray(c, dtype=g.dtype), grads)
 
-        def noise():  # weights in the place of a cotangent: the last digit of each example's share
+        def noise():  # weights take the place of a cotangent: the last digit of each example's share
             ones = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
             return by_hand(1.0, check.array("weights", check.last_digit(ones)))
 
@@ -230,7 +280,7 @@ def check_gradients(
 
 
 class _Check:
-    """One check: how and where it is computed, and what it says when it fails."""
+    """One check: how and where it is computed, and how it reports a failure."""
 
     def __init__(self, subject, method, on, dtype, tolerance, rng):
         method = ("difference" if backend.jax is None else "jax") if method is None else method
@@ -255,7 +305,7 @@ class _Check:
         self.context.__exit__(*error)
 
     def array(self, name, value) -> Any:
-        """On the backend, and in the dtype if it is floating."""
+        """The value as an array on the backend, in the dtype if it is floating."""
         value = gate.as_array(name, value, self.xp)
         return value.astype(self.dtype) if is_floating(value.dtype) else value
 
@@ -270,14 +320,14 @@ class _Check:
             raise AssertionError(f"{self.subject}: {error}") from None
 
     def same(self, what, actual, expected, scales=None):
-        """Two ways by hand agree, leaf by leaf, to rounding: of the scales, or of themselves."""
+        """Check that two results by hand agree, leaf by leaf, up to rounding relative to the scales or themselves."""
         self.structure(what, actual, expected)
         scales = trees.leaves(expected if scales is None else scales)
         for (place, a), b, scale in zip(trees.paths(actual, "it"), trees.leaves(expected), scales, strict=True):
             self.close(f"{what} {place}", a, b, scale)
 
     def close(self, what, actual, expected, scale=0.0):
-        """Two arrays agree to rounding."""
+        """Check that two arrays agree up to rounding."""
         actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
         error, largest = _largest(actual - expected), max(_largest(scale), _largest(expected))
         allowed = 1e4 * np.finfo(self.dtype).eps * largest
@@ -285,13 +335,13 @@ class _Check:
         self.that(equal, f"{what}: by {error:.1e} of {largest:.1e}")
 
     def last_digit(self, values):
-        """The values, each changed by up to a rounding error."""
+        """The values, each perturbed by up to a rounding error."""
         return values * (1 + self.rng.uniform(-1, 1, np.shape(values)) * float(np.finfo(self.dtype).eps))
 
     def compare(self, f, point, by_hand, c, noise=None):
         """Compare ∂s/∂θ by hand, `by_hand(c)`, with that of the method, leaf by leaf.
 
-        `point` holds θ by name. `noise` tells what is rounding: the gradient by hand again, with last digits changed.
+        `point` holds θ by name. `noise` measures rounding: the gradient by hand again, with last digits changed.
         """
         hand = by_hand(c)
         for root, tree in point.items():
@@ -303,7 +353,7 @@ class _Check:
         of_jax = self._jax(f, wide, c) if self.method == "jax" else None
 
         def s(i, theta):
-            """s, with leaf i replaced; less its value at θ, which may be large."""
+            """s with leaf i replaced, minus its value at θ, which may be large."""
             numbers = iter(range(len(places)))
             moved = trees.map(lambda a: self.xp.asarray(theta if next(numbers) == i else a), wide)
             with np.errstate(all="ignore"):  # a step may leave the domain
@@ -342,12 +392,12 @@ class _Check:
             self._fail(place, theta, *values, lambda theta, i=i: s(i, theta), rounding_of_s)
 
     def _falls_fourfold(self, s, i, theta, actual):
-        """Whether Taylor's remainder falls so; False too where s is a straight line, of which it says nothing."""
+        """Whether Taylor's remainder falls fourfold; False too where s is linear, and the remainder says nothing."""
         v = self.rng.normal(size=theta.shape) * np.where(theta == 0, _largest(theta) or 1.0, theta)
         return 1.9 < taylor_slope(lambda e: s(i, theta + e * v), (actual * v).sum()) < np.inf
 
     def _entries(self, theta):
-        """The indices that are compared."""
+        """The indices of the entries to compare."""
         every = list(np.ndindex(theta.shape))
         if self.method == "jax" or len(every) <= ENTRIES:
             return every
@@ -362,11 +412,11 @@ class _Check:
     def _complex_step(self, s, i, theta, j):
         """∂s/∂θⱼ without a subtraction."""
         value = s(i, _moved(theta.astype(np.complex128), j, 1e-30j))
-        self.that(np.iscomplexobj(value), "it makes complex numbers real; use another method")
+        self.that(np.iscomplexobj(value), "it turns complex numbers into real ones; use another method")
         return value.imag / 1e-30
 
     def _difference(self, s, i, theta, j):
-        """∂s/∂θⱼ by Richardson's differences, and the step that they took: a smaller one where a kink is near."""
+        """∂s/∂θⱼ by Richardson's extrapolation, and the step used, which is smaller near a kink."""
         guesses = []
         for h in (1e-3, 1e-4, 1e-5):
             h *= max(1.0, abs(theta[j]))
@@ -394,11 +444,20 @@ class _Check:
         )
 
 
-def taylor_slope(s, derivative, start=1e-2, halvings=12):
-    """log₂ of how much |s(ε) − s(0) − ε s'(0)| falls as ε halves: 2 if the derivative is right and s is smooth.
+def taylor_slope(s: Any, derivative: Any, start: float = 1e-2, halvings: int = 12) -> float:
+    """log₂ of the factor by which |s(ε) − s(0) − ε s'(0)| falls as ε halves.
 
-    Infinite where there is no remainder beyond rounding: s is a straight line there. `s` is a function of ε, and
-    `derivative` is s'(0); ε goes from `start` down as long as the remainder stands above rounding.
+    It is 2 if the derivative is right and s is smooth.
+
+    Args:
+        s: a function of ε.
+        derivative: s'(0), the derivative to test.
+        start: the largest ε. Default: 0.01.
+        halvings: how many values of ε to try at most; smaller ones are ignored once the remainder is lost in rounding.
+            Default: 12.
+
+    Returns:
+        The slope; infinite if there is no remainder beyond rounding, that is, if s is linear.
 
     >>> import math
     >>> round(taylor_slope(math.exp, 1.0), 1), round(taylor_slope(math.exp, 1.001), 1)
@@ -416,14 +475,14 @@ def taylor_slope(s, derivative, start=1e-2, halvings=12):
 
 
 def _moved(theta, j, by):
-    """θ with entry j moved."""
+    """θ with entry j shifted."""
     moved = np.array(theta)
     moved[j] += by
     return moved
 
 
 def _largest(values):
-    """The largest magnitude, 0 of nothing."""
+    """The largest magnitude; 0 for an empty array."""
     values = np.abs(np.asarray(values, np.float64))
     return float(values.max()) if values.size else 0.0
 

@@ -1,6 +1,6 @@
-"""Trees of arrays: tuples, NamedTuples and dicts nested in one another, with arrays (or numbers) as leaves.
+"""Trees of arrays: nested tuples, NamedTuples and dicts, with arrays (or numbers) as leaves.
 
-Parameters, gradients and states are such trees. With JAX these are its pytrees; NumPy has a stand-in in `backend`.
+Parameters, gradients and states are such trees. With JAX they are pytrees; for NumPy, `backend` has a stand-in.
 """
 
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ __all__ += ["prefix", "same_structure"]
 
 
 class Fixed(NamedTuple):
-    """A mark in a tree of parameters: those within are left alone by every optimizer and every penalty."""
+    """A marker in a tree of parameters: every optimizer and penalty leaves the parameters inside it alone."""
 
     params: Any
 
@@ -38,12 +38,12 @@ def is_fixed(tree):
 
 
 def learnt(tree):
-    """The leaves that are learnt: all but those within `Fixed`."""
+    """The leaves that are learnt: all except those inside `Fixed`."""
     return [leaf for leaf in leaves(tree, is_leaf=is_fixed) if not is_fixed(leaf)]
 
 
 def map_learnt(f, tree, *rest, fixed=lambda node: node):
-    """`map` over the leaves that are learnt, and what is within `Fixed` is kept, or mapped by `fixed`."""
+    """`map` over the leaves that are learnt; leaves inside `Fixed` are kept, or mapped by `fixed`."""
 
     def either(node, *others):
         return map(fixed, node) if is_fixed(node) else f(node, *others)
@@ -77,7 +77,7 @@ def locked(leaf):
 
 
 def prefix(name, number, tree):
-    """A number, or a tree of numbers over the upper part of `tree`, spread to a number for each leaf of it."""
+    """Spread a number, or a tree of numbers over the upper part of `tree`, to one number for each leaf of `tree`."""
 
     def spread(_, number, branch):
         return map(lambda _: number, branch)
@@ -86,13 +86,13 @@ def prefix(name, number, tree):
 
 
 def over_prefix(f, is_end, expected, place, upper, tree, *rest) -> Any:
-    """`f(place, end, its part of tree, ...)` for each end of `upper`, a tree that begins as `tree` does, nested so."""
+    """Map `f(place, end, its part of tree, ...)` over the ends of `upper`, a tree that matches the top of `tree`."""
     if is_end(upper):
         return f(place, upper, tree, *rest)
     same = type(upper) is type(tree) and len(upper) == len(tree)
     if not same or (isinstance(tree, dict) and set(upper) != set(tree)):
         raise ShapeError(
-            f"{place}: expected {expected} or a tree that begins as the parameters do, {outline(tree)}, "
+            f"{place}: expected {expected} or a tree that matches the top of the parameters' tree, {outline(tree)}, "
             f"got {outline(upper)}"
         )
     fields = getattr(tree, "_fields", None)
@@ -108,7 +108,7 @@ def over_prefix(f, is_end, expected, place, upper, tree, *rest) -> Any:
 
 
 def alike(tree, expected) -> bool:
-    """Whether a tree has the structure and the shapes of another one."""
+    """Whether a tree has the same structure and shapes as another one."""
     if isinstance(expected, tuple | list):
         same = type(tree) is type(expected) and len(tree) == len(expected)
         return same and all(alike(*pair) for pair in zip(tree, expected, strict=True))

@@ -27,9 +27,9 @@ from fnn.backend import jax
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
 WHY = "needs JAX, and " + ("FNN_BACKEND=numpy" if os.environ.get("FNN_BACKEND") == "numpy" else "it is not installed")
 
-# `pytest --hypothesis-profile=thorough` tries 60 times as many examples, other ones each time.
+# `pytest --hypothesis-profile=thorough` tries twelve times as many examples, other ones each time.
 settings.register_profile("fast", max_examples=16, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
 settings.load_profile("fast")
 
 

@@ -129,7 +129,7 @@ def quantities(kind):
             p, f = np.zeros((4, 5)), Outer(rng.normal(size=(n, *positions, 4)), rng.normal(size=(n, *positions, 5)))
             g = np.einsum("nto,nti->noi", f.delta.reshape(n, -1, 4), f.a.reshape(n, -1, 5))
         v, flat = rng.normal(size=p.shape), g.reshape(n, -1)
-        both, pair = (p, p), (f, f)
+        pair = (f, f)
         for found, wanted in (
             (factors.total(p, f), g.sum(axis=0)),
             (factors.total(p, f, scale), np.tensordot(scale, g, 1)),
@@ -575,7 +575,7 @@ GATE = [
     Fault("parameters of any shape", gate, "fits", nothing, refused(
           fnn.errors.ShapeError, "params[0].w: expected shape (4, 5), got (4, 4)", params=wrong_shape)),
     Fault("parameters of any dtype", gate, "check_parameters", nothing, refused(
-          fnn.errors.KindError, "params[0].w: expected an array of floating point", params=integers)),
+          fnn.errors.KindError, "params[0].w: expected a floating-point array", params=integers)),
     Fault("weights of any number", gate, "check_counts", nothing, refused(
           fnn.errors.ShapeError, "weights", weights=np.ones(1, np.float32))),
     Fault("targets that broadcast", fnn.Quadratic, "check", nothing, refused(
@@ -591,8 +591,8 @@ RULES = [
           self, key, 0 * epoch, seen, steps), every_example_once),
     Fault("a finished epoch not counted", order.Plan, "place_after", result(lambda pair: (pair[0] * 0, pair[1])),
           every_example_once),
-    Fault("full batches counted at an epoch's end", order.Plan, "place_after", lambda f: lambda self, epoch, seen, steps: (
-          epoch + (seen + steps * self.batch_size) // self.n, (seen + steps * self.batch_size) % self.n),
+    Fault("full batches counted at an epoch's end", order.Plan, "place_after",
+          lambda f: lambda self, epoch, seen, steps: (epoch + (seen + steps * self.batch_size) // self.n, (seen + steps * self.batch_size) % self.n),
           every_example_once),
     Fault("sampled twice as often", order.Plan, "sample", lambda f: lambda self, key, step: f(
           order.Plan(self.n, 2 * self.batch_size, sampling="poisson"), key, step), sampled_rate),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import oracle
 import pytest
+from helpers import compiled, on, wide
 
 import fnn
 from fnn import errors
@@ -32,46 +33,51 @@ def ours(layer, params, z, da):
     return a, layer.backward(params, residuals, da), fnn.factors.made(params, layer.factors(params, residuals, da))
 
 
+SAMPLES = [slice(0, 100), slice(100, 200), slice(200, 203)]  # of the rows of z: near 0, ten times as far, and EDGES
+
+
 @functools.cache
-def results(dtype):
-    """Of every activation and sample of z: what JAX finds of its own function, and of ours, and ours on NumPy."""
+def results():
+    """Of every activation: what JAX finds of its own function in float64, and by dtype ours on JAX and on NumPy."""
     rng, samples = np.random.default_rng(0), {}
     for name, layer in LAYERS.items():
-        for sample, z in enumerate((rng.normal(size=(100, 6)), 10 * rng.normal(size=(100, 2)), EDGES)):
-            if name not in oracle.LEARNT or sample == 0:  # their exponentials overflow far out
-                size = z.shape[1] // 2 if name == "glu" else z.shape[1]
-                params = layer.init(fnn.random.key(0, backend="numpy"), z.shape[1:], np.float64)
-                params = fnn.trees.map(lambda p: p * (1 + 0.1 * rng.normal(size=p.shape)), params)
-                case = params, z, rng.normal(size=(len(z), size))
-                samples[name, sample] = fnn.trees.map(lambda a: a.astype(dtype), case)
+        z = np.concatenate([rng.normal(size=(100, 6)), 10 * rng.normal(size=(100, 6)), np.resize(EDGES, (3, 6))])
+        z = z[SAMPLES[0]] if name in oracle.LEARNT else z  # their exponentials overflow far out
+        params = layer.init(fnn.random.key(0, backend="numpy"), (6,), np.float64)
+        params = fnn.trees.map(lambda p: p * (1 + 0.1 * rng.normal(size=p.shape)), params)
+        case = params, z, rng.normal(size=(len(z), 3 if name == "glu" else 6))
+        samples[name] = fnn.trees.map(np.float32, case)  # which float64 holds exactly
+    by_dtype = {dtype: fnn.trees.map(lambda a, dtype=dtype: a.astype(dtype), samples) for dtype in ("f4", "f8")}
 
-    def all_of_jax(samples):
+    def theirs(samples):
         found = {}
-        for (name, sample), (params, z, da) in samples.items():
-            layer = LAYERS[name]
+        for name, (params, z, da) in samples.items():
             f = oracle.LEARNT[name][1] if name in oracle.LEARNT else lambda p, z, f=oracle.ACTIVATIONS[name][1]: f(z)
-            a = f(params, z)
 
             def of_one(z, da, f=f, params=params):  # of an example by itself, for the gradient of each
                 return jax.vjp(lambda p: f(p, z[None])[0], params)[1](da)[0]
 
-            dz = jax.vjp(lambda z, f=f, params=params: f(params, z), z)[1](da)[0]
-            found[name, sample] = (a, dz, jax.vmap(of_one)(z, da)), ours(layer, params, z, da)
+            a, back = jax.vjp(lambda z, f=f, params=params: f(params, z), z)
+            found[name] = a, back(da)[0], jax.vmap(of_one)(z, da)
         return found
 
+    all_ours = lambda by_dtype: {
+        dtype: {name: ours(LAYERS[name], *case) for name, case in samples.items()}
+        for dtype, samples in by_dtype.items()
+    }
     with jax.enable_x64(True):
-        on_jax = oracle.quick_jit(all_of_jax)(samples)
-    return {key: (*on_jax[key], ours(LAYERS[key[0]], *case)) for key, case in samples.items()}
+        wanted, on_jax = oracle.quick_jit(lambda by_dtype: (theirs(by_dtype["f8"]), all_ours(by_dtype)))(by_dtype)
+    return wanted, on_jax, all_ours(by_dtype)
 
 
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
-def test_value_and_derivatives_are_jaxs(name, dtype, tolerance, needs_jax):
-    for key, (wanted, on_jax, on_numpy) in results(dtype).items():
-        if key[0] == name:
-            for found in (on_jax, on_numpy):
-                assert all(leaf.dtype == dtype for leaf in fnn.trees.leaves(found))
-                oracle.assert_close(found, wanted, tolerance)
+def test_value_and_derivatives_are_jaxs(needs_jax):
+    wanted, *of_ours = results()
+    for dtype, tolerance in (("f8", 1e-12), ("f4", 1e-5)):
+        for found in of_ours:
+            assert all(leaf.dtype == dtype for leaf in fnn.trees.leaves(found[dtype]))
+            for rows in SAMPLES:
+                part = lambda tree: fnn.trees.map(lambda a: a[rows], tree)  # noqa: B023 - called at once
+                oracle.assert_close(part(found[dtype]), part(wanted), tolerance)
 
 
 # ---- forward mode and factors ----------------------------------------------------------------------------------------
@@ -158,59 +164,77 @@ def test_derivatives_are_those_of_the_complex_step(name, dtype):
     check_layer(LAYERS[name], z, method="complex", on="numpy", dtype=dtype)
 
 
-@pytest.mark.parametrize("name", ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "swish", "mish"])
-def test_jax_differentiates_the_formula_to_the_documented_derivative_at_zero(name, needs_jax):
-    layer, function = oracle.ACTIVATIONS[name]
-    z = jax.numpy.zeros((1, 1))
-    assert jax.grad(lambda z: layer.apply((), z).sum())(z) == jax.grad(lambda z: function(z).sum())(z)
+def test_jax_differentiates_the_formula_to_the_documented_derivative_at_zero(needs_jax):
+    names = ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "elu", "gelu", "swish", "mish"]
+    table = {name: oracle.ACTIVATIONS[name] for name in names}
+    at = lambda f, z: jax.grad(lambda z: f(z).sum())(z)
+    both = lambda z: {name: (at(lambda z: layer.apply((), z), z), at(f, z)) for name, (layer, f) in table.items()}  # noqa: B023 - called at once
+    for name, (found, wanted) in oracle.quick_jit(both)(np.zeros((1, 1), np.float32)).items():
+        assert found == wanted, name
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_nothing_overflows_far_out(name, backend):  # but for the exponential that soft_exponential is
-    layer = LAYERS[name]
-    z = EDGES.astype(np.float32) if "soft_" not in name else np.linspace(-19, 19, 14, dtype=np.float32)[None]
-    if backend == "jax":
-        z = jax.numpy.asarray(z)
-    params = layer.init(fnn.random.key(0, backend=backend), z.shape[1:])
-    a, residuals = layer.forward(params, z)
-    assert a.shape[1:] == layer.output_shape(z.shape[1:])
-    dz, grads = layer.backward(params, residuals, a), layer.gradient(params, residuals, a)
-    for leaf in fnn.trees.leaves((a, dz, grads)):
-        assert np.isfinite(np.asarray(leaf)).all()
-        assert leaf.dtype == np.float32
+def test_nothing_overflows_far_out(backend):  # but for the exponential that soft_exponential is
+    near = np.linspace(-19, 19, 14, dtype=np.float32)[None]
+    z = {name: near if "soft_" in name else EDGES.astype(np.float32) for name in LAYERS}
+    key = fnn.random.key(0, backend=backend)
+    params = {name: layer.init(key, (14,)) for name, layer in LAYERS.items()}
+
+    def of_each(params, z):
+        found = {}
+        for name, layer in LAYERS.items():
+            a, residuals = layer.forward(params[name], z[name])
+            found[name] = (
+                a,
+                layer.backward(params[name], residuals, a),
+                layer.gradient(params[name], residuals, a),
+            )
+        return found
+
+    for name, found in compiled(backend, of_each)(params, on(backend, z)).items():
+        assert found[0].shape[1:] == LAYERS[name].output_shape((14,)), name
+        for leaf in fnn.trees.leaves(found):
+            assert np.isfinite(np.asarray(leaf)).all(), name
+            assert leaf.dtype == np.float32, name
+
+
+@functools.cache
+def passes(backend):
+    """The program of all activations: a and dz for δ = 1."""
+
+    def both(layer, params, z):
+        a, residuals = layer.forward(params, z)
+        return a, layer.backward(params, residuals, fnn.backend.namespace(a).ones_like(a))
+
+    return compiled(backend, lambda params, z: {name: both(layer, params[name], z) for name, layer in EACH.items()})
 
 
 @functools.cache
 def passed(backend, dtype, rows):
-    """Of every activation, a and dz for δ = 1 at the rows of z, in this dtype; on JAX by one program."""
+    """Of every activation, a and dz for δ = 1 at five rows of z, in this dtype; on JAX by one program."""
     xp = np if backend == "numpy" else jax.numpy
     key, z = fnn.random.key(0, backend=backend), xp.asarray(rows).astype(dtype)
     params = {name: layer.init(key, z.shape[1:], dtype) for name, layer in EACH.items()}
-
-    def both(layer, params, z):
-        a, residuals = layer.forward(params, z)
-        return a, layer.backward(params, residuals, xp.ones_like(a))
-
     with np.errstate(all="ignore"):  # of a soft exponential
-        program = lambda params, z: {name: both(layer, params[name], z) for name, layer in EACH.items()}
-        return params, z, (program if backend == "numpy" else oracle.quick_jit(program))(params, z)
+        return params, z, passes(backend)(params, z)
 
 
-@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_nan_gives_nan_forwards_and_backwards_and_nowhere_else(name, dtype, backend):
+def test_nan_gives_nan_forwards_and_backwards_and_nowhere_else(dtype, backend):
     rows = (0.5, 0.25, -0.5, -2.0)
-    a, dz = passed(backend, dtype, ((0.5, np.nan, -0.5, np.nan), rows))[2][name]
-    constant = isinstance(EACH[name], fnn.BinaryStep | fnn.Sign | fnn.Identity)  # dz, which does not depend on z
-    assert np.isnan(np.asarray(a)[0, -1])
-    assert np.isnan(np.asarray(dz)[0, -1]) != constant
-    assert np.isfinite(np.asarray(a)[1]).all()
-    assert np.isfinite(np.asarray(dz)[1]).all()
-    if isinstance(EACH[name], Elementwise):
-        np.testing.assert_array_equal(np.isnan(a)[0], [False, True, False, True])
-        np.testing.assert_array_equal(np.isnan(dz)[0], [False, True, False, True])
-        clean = passed(backend, dtype, (rows,))[2][name]
-        oracle.assert_close((a[1:], dz[1:]), clean, 0 if backend == "numpy" else 1e-3 if dtype == "float16" else 1e-6)
+    found = passed(backend, dtype, ((0.5, np.nan, -0.5, np.nan), *[rows] * 4))[2]
+    clean = passed(backend, dtype, (rows,) * 5)[2]
+    for name, (a, dz) in found.items():
+        constant = isinstance(EACH[name], fnn.BinaryStep | fnn.Sign | fnn.Identity)  # dz, which does not depend on z
+        assert np.isnan(np.asarray(a)[0, -1]), name
+        assert np.isnan(np.asarray(dz)[0, -1]) != constant, name
+        assert np.isfinite(np.asarray(a)[1:]).all(), name
+        assert np.isfinite(np.asarray(dz)[1:]).all(), name
+        if isinstance(EACH[name], Elementwise):
+            np.testing.assert_array_equal(np.isnan(a)[0], [False, True, False, True], err_msg=name)
+            np.testing.assert_array_equal(np.isnan(dz)[0], [False, True, False, True], err_msg=name)
+            without = tuple(np.asarray(array)[1:] for array in clean[name])
+            tolerance = 0 if backend == "numpy" else 1e-3 if dtype == "float16" else 1e-6
+            oracle.assert_close((np.asarray(a)[1:], np.asarray(dz)[1:]), without, tolerance)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -346,63 +370,69 @@ def test_erfc_has_the_digits_of_the_c_library():
     np.testing.assert_array_equal(far, np.array([2, 2, 0, 0], np.float32))
 
 
-@pytest.mark.parametrize("layer", [fnn.Elu(), fnn.Elu(0.5), fnn.Celu(), fnn.Celu(2.0), fnn.Selu()])
-def test_derivatives_of_exponentials_keep_their_relative_accuracy_far_below(layer, backend):
-    for dtype, z, tolerance in ((np.float64, -40.0, 1e-14), (np.float32, -80.0, 1e-5)):
-        factor = fnn.Selu.scale * fnn.Selu.alpha if isinstance(layer, fnn.Selu) else layer.alpha
-        width = layer.alpha if isinstance(layer, fnn.Celu) else 1.0
-        wanted = factor / width * math.exp(z / width)
-        if backend == "jax":
-            with jax.enable_x64(True):
-                ones = jax.numpy.ones((1, 1), dtype)
-                found = layer.backward((), layer.forward((), z * ones)[1], ones)
-        else:
-            ones = np.ones((1, 1), dtype)
-            found = layer.backward((), layer.forward((), z * ones)[1], ones)
-        assert found.dtype == dtype
-        np.testing.assert_allclose(found, wanted, rtol=tolerance)
+EXPONENTIALS = fnn.Elu(), fnn.Elu(0.5), fnn.Celu(), fnn.Celu(2.0), fnn.Selu()
 
 
-@pytest.mark.parametrize(
-    ("layer", "z", "a", "slope"),
-    [
-        (fnn.Squareplus(), 1e20, 1e20, 1),
-        (fnn.Squareplus(), 3e38, 3e38, 1),
-        (fnn.Squareplus(), -1e15, 1e-15, 1e-30),
-        (fnn.Squareplus(1e-4), 1e20, 1e20, 1),
-        (fnn.Isrlu(), -1e20, -1, 0),
-        (fnn.Isrlu(4.0), -1e20, -0.5, 0),
-        (fnn.Gelu(approximate=True), 1e20, 1e20, 1),
-        (fnn.HardSwish(), 1e38, 1e38, 1),
-        (fnn.HardSwish(), -np.inf, 0, 0),
-        (fnn.Relu6(), np.inf, 6, 0),
-        (fnn.Relu(), np.inf, np.inf, 1),
-        (fnn.HardTanh(), -np.inf, -1, 0),
-        (fnn.LeakyRelu(), -np.inf, -np.inf, 0.01),
-        (fnn.Elu(), np.inf, np.inf, 1),
-    ],
-)
-def test_values_and_derivatives_far_out(layer, z, a, slope, backend):
-    xp = np if backend == "numpy" else jax.numpy
+def test_derivatives_of_exponentials_keep_their_relative_accuracy_far_below(backend):
+    far = {"float64": (-40.0, 1e-14), "float32": (-80.0, 1e-5)}
+    zs = {dtype: np.full((1, 1), z, dtype) for dtype, (z, _) in far.items()}
+    slope = lambda layer, z: layer.backward((), layer.forward((), z)[1], fnn.backend.namespace(z).ones_like(z))
+    with wide():
+        of_each = lambda zs: {dtype: [slope(layer, z) for layer in EXPONENTIALS] for dtype, z in zs.items()}
+        found = compiled(backend, of_each)(zs)
+    for dtype, (z, tolerance) in far.items():
+        for layer, dz in zip(EXPONENTIALS, found[dtype], strict=True):
+            factor = fnn.Selu.scale * fnn.Selu.alpha if isinstance(layer, fnn.Selu) else layer.alpha
+            width = layer.alpha if isinstance(layer, fnn.Celu) else 1.0
+            assert dz.dtype == dtype
+            np.testing.assert_allclose(dz, factor / width * math.exp(z / width), rtol=tolerance, err_msg=repr(layer))
+
+
+FAR_OUT = [  # layer, z, a, the derivative
+    (fnn.Squareplus(), 1e20, 1e20, 1),
+    (fnn.Squareplus(), 3e38, 3e38, 1),
+    (fnn.Squareplus(), -1e15, 1e-15, 1e-30),
+    (fnn.Squareplus(1e-4), 1e20, 1e20, 1),
+    (fnn.Isrlu(), -1e20, -1, 0),
+    (fnn.Isrlu(4.0), -1e20, -0.5, 0),
+    (fnn.Gelu(approximate=True), 1e20, 1e20, 1),
+    (fnn.HardSwish(), 1e38, 1e38, 1),
+    (fnn.HardSwish(), -np.inf, 0, 0),
+    (fnn.Relu6(), np.inf, 6, 0),
+    (fnn.Relu(), np.inf, np.inf, 1),
+    (fnn.HardTanh(), -np.inf, -1, 0),
+    (fnn.LeakyRelu(), -np.inf, -np.inf, 0.01),
+    (fnn.Elu(), np.inf, np.inf, 1),
+]
+
+
+def test_values_and_derivatives_far_out(backend):
+    def both(layer, z):
+        value, residuals = layer.forward((), z)
+        return value, layer.backward((), residuals, fnn.backend.namespace(z).ones_like(value))
+
     with np.errstate(over="ignore"):
-        value, residuals = layer.forward((), xp.full((1, 1), z, np.float32))
-        np.testing.assert_allclose(value, np.float32(a), rtol=1e-6)
-        np.testing.assert_allclose(layer.backward((), residuals, xp.ones_like(value)), np.float32(slope), rtol=1e-6)
+        of_each = lambda zs: [both(layer, z) for (layer, *_), z in zip(FAR_OUT, zs, strict=True)]
+        found = compiled(backend, of_each)([np.full((1, 1), z, np.float32) for _, z, _, _ in FAR_OUT])
+    for (layer, z, a, slope), (value, dz) in zip(FAR_OUT, found, strict=True):
+        np.testing.assert_allclose(value, np.float32(a), rtol=1e-6, err_msg=f"{layer} at {z}")
+        np.testing.assert_allclose(dz, np.float32(slope), rtol=1e-6, err_msg=f"{layer} at {z}")
 
 
 FAR = (-1e4, -700, -90, -30, -12, -4, -2.5, -1, -0.25, -1e-2, 1e-2, 0.25, 1, 2.5, 4, 12, 30, 90, 700, 1e4)
 
 
-@pytest.mark.parametrize("name", [name for name in EACH if "SoftExponential" not in name])  # which overflows
-def test_narrow_dtypes_are_kept_and_hold_the_digits_that_they_can(name, backend):
+def test_narrow_dtypes_are_kept_and_hold_the_digits_that_they_can(backend):
     for dtype, eps in (("float16", 2.0**-10), *([("bfloat16", 2.0**-7)] if backend == "jax" else [])):
-        params, z, found = passed(backend, dtype, (FAR,))
-        layer, wide = EACH[name], fnn.trees.map(lambda p: np.asarray(p, np.float64), params[name])
-        a, residuals = layer.forward(wide, np.asarray(z, np.float64))
-        for ours, wanted in zip(found[name], (a, layer.backward(wide, residuals, np.ones_like(a))), strict=True):
-            assert ours.dtype == z.dtype
-            assert np.isfinite(np.asarray(ours, np.float64)).all()
-            np.testing.assert_allclose(np.asarray(ours, np.float64), wanted, rtol=8 * eps, atol=8 * eps)
+        params, z, found = passed(backend, dtype, tuple(FAR[i::5] for i in range(5)))
+        for name in [name for name in EACH if "SoftExponential" not in name]:  # which overflows
+            layer, wide = EACH[name], fnn.trees.map(lambda p: np.asarray(p, np.float64), params[name])
+            a, residuals = layer.forward(wide, np.asarray(z, np.float64))
+            for ours, wanted in zip(found[name], (a, layer.backward(wide, residuals, np.ones_like(a))), strict=True):
+                assert ours.dtype == z.dtype, name
+                ours = np.asarray(ours, np.float64)
+                assert np.isfinite(ours).all(), name
+                np.testing.assert_allclose(ours, wanted, rtol=8 * eps, atol=8 * eps, err_msg=name)
 
 
 def test_numbers_are_chosen_exactly_and_roots_do_not_overflow(backend):
@@ -449,10 +479,11 @@ class Half(Elementwise):
         return z > -1
 
 
-@pytest.mark.parametrize("layer", [Cube(), Exponential(), Half()])
-def test_an_activation_is_a_function_and_its_derivative(layer, backend):
-    check_layer(layer, (4,), on=backend, method="complex" if backend == "numpy" else "jax")
-    check_both_modes({"own": layer}, (3,), backend)
+def test_an_activation_is_a_function_and_its_derivative(backend):
+    own = {"cube": Cube(), "exponential": Exponential(), "half": Half()}
+    for layer in own.values():
+        check_layer(layer, (4,), on=backend, method="complex" if backend == "numpy" else "jax")
+    check_both_modes(own, (3,), backend)
 
 
 def test_the_name_of_the_argument_says_what_is_kept():

@@ -327,9 +327,7 @@ def test_a_held_thing_compares_prints_and_copies_as_what_it_holds():
 
 
 def test_what_needs_jax_says_so_without_it(numpy_alone):
-    with pytest.raises(
-        KindError, match=r"Function needs JAX, and this is fnn on NumPy alone: pip install 'fnn\[jax\]'"
-    ):
+    with pytest.raises(KindError, match=r"Function needs JAX, but fnn runs on NumPy alone: pip install 'fnn\[jax\]'"):
         B.need_jax("Function")
     with pytest.raises(KindError, match="needs JAX"):
         fnn.from_optax(Pair(1, 2))

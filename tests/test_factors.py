@@ -155,8 +155,8 @@ def test_each_quantity_on_jax_is_that_of_dense_gradients_in_blocks_too(block, ne
     with wide():
         arguments = {name: on("jax", draws(name)) for name in names}
         found = oracle.quick_jit(lambda all_: {name: quantities(*some) for name, some in all_.items()})(arguments)
-        for name in names:
-            assert_right(found[name], name)
+        for name, results in on("numpy", found).items():
+            assert_right(results, name)
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def first(params, **changes):
 
 SHAPES, KINDS = errors.ShapeError, errors.KindError
 BAD_PARAMS = {  # what is done to the parameters, the error, and what it says
-    "integers": (lambda p: trees.map(lambda a: a.astype(np.int32), p), KINDS, r"params\[0\]\.w.*floating point.*int32"),
-    "text": (lambda p: first(p, w="w"), KINDS, r"params\[0\]\.w: expected an array of floating point, got 'w'"),
+    "integers": (lambda p: trees.map(lambda a: a.astype(np.int32), p), KINDS, r"params\[0\]\.w.*floating-point.*int32"),
+    "text": (lambda p: first(p, w="w"), KINDS, r"params\[0\]\.w: expected a floating-point array, got 'w'"),
     "another depth": (lambda p: p[:2], SHAPES, "params: expected the structure"),
     "none": (lambda p: (), SHAPES, "params: expected the structure"),
     "a tuple for a NamedTuple": (lambda p: (tuple(p[0]), *p[1:]), SHAPES, r"expected the structure .*DenseParams"),

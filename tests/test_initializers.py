@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import compiled
 
 import fnn
 from fnn import initializers, random
@@ -100,20 +101,22 @@ def test_further_axes_count_as_a_receptive_field(mode, n):
     assert abs((w**2).mean() * n / 2 - 1) < 5 * math.sqrt(2 / w.size)  # standard errors, as the square of a normal has
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float16, 2e-3), (np.float32, 2e-6), (np.float64, 1e-14)])
-@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (1, 7), (8, 4, 3, 3)], ids=str)
-def test_an_orthogonal_matrix_is_orthogonal_wide_and_tall(shape, dtype, tolerance, backend):
-    if backend == "jax" and dtype is np.float64:
-        pytest.skip("float64 on JAX needs x64")
-    gain = 3.0
-    w = fnn.Orthogonal(gain)(random.key(1, backend=backend), shape, dtype)
-    assert (w.shape, w.dtype) == (shape, dtype)
-    w = np.asarray(w).astype(np.float64).reshape(shape[0], -1) / gain
-    wide = w.shape[0] <= w.shape[1]
-    product = w @ w.T if wide else w.T @ w
-    assert (
-        np.abs(product - np.eye(len(product))).max() < tolerance
-    )  # a few roundings of entries below 1, up to 30 a sum
+ORTHOGONAL = [(20, 30), (30, 20), (1, 7), (8, 4, 3, 3)]
+
+
+def test_an_orthogonal_matrix_is_orthogonal_wide_and_tall(backend):
+    gain, tolerances = 3.0, {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}
+    if backend == "jax":
+        del tolerances["float64"]  # which needs x64
+    cases = list(itertools.product(ORTHOGONAL, tolerances))
+    found = compiled(backend, lambda key: [fnn.Orthogonal(gain)(key, *case) for case in cases])
+    for (shape, dtype), w in zip(cases, found(random.key(1, backend=backend)), strict=True):
+        assert (w.shape, w.dtype) == (shape, dtype)
+        w = np.asarray(w).astype(np.float64).reshape(shape[0], -1) / gain
+        wide = w.shape[0] <= w.shape[1]
+        off = (w @ w.T if wide else w.T @ w) - np.eye(min(w.shape))
+        # a few roundings of entries below 1, up to 30 a sum
+        assert np.abs(off).max() < tolerances[dtype], (shape, dtype)
 
 
 def test_orthogonal_matrices_are_uniform():
@@ -126,15 +129,15 @@ def test_orthogonal_matrices_are_uniform():
 # ---- both backends ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("initializer", EACH, ids=repr)
-def test_jax_and_numpy_give_the_same_values(initializer, needs_jax):
+def test_jax_and_numpy_give_the_same_values(needs_jax):
     shape = (12, 20)
-    on_jax = initializer(random.key(7, backend="jax"), shape)
-    on_numpy = initializer(np_key(7), shape)
-    assert isinstance(on_jax, needs_jax.Array)
-    assert (on_jax.shape, on_jax.dtype) == (on_numpy.shape, on_numpy.dtype) == (shape, np.float32)
-    # a few ulp of the largest entry (8 · 1.2e-7): float32 draws and, for an orthogonal matrix, another LAPACK
-    assert np.abs(np.asarray(on_jax) - on_numpy).max() <= 1e-6 * np.abs(on_numpy).max()
+    of_each = compiled("jax", lambda key: [initializer(key, shape) for initializer in EACH])
+    for initializer, on_jax in zip(EACH, of_each(random.key(7, backend="jax")), strict=True):
+        on_numpy = initializer(np_key(7), shape)
+        assert isinstance(on_jax, needs_jax.Array)
+        assert (on_jax.shape, on_jax.dtype) == (on_numpy.shape, on_numpy.dtype) == (shape, np.float32), initializer
+        # a few ulp of the largest entry (8 · 1.2e-7): float32 draws and, for an orthogonal matrix, another LAPACK
+        assert np.abs(np.asarray(on_jax) - on_numpy).max() <= 1e-6 * np.abs(on_numpy).max(), initializer
 
 
 @pytest.mark.parametrize("initializer", [fnn.Constant(0.1), fnn.Uniform(), fnn.HeNormal(), fnn.Orthogonal()], ids=repr)
@@ -160,12 +163,12 @@ def test_on_numpy_values_are_read_only(initializer):
         w += 1
 
 
-@pytest.mark.parametrize("initializer", EACH, ids=repr)
-def test_values_are_a_function_of_the_key(initializer, backend):
+def test_values_are_a_function_of_the_key(backend):
     key, other = random.split(random.key(3, backend=backend))
-    w = initializer(key, (4, 3))
-    assert bool((w == initializer(key, (4, 3))).all())
-    assert bool((w == initializer(other, (4, 3))).all()) == isinstance(initializer, initializers.Constant)
+    of_each = compiled(backend, lambda key: [initializer(key, (4, 3)) for initializer in EACH])
+    for initializer, w, again, different in zip(EACH, of_each(key), of_each(key), of_each(other), strict=True):
+        assert bool((w == again).all()), initializer
+        assert bool((w == different).all()) == isinstance(initializer, initializers.Constant), initializer
 
 
 # ---- values, as things -----------------------------------------------------------------------------------------------
@@ -244,11 +247,11 @@ def test_what_needs_a_fan_refuses_the_shape_of_a_bias(initializer, shape, backen
         initializer(random.key(0, backend=backend), shape)
 
 
-@pytest.mark.parametrize("shape", [(), (5,)], ids=str)
-@pytest.mark.parametrize("initializer", [law for law in EACH if law not in FANS], ids=repr)
-def test_the_others_draw_biases_too(initializer, shape, backend):
-    w = initializer(random.key(0, backend=backend), shape)
-    assert (w.shape, w.dtype) == (shape, np.float32)
+def test_the_others_draw_biases_too(backend):
+    cases = [(law, shape) for law in EACH if law not in FANS for shape in ((), (5,))]
+    found = compiled(backend, lambda key: [law(key, shape) for law, shape in cases])(random.key(0, backend=backend))
+    for (law, shape), w in zip(cases, found, strict=True):
+        assert (w.shape, w.dtype) == (shape, np.float32), law
 
 
 BAD_CALLS = [

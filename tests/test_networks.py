@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
-from helpers import CountingDense, calls, moved, on, wide
+from helpers import CountingDense, calls, compiled, moved, on, wide
 
 import fnn
 from fnn import errors, factors
@@ -49,7 +49,7 @@ def test_below_all_that_learns_no_error_is_needed(backend):
 
 def test_integers_beside_floats_in_parallel_do_not_widen_them(backend):
     net = fnn.Parallel((fnn.Flatten(), fnn.Dense(2)))  # of integers Flatten makes integers
-    params = net.init(fnn.random.key(0, backend=backend), (4,))
+    params = on(backend, net.init(fnn.random.key(0, backend="numpy"), (4,)))
     assert net.apply(params, np.ones((3, 4), np.int32)).dtype == np.float32
 
 
@@ -83,11 +83,14 @@ class OfFrozen:
 
 class TestFrozen(OfFrozen):
     def test_its_gradient_is_zero_and_the_error_passes(self, backend):
-        params = self.net.init(fnn.random.key(0, backend=backend), (3,))
-        x, y = self.data(backend)
-        _, (grads, dx) = fnn.value_and_grad(self.net, fnn.Quadratic(), need_dx=True)(params, x, y)
         free = fnn.Serial((self.net.layers[0].layer, *self.net.layers[1:]))
-        of_free, dx_of_free = fnn.grad(free, fnn.Quadratic(), need_dx=True)((params[0].params, *params[1:]), x, y)
+
+        def run(params, x, y):
+            of_free = fnn.grad(free, fnn.Quadratic(), need_dx=True)((params[0].params, *params[1:]), x, y)
+            return fnn.grad(self.net, fnn.Quadratic(), need_dx=True)(params, x, y), of_free
+
+        params = on(backend, self.net.init(fnn.random.key(0, backend="numpy"), (3,)))
+        (grads, dx), (of_free, dx_of_free) = compiled(backend, run)(params, *self.data(backend))
         oracle.assert_close((grads[1:], dx), (of_free[1:], dx_of_free), 0)
         assert all((np.asarray(leaf) == 0).all() for leaf in fnn.trees.leaves(grads[0]))
         assert isinstance(grads[0], fnn.trees.Fixed), "the gradient has the structure of the parameters"
@@ -101,7 +104,7 @@ class TestFrozen(OfFrozen):
         for optimizer in self.OPTIMIZERS if backend == "numpy" else self.OPTIMIZERS[2:3]:
             state = fnn.init_state(self.net, optimizer, fnn.random.key(0, backend=backend), (3,))
             x, y = self.data(backend)
-            after, _ = fnn.train(self.net, fnn.Quadratic(), state, (x, y), epochs=2, batch_size=4, penalty=penalty)
+            after, _ = fnn.train(self.net, fnn.Quadratic(), state, (x, y), epochs=2, batch_size=12, penalty=penalty)
             oracle.assert_close(after.params[0], state.params[0], 0)
             assert (np.asarray(after.params[2].w) != np.asarray(state.params[2].w)).all()
 
@@ -109,16 +112,23 @@ class TestFrozen(OfFrozen):
         optax = pytest.importorskip("optax")
         optimizer = optax.adamw(0.1, weight_decay=0.5)
         state = fnn.init_state(self.net, optimizer, fnn.random.key(0), (3,))
-        after, _ = fnn.train(self.net, fnn.Quadratic(), state, self.data("jax"), epochs=2, batch_size=4)
+        after, _ = fnn.train(self.net, fnn.Quadratic(), state, self.data("jax"), epochs=2, batch_size=12)
         oracle.assert_close(after.params[0], state.params[0], 0)
 
     def test_a_penalty_does_not_count_it(self, backend):
-        params = self.net.init(fnn.random.key(0, backend=backend), (3,))
-        for penalty in (fnn.L1(0.1), fnn.L2(0.1)):
-            np.testing.assert_allclose(penalty.value(params), penalty.value(params[2:]), rtol=1e-6)
-            assert all((np.asarray(leaf) == 0).all() for leaf in fnn.trees.leaves(penalty.gradient(params)[0]))
-        for tree in ((0.1, (), 0.1), (fnn.trees.Fixed(0.1), (), 0.1)):  # said of each, and frozen all the same
-            np.testing.assert_allclose(fnn.L2(tree).value(params), fnn.L2((0.1,)).value(params[2:]), rtol=1e-6)
+        of_each = (0.1, (), 0.1), (fnn.trees.Fixed(0.1), (), 0.1)  # said of each, and frozen all the same
+
+        def run(params):
+            pairs = [(p, p.value(params), p.value(params[2:])) for p in (fnn.L1(0.1), fnn.L2(0.1))]
+            values = [pair[1:] for pair in pairs]
+            values += [(fnn.L2(tree).value(params), fnn.L2((0.1,)).value(params[2:])) for tree in of_each]
+            return values, [penalty.gradient(params)[0] for penalty, *_ in pairs]
+
+        params = on(backend, self.net.init(fnn.random.key(0, backend="numpy"), (3,)))
+        values, gradients = compiled(backend, run)(params)
+        for found, wanted in values:
+            np.testing.assert_allclose(found, wanted, rtol=1e-6)
+        assert all((np.asarray(leaf) == 0).all() for leaf in fnn.trees.leaves(gradients))
 
     def test_the_error_below_it_is_not_computed_where_nothing_learns_there(self):
         net = fnn.Serial((CountingDense(4), fnn.Frozen(CountingDense(3)), fnn.Dense(2)))
@@ -324,21 +334,24 @@ def test_each_branch_takes_the_input_that_it_names_and_the_errors_go_back_there(
     shapes = {"left": (4,), "right": (3,)}
     assert BY_NAME.output_shape(shapes) == (5,)
     params = BY_NAME.init(fnn.random.key(0, backend="numpy"), shapes, np.float64)
-    with wide():
-        params, x = on(backend, (params, x))
+    branches, ends = BY_NAME.branches, ((0, 2), (2, 4), (4, 5))
+
+    def run(params, x):
         left, right = (x["left"], x["right"]) if kind is dict else x
         tape = fnn.backprop(BY_NAME, fnn.Quadratic())(params, x, np.zeros((6, 5)))
-        branches = BY_NAME.branches
         outputs = [b.apply(p, a) for b, p, a in zip(branches, params, (left, right, left), strict=True)]
-        oracle.assert_close(tape.prediction, np.concatenate(outputs, axis=1), 1e-12)
-        ends = (0, 2), (2, 4), (4, 5)
         dxs = [
             b.propagate(p, b.forward(p, a)[1], tape.prediction[:, start:end])[0]
             for b, p, a, (start, end) in zip(branches, params, (left, right, left), ends, strict=True)
         ]
+        return tape.prediction, tape.dx, outputs, dxs
+
+    with wide():
+        prediction, dx, outputs, dxs = compiled(backend, run)(*on(backend, (params, x)))
+        oracle.assert_close(prediction, np.concatenate(outputs, axis=1), 1e-12)
         wanted = {"left": dxs[0] + dxs[2], "right": dxs[1], "unused": np.zeros((6, 2))}
-        assert type(tape.dx) is kind
-        oracle.assert_close(tape.dx if kind is dict else tape.dx._asdict(), {k: wanted[k] for k in shapes} | (
+        assert type(dx) is kind
+        oracle.assert_close(dx if kind is dict else dx._asdict(), {k: wanted[k] for k in shapes} | (
             {"unused": wanted["unused"]} if kind is dict else {}
         ), 1e-12)  # fmt: skip
 
@@ -346,7 +359,7 @@ def test_each_branch_takes_the_input_that_it_names_and_the_errors_go_back_there(
 def test_a_network_of_several_inputs_trains(backend):
     x, net = named_inputs(dict), fnn.Serial((BY_NAME, fnn.Tanh(), fnn.Dense(1)))
     y = x["left"][:, :1] * x["right"][:, :1]
-    options = {"key": fnn.random.key(0, backend=backend), "epochs": 30, "batch_size": 3}
+    options = {"key": fnn.random.key(0, backend=backend), "epochs": 60, "batch_size": 6}
     _, history = fnn.fit(net, fnn.Quadratic(), fnn.Adam(0.05), (x, y), **options)
     assert history["loss"][-1] < 0.2 * history["loss"][0]
 
@@ -371,7 +384,7 @@ WRONG_INPUTS = {
 @pytest.mark.parametrize("name", WRONG_INPUTS)
 def test_inputs_that_do_not_fit_their_names_are_refused(name, backend):
     x, error, message = WRONG_INPUTS[name]
-    params = BY_NAME.init(fnn.random.key(0, backend=backend), {"left": (4,), "right": (3,)})
+    params = on(backend, BY_NAME.init(fnn.random.key(0, backend="numpy"), {"left": (4,), "right": (3,)}))
     with pytest.raises(error, match=message):
         BY_NAME.apply(params, x)
 

@@ -408,9 +408,8 @@ def test_vmap_runs_over_every_hyperparameter_at_once(needs_jax):
     params, gradients = problem(np.float32)
     params, gradients = params[:2], tuple(g[:4] for g in gradients[:2])
     lanes = EVERY, trees.map(lambda leaf: 1 if isinstance(leaf, int) else 0.9 * leaf, EVERY)
-    stacked = trees.map(
-        lambda *leaves: np.array(leaves, np.int32 if isinstance(leaves[0], int) else np.float32), *lanes
-    )
+    types = {int: np.int32, float: np.float32}
+    stacked = trees.map(lambda *leaves: np.array(leaves, types[type(leaves[0])]), *lanes)
 
     def final(optimizers, params, gradients):
         return {name: w for name, (w, _) in run_each(prepared(optimizers, params), params, gradients).items()}
@@ -561,13 +560,11 @@ def test_derivatives_are_true_in_both_modes_also_where_a_gradient_is_always_0(na
 
     wanted = (moved(1e-5) - moved(-1e-5)) / 2e-5
 
-    def both(numbers, params, direction):
-        f = lambda numbers, params: after_three_steps(numbers, optimizer, params)
-        return (needs_jax.grad(f, (0, 1))(numbers, params), needs_jax.jvp(f, (numbers, params), direction)[1])
-
-    with needs_jax.enable_x64(True):
+    f = lambda numbers, params: after_three_steps(numbers, optimizer, params)
+    with needs_jax.enable_x64(True):  # not compiled: each of the small operations is, once for all
         start, direction = trees.map(fnn.backend.jnp.asarray, ((numbers, params), direction))
-        gradient, forward = both(*start, direction)  # not compiled: each of the small operations is, once for all
+        value, forwards = needs_jax.linearize(f, *start)
+        forward, gradient = forwards(*direction), needs_jax.linear_transpose(forwards, *start)(value * 0 + 1)
         reverse = sum((g * d).sum() for g, d in zip(*map(trees.leaves, (gradient, direction)), strict=True))
     assert all(np.isfinite(leaf).all() for leaf in trees.leaves(gradient))
     np.testing.assert_allclose([forward, reverse], wanted, rtol=1e-6)

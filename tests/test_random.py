@@ -3,13 +3,15 @@
 The golden values below were drawn with `jax.random` (threefry2x32), so NumPy alone proves the stream too.
 """
 
+import functools
 import itertools
 import math
 import zlib
 
 import numpy as np
+import oracle
 import pytest
-from helpers import THOROUGH
+from helpers import THOROUGH, compiled
 from helpers_training import on_numpy_at_least
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,14 +139,17 @@ def test_any_seed_and_any_data_fold_as_in_jax(seed, data, needs_jax):
     assert close(random.fold_in(numpy_key(seed), data), expected)
 
 
-@pytest.mark.parametrize(("name", "arguments", "tolerance"), DRAWS, ids=DRAW_IDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_draws_equal_those_of_jax(name, arguments, tolerance, shape, needs_jax):
+def test_draws_equal_those_of_jax(shape, needs_jax):
+    all_of = lambda library, key: [
+        getattr(library, name)(key, shape=shape, **arguments) for name, arguments, _ in DRAWS
+    ]
+    on_jax = oracle.quick_jit(lambda key: (all_of(needs_jax.random, key), all_of(random, key)))
     for seed in SEEDS:
-        expected = getattr(needs_jax.random, name)(jax_key(needs_jax, seed), shape=shape, **arguments)
-        draw = getattr(random, name)
-        assert close(draw(numpy_key(seed), shape=shape, **arguments), expected, *tolerance)
-        assert close(draw(random.key(seed, backend="jax"), shape=shape, **arguments), expected, *tolerance)
+        expected, ours = on_jax(jax_key(needs_jax, seed))
+        draws = zip(DRAW_IDS, DRAWS, expected, ours, all_of(random, numpy_key(seed)), strict=True)
+        for which, (_, _, tolerance), wanted, *found in draws:
+            assert all(close(drawn, wanted, *tolerance) for drawn in found), which
 
 
 # Beyond 1,625 JAX sorts twice.
@@ -154,6 +159,25 @@ def test_permutations_equal_those_of_jax_to_the_bit(n, needs_jax):
         expected = needs_jax.random.permutation(jax_key(needs_jax, seed), n)
         assert close(random.permutation(numpy_key(seed), n), expected)
         assert close(random.permutation(random.key(seed, backend="jax"), n), expected)
+
+
+def drawn(key):
+    """What GOLDEN holds of a key, beside its own words."""
+    return {
+        "bits": random.bits(key, (4,)),
+        "uniform": random.uniform(key, (3,)),
+        "normal": random.normal(key, (4,)),
+        "truncated_normal": random.truncated_normal(key, -2, 2, (3,)),
+        "bernoulli": random.bernoulli(key, 0.3, (12,)),
+        "permutation": random.permutation(key, 10),
+        "many bits": random.bits(key, (MANY,)),
+        "many permuted": random.permutation(key, MANY),
+    }
+
+
+@functools.cache
+def program_of(backend):
+    return compiled(backend, drawn)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -166,14 +190,15 @@ def test_the_stream_is_the_one_written_down_here(seed, backend):
     assert numbers(key) == golden["key"]
     assert numbers(random.split(key, 3)) == golden["split"]
     assert numbers(random.fold_in(key, 123456789)) == golden["fold_in"]
-    assert random.bits(key, (4,)).tolist() == golden["bits"]
-    assert random.uniform(key, (3,)).tolist() == golden["uniform"]
-    assert close(random.normal(key, (4,)), np.float32(golden["normal"]), ulps=4)  # as in DRAWS
-    assert close(random.truncated_normal(key, -2, 2, (3,)), np.float32(golden["truncated_normal"]), absolute=1e-6)
-    assert random.bernoulli(key, 0.3, (12,)).tolist() == [bool(bit) for bit in golden["bernoulli"]]
-    assert random.permutation(key, 10).tolist() == golden["permutation"]
-    assert zlib.crc32(np.asarray(random.bits(key, (MANY,))).astype("<u4").tobytes()) == golden["crc of bits"]
-    assert zlib.crc32(np.asarray(random.permutation(key, MANY)).astype("<i4").tobytes()) == golden["crc of permutation"]
+
+    found = program_of(backend)(key)
+    for name in ("bits", "uniform", "bernoulli", "permutation"):
+        assert found[name].tolist() == golden[name], name
+    assert close(found["normal"], np.float32(golden["normal"]), ulps=4)  # as in DRAWS
+    assert close(found["truncated_normal"], np.float32(golden["truncated_normal"]), absolute=1e-6)
+    crc = lambda array, dtype: zlib.crc32(np.asarray(array).astype(dtype).tobytes())
+    assert crc(found["many bits"], "<u4") == golden["crc of bits"]
+    assert crc(found["many permuted"], "<i4") == golden["crc of permutation"]
 
 
 # ---- dtypes ----------------------------------------------------------------------------------------------------------
@@ -187,9 +212,9 @@ def test_turning_x64_on_changes_no_draw(needs_jax):
         permuted = random.permutation(key, 100)
         return [permuted, *(getattr(random, name)(key, shape=(100,), **arguments) for name, arguments in once.items())]
 
-    before = needs_jax.jit(draws)()  # one program each, not one for each draw
+    before = oracle.quick_jit(draws)()  # one program each, not one for each draw
     with needs_jax.enable_x64(True):
-        after = needs_jax.jit(lambda: draws())()
+        after = oracle.quick_jit(lambda: draws())()
     for a, b in zip(after, before, strict=True):
         assert close(a, b)
 
@@ -204,8 +229,8 @@ def test_float64_draws_equal_those_of_jax(name, arguments, tolerance, needs_jax)
     for seed in SEEDS:
         found = getattr(random, name)(numpy_key(seed), shape=(10_000,), dtype=np.float64, **arguments)
         with needs_jax.enable_x64(True):
-            oracle = getattr(needs_jax.random, name)
-            expected = oracle(jax_key(needs_jax, seed), shape=(10_000,), dtype=np.float64, **arguments)
+            theirs = getattr(needs_jax.random, name)
+            expected = theirs(jax_key(needs_jax, seed), shape=(10_000,), dtype=np.float64, **arguments)
             on_jax = getattr(random, name)(
                 random.key(seed, backend="jax"), shape=(10_000,), dtype=np.float64, **arguments
             )
@@ -292,7 +317,7 @@ def test_without_a_backend_a_key_is_of_jax_where_jax_is():
 def test_a_jax_key_on_numpy_alone_is_refused():
     if fnn_backend.jax is not None:
         pytest.skip("JAX is here")
-    with pytest.raises(KindError, match="needs JAX, and this is fnn on NumPy alone"):
+    with pytest.raises(KindError, match="needs JAX, but fnn runs on NumPy alone"):
         random.key(0, backend="jax")
 
 

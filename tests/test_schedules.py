@@ -1,5 +1,6 @@
 """Each schedule is its formula, written a second time for one step after the other; and Optax's, where there is one."""
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
+from helpers import compiled
 
 import fnn
 from fnn import errors, schedules
@@ -166,27 +168,40 @@ def all_at_once(backend, schedule, steps=STEPS):
     """η(0), …, each from an int32 scalar, as a training step has it."""
     if backend == "numpy":
         return np.stack([schedule(t) for t in np.arange(steps, dtype=np.int32)])
+    return together({"it": schedule}, steps)["it"]
+
+
+def together(schedules, steps=STEPS):
+    """`all_at_once` of each by name on JAX, by one program."""
     jax = fnn.backend.jax
-    return oracle.quick_jit(jax.vmap(lambda t: schedule(t)))(jax.numpy.arange(steps, dtype=np.int32))
+    of_each = lambda t: {name: schedule(t) for name, schedule in schedules.items()}
+    return oracle.quick_jit(jax.vmap(of_each))(np.arange(steps, dtype=np.int32))
+
+
+@functools.cache
+def table_on_jax():
+    return together({name: case.schedule for name, case in CASES.items()})
 
 
 def test_every_schedule_is_in_the_table():
     assert {type(case.schedule) for case in CASES.values()} == set(PUBLIC)
 
 
-@pytest.mark.parametrize("case", EVERY)
-def test_a_schedule_is_its_formula_at_every_step(case, backend):
-    found = all_at_once(backend, case.schedule)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, wanted(case), rtol=3e-6, atol=1e-7)  # 1e-7 of rates of up to 1 is float32
+def test_a_schedule_is_its_formula_at_every_step(backend):
+    for name, case in CASES.items():
+        found = all_at_once("numpy", case.schedule) if backend == "numpy" else table_on_jax()[name]
+        assert found.dtype == np.float32, name
+        # 1e-7 of rates of up to 1 is float32
+        np.testing.assert_allclose(found, wanted(case), rtol=3e-6, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("case", [param for param in EVERY if param.values[0].optax])
-def test_a_schedule_is_optaxs_at_every_step(case, needs_jax):
-    theirs = case.optax(pytest.importorskip("optax"))
-    # Not compiled: its polynomial of a fractional power is NaN after the end then, of a base below 0 by rounding.
-    theirs = np.array([theirs(t) for t in range(STEPS)])
-    np.testing.assert_allclose(all_at_once("jax", case.schedule), theirs, rtol=3e-6, atol=1e-7)
+def test_a_schedule_is_optaxs_at_every_step(needs_jax):
+    optax, counts = pytest.importorskip("optax"), np.arange(STEPS, dtype=np.int32)
+    for name, case in CASES.items():
+        if case.optax:
+            # Not compiled: its polynomial of a fractional power is NaN after the end then, by rounding below 0.
+            theirs = needs_jax.vmap(case.optax(optax))(counts)
+            np.testing.assert_allclose(table_on_jax()[name], theirs, rtol=3e-6, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize("case", EVERY)
@@ -216,18 +231,19 @@ def test_numbers_of_float64_give_a_rate_of_float64_on_jax(needs_jax):
         np.testing.assert_allclose(found, wanted(case), rtol=1e-13)
 
 
-@pytest.mark.parametrize("case", EVERY)
-def test_a_schedules_numbers_may_be_traced(case, needs_jax):
+def test_a_schedules_numbers_may_be_traced(needs_jax):
     """Two runs with all numbers different, in one program: each lane is the schedule alone, on NumPy."""
-    scaled = fnn.trees.map(lambda number: np.float32(1.1 * number), case.schedule)
-    both = fnn.trees.map(lambda *numbers: np.float32(numbers), case.schedule, scaled)
+    table = {name: case.schedule for name, case in CASES.items()}
+    scaled = fnn.trees.map(lambda number: np.float32(1.1 * number), table)
+    both = fnn.trees.map(lambda *numbers: np.float32(numbers), table, scaled)
     jax, counts = needs_jax, np.arange(STEPS, dtype=np.int32)
     # Traced numbers are float32 as `prepare` makes them, so that the alone ones have to be, too.
-    found = oracle.quick_jit(jax.vmap(lambda s: jax.vmap(lambda t: s(t))(counts)))(both)
-    assert found.dtype == np.float32
-    assert not found.weak_type, "a weak type would compile the second step anew"
-    for lane, alone in zip(found, (case.schedule, scaled), strict=True):
-        np.testing.assert_allclose(lane, all_at_once("numpy", alone), rtol=3e-6, atol=1e-7)
+    of_each = lambda s: jax.vmap(lambda t: {name: schedule(t) for name, schedule in s.items()})(counts)
+    for name, found in oracle.quick_jit(jax.vmap(of_each))(both).items():
+        assert found.dtype == np.float32, name
+        assert not found.weak_type, f"{name}: a weak type would compile the second step anew"
+        for lane, alone in zip(found, (table[name], scaled[name]), strict=True):
+            np.testing.assert_allclose(lane, all_at_once("numpy", alone), rtol=3e-6, atol=1e-7, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["steps", "one cycle", "three parts, one from between two steps"])
@@ -249,8 +265,9 @@ def test_restarts_are_found_to_the_step_for_a_hundred_thousand_steps(backend):
         lanes.append(np.stack([starts, np.full_like(starts, period), np.full_like(starts, factor)]))
     starts, periods, factors = xp.asarray(np.concatenate(lanes, axis=1), dtype=np.float32)
     schedule = schedules.CosineRestarts(0.3, periods, 0.1, factors)
-    np.testing.assert_allclose(schedule(starts.astype(np.int32)), 0.3, rtol=1e-6)
-    assert float(schedule(starts.astype(np.int32) - 1).max()) < 0.16, "and not a step too early"
+    rates = compiled(backend, lambda schedule, t: schedule(t))
+    np.testing.assert_allclose(rates(schedule, starts.astype(np.int32)), 0.3, rtol=1e-6)
+    assert float(rates(schedule, starts.astype(np.int32) - 1).max()) < 0.16, "and not a step too early"
 
 
 def test_a_period_factor_near_1_is_no_trouble(backend):
@@ -307,7 +324,7 @@ BAD = {
     "as many values as boundaries": (
         schedules.Piecewise((10, 20), (0.1, 0.2)),
         errors.ArgumentError,
-        "Piecewise: expected one of values more than of boundaries, got 2 and 2",
+        "Piecewise: expected one more of values than of boundaries, got 2 and 2",
     ),
     "too many schedules": (
         schedules.Join((schedules.Constant(0.1),) * 3, (10,)),

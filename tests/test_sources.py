@@ -222,9 +222,9 @@ def changed(array, row, value):
 
 
 WRONG = {
-    "nan": (lambda: (changed(X, 71, np.nan), Y), "of the examples 58 to 86, which are 0 to 28 here: x: .* x.13, 0"),
-    "label": (lambda: (X, changed(Y, 71, 3)), "of the examples 58 to 86, .* got 3 at y.13"),
-    "weight": (lambda: (X, Y, changed(WEIGHTS, 102, -1)), "of the examples .* to 102, .*weights: expected numbers of"),
+    "nan": (lambda: (changed(X, 71, np.nan), Y), "of examples 58 to 86, counted here from 0 to 28: x: .* x.13, 0"),
+    "label": (lambda: (X, changed(Y, 71, 3)), "of examples 58 to 86, .* got 3 at y.13"),
+    "weight": (lambda: (X, Y, changed(WEIGHTS, 102, -1)), "of examples .* to 102, .*weights: expected numbers of"),
     "fewer targets": (lambda: (X, Y[:90]), "expected a target for each of 103"),
     "more targets": (lambda: (X[:90], Y), "expected a target for each of 90"),
     "more weights": (lambda: (X[:58], Y[:58], np.ones(59)), "weights: expected shape"),
@@ -232,7 +232,7 @@ WRONG = {
     "no targets": (lambda: (X, None), "expected targets"),
     "a number": (lambda: (X, np.array(3)), "expected a target for each of 103"),
     "text": (lambda: (X, Y.astype(str)), "expected an array of numbers"),
-    "too narrow": (lambda: (X[:, :4], Y), r"of the examples 0 to 33.*expected shape \(8, 4\), got \(8, 5\)"),
+    "too narrow": (lambda: (X[:, :4], Y), r"of examples 0 to 33.*expected shape \(8, 4\), got \(8, 5\)"),
 }
 
 

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers import compiled
 
 import fnn
 from fnn.backend import jax
@@ -79,11 +80,14 @@ def test_the_textbooks_say_that(sentence):
     same(*SENTENCES[sentence]())
 
 
-def test_a_bias_is_a_weight_on_a_constant_1(xp):
-    value, grads = fnn.value_and_grad(fnn.Dense(1), SQUARES)(params := start(fnn.Dense(1), xp), X, Y)
-    joined, longer = fnn.DenseParams(xp.column_stack(params), ()), np.column_stack((X, np.ones(20)))
-    wanted = value, fnn.DenseParams(xp.column_stack(grads), ())
-    same(fnn.value_and_grad(fnn.Dense(1, bias=False), SQUARES)(joined, longer, Y), wanted)
+def test_a_bias_is_a_weight_on_a_constant_1(xp, backend):
+    def run(params):
+        value, grads = fnn.value_and_grad(fnn.Dense(1), SQUARES)(params, X, Y)
+        joined, longer = fnn.DenseParams(xp.column_stack(params), ()), np.column_stack((X, np.ones(20)))
+        wanted = value, fnn.DenseParams(xp.column_stack(grads), ())
+        return fnn.value_and_grad(fnn.Dense(1, bias=False), SQUARES)(joined, longer, Y), wanted
+
+    same(*compiled(backend, run)(start(fnn.Dense(1), xp)))
 
 
 def test_linear_layers_collapse_into_one():
@@ -155,9 +159,9 @@ def test_dropout_keeps_the_mean(xp):
     assert abs(a.mean() - 1) < 0.03  # 4.5 standard deviations
 
 
-def test_the_cost_is_a_mean_over_the_examples(xp):
-    run, params = fnn.value_and_grad(fnn.Dense(1), SQUARES), start(fnn.Dense(1), xp)
-    same(run(params, np.vstack((X, X)), np.vstack((Y, Y))), run(params, X, Y))
+def test_the_cost_is_a_mean_over_the_examples(xp, backend):
+    run, twice = fnn.value_and_grad(fnn.Dense(1), SQUARES), (np.vstack((X, X)), np.vstack((Y, Y)))
+    same(*compiled(backend, lambda params: (run(params, *twice), run(params, X, Y)))(start(fnn.Dense(1), xp)))
 
 
 def test_the_cost_depends_on_outputs_only_so_hidden_units_may_change_places():

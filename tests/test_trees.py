@@ -126,7 +126,7 @@ NO_PREFIXES = [
 
 @pytest.mark.parametrize("number", NO_PREFIXES, ids=repr)
 def test_a_tree_that_does_not_begin_as_the_parameters_do_is_refused(number):
-    message = r"weight_decay\S*: expected a number or a tree that begins as the parameters do, .*, got "
+    message = r"weight_decay\S*: expected a number or a tree that matches the top of the parameters' tree, .*, got "
     with pytest.raises(ShapeError, match=message):
         trees.prefix("weight_decay", number, PARAMS)
 
@@ -135,7 +135,8 @@ def test_an_error_of_a_prefix_shows_both_outlines():
     with pytest.raises(ShapeError) as caught:
         trees.prefix("decay", (1, 2), (array(2), array(3), array(4)))
     assert str(caught.value) == (
-        "decay: expected a number or a tree that begins as the parameters do, ((2,), (3,), (4,)), got (int, int)"
+        "decay: expected a number or a tree that matches the top of the parameters' tree, ((2,), (3,), (4,)), "
+        "got (int, int)"
     )
 
 

@@ -80,10 +80,10 @@ def decision_regions(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: 
 
 
 def hidden_plane(axes: Any, net: Layer, params: Any, x: Any, y: Any, *, layer: int = -2) -> Any:
-    """Draw how a layer bends the plane of two inputs: a grid of straight lines, and the examples, mapped to its outputs.
+    """Draw how a layer bends the plane of two inputs: a grid of straight lines and the examples, mapped to its outputs.
 
-    Solid lines have constant x₁, dashed ones constant x₂. For a layer of two units the axes are its outputs; for a wider
-    one, the first two principal components of its outputs for the examples.
+    Solid lines have constant x₁, dashed ones constant x₂. For a layer of two units the axes are its outputs; for a
+    wider one, the first two principal components of its outputs for the examples.
 
     Args:
         axes: an Axes of matplotlib.

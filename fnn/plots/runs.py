@@ -21,8 +21,8 @@ from .common import COLORS, STYLES, check_axes, color_of, no_frame, numbers, tin
 def learning_curves(axes: Any, curves: Any, *, x: Any = None) -> Any:
     """Draw learning curves: a line for each, labelled at its end; for several seeds, their mean and a band.
 
-    The band is one standard deviation of the seeds (with n − 1) to either side, as noted on the horizontal axis. Set the
-    scale of the axes before the call (`axes.set_yscale("log")`), since it decides how the labels are kept apart. A
+    The band is one standard deviation of the seeds (with n − 1) to either side, as noted on the horizontal axis. Set
+    the scale of the axes before the call (`axes.set_yscale("log")`), since it decides how the labels are kept apart. A
     further call continues with the next colour and style. The axes are labelled epoch and cost; change that with
     `axes.set`.
 
@@ -228,7 +228,7 @@ def loss_surface(
 
 def _direction(key, params):
     """A random direction in which each unit's weights, a row, are as long as they are in the parameters."""
-    key = random.fold_in(key, 2**32 - 1)  # so that the key that made the parameters gives different numbers here
+    key = random.fold_in(key, 2**32 - 1)  # the key that made the parameters gives new numbers
     count = iter(range(len(trees.leaves(params))))
 
     def of_leaf(p):

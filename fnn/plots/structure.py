@@ -64,11 +64,11 @@ def first_layer(axes: Any, weights: Any, *, shape: tuple[int, ...] = (28, 28)) -
 def network(axes: Any, net: Layer, input_shape: Any, params: Any = None, *, most: int = 8) -> Any:
     """Draw a diagram of a network, with a column of units for the input and each layer, and lines for the weights.
 
-    Lines are solid for positive weights and dashed for negative ones, and their width is the weight's magnitude relative
-    to the largest one shown. If a layer has more than `most` units, only the first ones and the last are drawn; the
-    number of units is written above. A layer that keeps the number of units is named below the one that feeds it, and a
-    skip connection is an arc. Other layers than Dense that change the number of outputs, and branches (`Parallel`), have
-    grey lines from all units to all. Biases are not shown.
+    Lines are solid for positive weights and dashed for negative ones, and their width is the weight's magnitude
+    relative to the largest one shown. If a layer has more than `most` units, only the first ones and the last are
+    drawn; the number of units is written above. A layer that keeps the number of units is named below the one that
+    feeds it, and a skip connection is an arc. Layers other than Dense that change the number of outputs, and branches
+    (`Parallel`), have grey lines from all units to all. Biases are not shown.
 
     Args:
         axes: an Axes of matplotlib.

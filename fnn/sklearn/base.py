@@ -1,4 +1,4 @@
-"""What the estimators have in common: parameters, the run, and the network that it leaves behind."""
+"""The common part of the estimators: parameters, the training run, and the resulting network."""
 
 import math
 import warnings
@@ -47,12 +47,12 @@ class InverseScaling(NamedTuple):
 
 
 class Network(BaseEstimator):
-    """What the two have in common. Of their own they have `predict` and
+    """Base class of the two estimators, which define `predict` and
 
-    _labels     y as it is learnt from, after a look at it
-    _targets    the cost, and the targets that it is given
-    _outputs    how many outputs these need
-    _score      how good a prediction is
+    _labels     y, checked, in the form in which it is learnt
+    _targets    the cost and its targets
+    _outputs    the number of outputs that the targets need
+    _score      the score of a prediction
     """
 
     alpha: Annotated[float, Interval("[0, ∞)")]
@@ -126,14 +126,22 @@ class Network(BaseEstimator):
         self.backend = backend
 
     def fit(self, X, y, sample_weight=None):
-        """Learn from X (n_samples, n_features) and y, with `sample_weight` (n_samples,) if any; returns the estimator.
+        """Fit the network to the data.
 
-        With `warm_start` it goes on from where the last call ended, else it begins anew.
+        With `warm_start` it continues from where the last call ended; otherwise it starts afresh.
+
+        Args:
+            X: the inputs (n_samples, n_features).
+            y: the targets.
+            sample_weight: (n_samples,). Default: None, equal weights.
+
+        Returns:
+            The estimator.
         """
         return self._fit(X, y, sample_weight, anew=not (self.warm_start and hasattr(self, "params_")))
 
     def _fit(self, X, y, weights, anew, epochs=None, classes=None):
-        """`fit`, or so many epochs more."""
+        """`fit`, or `epochs` more epochs."""
         self._check_parameters()
         checked: Any = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, reset=anew)
         X, y = checked
@@ -143,7 +151,7 @@ class Network(BaseEstimator):
             if not weights.any():
                 raise ArgumentError("sample_weight: expected at least one weight above 0, and all are zero")
         if anew:
-            vars(self).pop("params_", None)  # should this fit fail, there is no network
+            vars(self).pop("params_", None)  # if this fit fails, there is no network
         chance = check_random_state(self.random_state)
         y, held = self._labels(y, anew, classes), None
         if self.early_stopping:
@@ -160,7 +168,7 @@ class Network(BaseEstimator):
         return self
 
     def _check_parameters(self):
-        """Raise, before any work, for a parameter that makes no sense."""
+        """Raise, before any work, if a parameter is invalid."""
         sizes: Any = self.hidden_layer_sizes
         shape("hidden_layer_sizes", tuple(sizes) if isinstance(sizes, tuple | list | np.ndarray) else (sizes,))
         if not isinstance(self.activation, Layer) and self.activation not in list(ACTIVATIONS):
@@ -189,13 +197,15 @@ class Network(BaseEstimator):
             integer("batch_size", self.batch_size, least=1)
 
     def _split(self, X, y, weights, chance) -> Any:
-        """X, y and weights to learn from, and those that are held out; classes in equal shares."""
+        """X, y and weights for training, and those that are held out; classes are stratified."""
         single = isinstance(self, ClassifierMixin) and y.ndim == 1
         arrays = [X, y] if weights is None else [X, y, weights]
         options = {"test_size": self.validation_fraction, "random_state": chance, "stratify": y if single else None}
         split = train_test_split(*arrays, **options)
         if len(split[1]) < 2:
-            raise ArgumentError("validation_fraction: expected one by which at least 2 examples are held out")
+            raise ArgumentError(
+                f"validation_fraction: expected a fraction that holds out at least 2 examples, got {len(split[1])}"
+            )
         return *(*split[::2], None)[:3], *(*split[1::2], None)[:3]
 
     def _begin(self, X, targets, chance):
@@ -211,7 +221,7 @@ class Network(BaseEstimator):
         self._best, self.t_ = None, 0
 
     def _optimizer(self, n):
-        """A new one, for n examples."""
+        """A new optimizer, for n examples."""
         rate: Any = float(self.learning_rate_init)
         if self.learning_rate == "invscaling":
             rate = InverseScaling(rate, float(self.power_t), float(n), float(-(-n // self._batch(n))))
@@ -232,7 +242,7 @@ class Network(BaseEstimator):
         return min(self.batch_size, n)
 
     def _learn(self, X, targets, weights, loss, held, epochs):
-        """So many epochs, or those until it stops; what they leave behind are the attributes."""
+        """Train for `epochs` epochs, or until it stops, and set the attributes."""
         most, size = self.max_iter if epochs is None else epochs, self._batch(len(X))
         chosen = self.backend
         if chosen is None:
@@ -247,7 +257,7 @@ class Network(BaseEstimator):
         self.n_iter_, self._waited, stopped = 0, 0, False
         while self.n_iter_ < most and not stopped:
             at_once = 1
-            if chosen == "numpy" and held is None and not self.verbose:  # it cannot stop sooner than after these
+            if chosen == "numpy" and held is None and not self.verbose:  # it cannot stop before these are done
                 at_once = int(min(self.n_iter_no_change + 1 - self._waited, most - self.n_iter_))
             problem = Problem(self._net, loss, penalty)
             state, history = advance(problem, state, data, plan, at_once * per_epoch)
@@ -257,7 +267,7 @@ class Network(BaseEstimator):
             if epochs is None and self._waited > self.n_iter_no_change:
                 state, stopped = self._slower(state)
         if epochs is None and not stopped:
-            message = f"max_iter: {most} epochs are done, and it had not stopped by itself"
+            message = f"max_iter: {most} epochs are done, and training has not converged yet"
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
         state = on_backend("numpy", state)
         if not all(np.isfinite(p).all() for p in trees.leaves(state.params)):
@@ -266,7 +276,7 @@ class Network(BaseEstimator):
         self._keep(self._state if held is None else self._best)
 
     def _end_epoch(self, value, n, state, held):
-        """An epoch is done, with this mean loss."""
+        """Record the end of an epoch with this mean loss."""
         self.n_iter_ += 1
         self.t_ += n
         if not math.isfinite(value):
@@ -293,16 +303,16 @@ class Network(BaseEstimator):
         return DivergenceError(message, self._state, {"loss": np.array(self.loss_curve_)})
 
     def _slower(self, state):
-        """`(state, whether to stop)` where the loss falls no more: with an adaptive rate it first goes on slower."""
+        """`(state, whether to stop)` once the loss stops falling: an adaptive rate is lowered before it stops."""
         if self.learning_rate != "adaptive" or (rate := state.optimizer.learning_rate) <= 1e-6:
             return state, True
         self._waited = 0
         return state._replace(optimizer=state.optimizer._replace(learning_rate=rate / 5)), False
 
     def _keep(self, state):
-        """The network as others see it: with a first layer that standardises."""
+        """Set the public network, whose first layer standardizes the inputs."""
         self.net_, self.params_ = self._net, state.params
-        if self._center is not None:  # once and for all in training
+        if self._center is not None:  # in training the inputs were standardized once, in advance
             self.net_ = Serial((Frozen(Standardize()), *self.net_.layers))
             self.params_ = (trees.Fixed(self._center), *self.params_)
 
@@ -310,7 +320,7 @@ class Network(BaseEstimator):
         return hasattr(self, "params_")
 
     def _output(self, X):
-        """What the network gives, 10,000 examples at a time."""
+        """The outputs of the network, computed for 10,000 examples at a time."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         return np.concatenate([self.net_.apply(self.params_, X[i : i + 10_000]) for i in range(0, len(X), 10_000)])
@@ -331,7 +341,7 @@ class Network(BaseEstimator):
 
 
 def on_backend(chosen, state):
-    """A state on a backend."""
+    """The state on the chosen backend."""
     xp = np if chosen == "numpy" else backend.jnp
     key = random.like(state.key, xp)
     return trees.map(lambda a: xp.asarray(a)[()], state._replace(key=()))._replace(key=key)

@@ -23,15 +23,19 @@ LOSSES = {
 
 
 class FNNRegressor(RegressorMixin, Network):
-    """A multilayer perceptron that tells numbers.
+    """A multilayer perceptron for regression.
 
-    Parameters as for `FNNClassifier`, `alpha` 0.0001 and `learning_rate_init` 0.001, and `loss`: 'squared_error'
-    (½ (p − y)², summed over outputs), 'absolute_error', 'huber', or 'poisson', of counts, whose logarithm the network
-    then gives. With `standardize`, True by default, not
-    only inputs but, except for 'poisson', targets too have mean 0 and deviation 1 in training, and a last layer of
-    `net_` takes predictions back; `loss_` is that of targets so standardised.
+    The parameters are those of `FNNClassifier`, with the following differences. The attributes are the same, except for
+    `classes_`.
 
-    Attributes as those of `FNNClassifier`, but for `classes_`.
+    Args:
+        loss: 'squared_error' (½ (p − y)², summed over outputs), 'absolute_error', 'huber', or 'poisson', for counts, in
+            which case the network's output is the logarithm of the expected count. Default: 'squared_error'.
+        alpha: the strength of the L2 penalty, as for `FNNClassifier`. Default: 0.0001.
+        learning_rate_init: the initial learning rate. Default: 0.001.
+        standardize: whether to standardize inputs and, except with 'poisson', targets to mean 0 and standard deviation
+            1 in training. A last layer of `net_` transforms predictions back; `loss_` is that of the standardized
+            targets. Default: True.
 
     >>> X = np.linspace(-1, 1, 50)[:, None]
     >>> model = FNNRegressor(learning_rate_init=0.01, random_state=0).fit(X, 1000 + 300 * X[:, 0] ** 2)
@@ -77,11 +81,11 @@ class FNNRegressor(RegressorMixin, Network):
         self.loss = loss
 
     def partial_fit(self, X, y, sample_weight=None):
-        """One epoch more."""
+        """Train for one more epoch."""
         return self._fit(X, y, sample_weight, anew=not hasattr(self, "params_"), epochs=1)
 
     def predict(self, X):
-        """The numbers for each example: (n_samples,), or (n_samples, n_outputs)."""
+        """Predict the targets of each example: (n_samples,), or (n_samples, n_outputs)."""
         output = self._output(X)
         prediction = self._loss().predict(output)
         return prediction[:, 0] if self._flat else prediction

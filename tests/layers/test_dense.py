@@ -63,7 +63,7 @@ def test_a_network_of_products_in_bfloat16_learns(needs_jax):
     y = rng.integers(0, 3, 96)
     x = np.eye(3)[y] + 0.1 * rng.normal(size=(96, 3))
     state = fnn.init_state(net, fnn.Sgd(0.5), fnn.random.key(0), (3,))
-    state, _ = fnn.train(net, loss, state, (x, y), epochs=10, batch_size=8)
+    state, _ = fnn.train(net, loss, state, (x, y), epochs=40, batch_size=96)
     assert fnn.accuracy(net.apply(state.params, x), y).mean() == 1
 
 

@@ -20,7 +20,7 @@ BAD_DATA = {
     "x too large for float32": ((X * 1e300, Y), {}, errors.DataError, "float32"),
     "a label of -1": ((X, Y - 1), {}, errors.DataError, "labels from 0 to 2, got -1"),
     "a label too large": ((X, Y + 1), {}, errors.DataError, "labels from 0 to 2, got 3"),
-    "a label beyond 32 bits": ((X, Y + 2**32), {}, errors.DataError, "labels from 0 to 2|32 bits"),
+    "a label beyond 32 bits": ((X, Y + 2**32), {}, errors.DataError, "labels from 0 to 2|32-bit"),
     "labels as a column": ((X, Y[:, None]), {}, errors.ShapeError, r"\(50, 3\), got \(50, 1\)"),
     "labels as floats": ((X, Y.astype(float)), {}, errors.KindError, "integer labels"),
     "too few labels": ((X, Y[:49]), {}, errors.ShapeError, "50 examples"),
@@ -37,8 +37,8 @@ BAD_DATA = {
     "ragged rows": (([[1.0], [1.0, 2.0]], [0, 1]), {}, errors.KindError, "unequal length"),
     "a masked array": ((np.ma.masked_array(X, X > 3), Y), {}, errors.KindError, "mask"),
     "a negative weight": ((X, Y, -np.ones(50)), {}, errors.DataError, r"-1\.0 at weights\[0\]"),
-    "a bare tuple of arrays": (((X, X), Y), {}, errors.KindError, "x: .* got a tuple of 2 arrays; name them"),
-    "targets in a bare tuple": ((X, (Y, Y)), {}, errors.KindError, "y: .* got a tuple of 2 arrays; name them"),
+    "a bare tuple of arrays": (((X, X), Y), {}, errors.KindError, "x: .* got a tuple of 2 arrays; use a dict"),
+    "targets in a bare tuple": ((X, (Y, Y)), {}, errors.KindError, "y: .* got a tuple of 2 arrays; use a dict"),
     "a weight of nan": ((X, Y, np.full(50, np.nan)), {}, errors.DataError, "weights"),
     "weights of another length": ((X, Y, np.ones(49)), {}, errors.ShapeError, r"\(50,\), got \(49,\)"),
     "no targets": ((X, None), {}, errors.KindError, "y: expected targets, got None"),
@@ -255,7 +255,7 @@ NOT_NUMBERS = [
         "a mask",
         np.ma.masked_array([1.0, 2.0], [True, False]),
         errors.KindError,
-        "x: expected an array without mask; give mask",
+        "x: expected an array without mask, got a masked one; give mask",
     ),
 ]
 
@@ -275,7 +275,7 @@ def test_a_jax_key_is_no_array_of_numbers(needs_jax):
 
 @pytest.mark.parametrize("value", [[2**31], [-(2**31) - 1], np.array([2**32], np.uint64), [0, 2**40 + 1]], ids=str)
 def test_integers_that_jax_would_cut_are_refused(value, needs_jax):
-    with pytest.raises(errors.DataError, match="x: expected integers of 32 bits, as JAX cuts longer ones"):
+    with pytest.raises(errors.DataError, match="x: expected 32-bit integers, since JAX truncates longer ones"):
         gate.as_array("x", value, needs_jax.numpy)
     with needs_jax.enable_x64(True):
         assert gate.as_array("x", value, needs_jax.numpy).tolist() == np.asarray(value).tolist()
