@@ -592,8 +592,8 @@ RULES = [
     Fault("a finished epoch not counted", order.Plan, "place_after", result(lambda pair: (pair[0] * 0, pair[1])),
           every_example_once),
     Fault("full batches counted at an epoch's end", order.Plan, "place_after",
-          lambda f: lambda self, epoch, seen, steps: (epoch + (seen + steps * self.batch_size) // self.n, (seen + steps * self.batch_size) % self.n),
-          every_example_once),
+          lambda f: lambda self, epoch, seen, steps: (epoch + (seen + steps * self.batch_size) // self.n,
+                                                      (seen + steps * self.batch_size) % self.n), every_example_once),
     Fault("sampled twice as often", order.Plan, "sample", lambda f: lambda self, key, step: f(
           order.Plan(self.n, 2 * self.batch_size, sampling="poisson"), key, step), sampled_rate),
     Fault("not clipped", per_example, "clipped", lambda f: lambda p, g, w, bound, d: f(p, g, w, math.inf, d),
