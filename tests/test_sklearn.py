@@ -415,7 +415,7 @@ BAD = {
     "other features": (lambda: FNNClassifier(**SOON).fit(X, Y).predict(X[:, 1:]), "expecting 4 features"),
     "held out too few": (
         lambda: FNNRegressor(early_stopping=True, validation_fraction=0.001).fit(X, Y),
-        "validation_fraction: expected one",
+        "validation_fraction: expected a fraction that holds out",
     ),
     "no classes": (lambda: FNNClassifier().partial_fit(X, Y), "classes: expected all classes on the first call"),
     "other classes": (
