@@ -16,11 +16,14 @@ from hypothesis import settings
 # the workers of pytest-xdist inherit it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while the processes share two cores
-with contextlib.suppress(PackageNotFoundError):
-    quick = "PYTEST_XDIST_WORKER" not in os.environ and not any("thorough" in argument for argument in sys.argv)
-    if quick and version("jaxlib").startswith("0.10."):
-        # The older emitters of loops compile in half the time. Other releases abort at the option.
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+if "PYTEST_XDIST_WORKER" not in os.environ and not any("thorough" in argument for argument in sys.argv):
+    # One piece of code a program, and the older emitters of loops, compile in half the time. A release of JAX aborts at
+    # an option that it does not know.
+    options = {"0.12": "--xla_cpu_parallel_codegen_split_count=1"}
+    options["0.10"] = f"{options['0.12']} --xla_cpu_use_fusion_emitters=false"
+    with contextlib.suppress(PackageNotFoundError):
+        option = options.get(version("jaxlib").rpartition(".")[0][:4], "")
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {option}".strip()
 
 from fnn.backend import jax
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
-from helpers import on, wide
+from helpers import THOROUGH, on, wide
 
 import fnn
 from fnn import factors, trees
@@ -148,10 +148,10 @@ def test_each_quantity_on_numpy_is_that_of_dense_gradients_in_blocks_too(name, b
     assert_right(quantities(*draws(name)), name)
 
 
-@pytest.mark.parametrize("block", [2**24, 4 * 4 * 24])
+@pytest.mark.parametrize("block", [2**24, 4 * 4 * 24] if THOROUGH else [4 * 4 * 24])
 def test_each_quantity_on_jax_is_that_of_dense_gradients_in_blocks_too(block, needs_jax, monkeypatch):
     monkeypatch.setattr(factors, "BLOCK", block)
-    names = list(CASES) if block == 2**24 else ["few positions", "many positions", "rows of a table"]
+    names = list(CASES) if block == 2**24 or not THOROUGH else ["few positions", "many positions", "rows of a table"]
     with wide():
         arguments = {name: on("jax", draws(name)) for name in names}
         found = oracle.quick_jit(lambda all_: {name: quantities(*some) for name, some in all_.items()})(arguments)
