@@ -133,9 +133,12 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
         def stateless(g, w):
             if isinstance(g, trees.Fixed):
                 return trees.map(no_update, w)
-            formula, wide = formula_for(w.dtype)
-            (update,) = formula(cast(g, wide), None if params is None else cast(w, wide))
-            return cast(update, w.dtype)
+            dtype = w.dtype
+            formula, wide = formulas.get(dtype) or formula_for(dtype)
+            if dtype != wide:
+                w = cast(w, wide)
+            (update,) = formula(g if g.dtype == wide else g.astype(wide), None if params is None else w)
+            return update if update.dtype == dtype else update.astype(dtype)
 
         def of_one_array(g, w, *moments):
             if isinstance(g, trees.Fixed):
@@ -264,7 +267,11 @@ def apply_updates(params: Any, updates: Any) -> Any:
     >>> apply_updates((np.float32([1.0, 2.0]),), (np.array([0.5, -0.5]),))
     (array([1.5, 1.5], dtype=float32),)
     """
-    return trees.map_learnt(lambda w, u: trees.locked(w + cast(u, w.dtype)), params, updates)
+
+    def moved(w, u):
+        return w if trees.is_fixed(w) else trees.locked(w + cast(u, w.dtype))
+
+    return trees.map(moved, params, updates, is_leaf=trees.is_fixed)
 
 
 def zero(params):

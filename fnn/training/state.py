@@ -108,8 +108,8 @@ def _begin(key, *, net, input_shape, dtype, make):
 
 @backend.jit(static=("net",))
 def _begin_states(optimizer, rule, params, key, *, net):
-    rule_state = first_state(rule, Problem(net), params, random.fold_in(key, 4))
-    return optimizer.init(params), rule_state
+    own = random.fold_in(key, 4) if getattr(rule, "draws", True) else None
+    return optimizer.init(params), first_state(rule, Problem(net), params, own)
 
 
 def check_state(state) -> TrainState:
