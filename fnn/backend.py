@@ -248,11 +248,13 @@ def in_blocks(f, size, *args) -> Any:
     n = len(tree_leaves(args)[0])
     if size >= n:
         return f(*args)
-    if any(is_jax(leaf) for leaf in tree_leaves(args)):
-        one = lambda row: tree_map(lambda y: y[0], f(*tree_map(lambda a: a[None], row)))
-        return jax.lax.map(one, args, batch_size=size)
-    outputs = [f(*tree_map(lambda a: a[i : i + size], args)) for i in range(0, n, size)]  # noqa: B023 - called at once
-    return tree_map(lambda *leaves: np.concatenate(leaves), *outputs)
+    whole = n // size * size
+    blocks = tree_map(lambda a: a[:whole].reshape(n // size, size, *a.shape[1:]), args)
+    results = tree_map(lambda y: y.reshape(whole, *y.shape[2:]), scan(lambda _, block: ((), f(*block)), (), blocks)[1])
+    if whole == n:
+        return results
+    rest = f(*tree_map(lambda a: a[whole:], args))
+    return tree_map(lambda y, last: namespace(y, last).concatenate([y, last]), results, rest)
 
 
 def in_turn(f, items, scale):

@@ -198,17 +198,20 @@ def _norm(f):
     if not isinstance(f, Outer | Rows):
         norm, unit = _row_norm(f)
         return unit * norm
-    (delta, right), of_a = (_positions(f), None) if isinstance(f, Outer) else ((f.delta, f.index), 1)
-    delta, unit = _in_units(delta)
-    xp, t = namespace(unit), delta.shape[1]
-    if of_a is None:
-        right, of_a = _in_units(right)
-        outputs, inputs = delta.shape[-1], right.shape[-1]
-        if t * (outputs + inputs) > outputs * inputs:
-            square = lambda delta, a: (_wide_product("nto,nti->noi", delta, a) ** 2).sum(axis=(1, 2))
-            return _product_of(unit, of_a, xp.sqrt(in_blocks(square, _block(outputs * inputs), delta, right)))
-    square = lambda d, r: (_gram(d, d, "nto,nso->nts") * _same(r, r, "nti,nsi->nts")).sum(axis=(1, 2))
-    return _product_of(unit, of_a, xp.sqrt(xp.maximum(in_blocks(square, _block(2 * t * t), delta, right), 0)))
+    delta, right = _positions(f) if isinstance(f, Outer) else f
+    t, outputs, inputs = delta.shape[1], delta.shape[-1], right.shape[-1]
+    make = isinstance(f, Outer) and t * (outputs + inputs) > outputs * inputs
+
+    def block(delta, right):
+        (delta, unit), (right, other) = _in_units(delta), _in_units(right) if right.ndim == 3 else (right, 1)
+        if make:
+            square = (_wide_product("nto,nti->noi", delta, right) ** 2).sum(axis=(1, 2))
+        else:
+            square = (_gram(delta, delta, "nto,nso->nts") * _same(right, right, "nti,nsi->nts")).sum(axis=(1, 2))
+        xp = namespace(unit)
+        return _product_of(unit, other, xp.sqrt(xp.maximum(square, 0)))
+
+    return in_blocks(block, _block(outputs * inputs if make else 2 * t * t), delta, right)
 
 
 def _product(f, g):
