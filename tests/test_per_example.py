@@ -318,9 +318,10 @@ def test_clipping_takes_a_plain_gradients_temporary_memory_and_the_norms_less_th
     assert sum(planned(per_example.norms(net, LOSS), net, data)) <= 0.6 * (plain + results)
 
 
-def test_norms_of_sequences_take_at_most_twice_a_plain_gradients_temporary_memory(needs_jax):
-    """16 examples of 256 positions through 512 × 512 weights: made, each gradient takes 1 MiB."""
+@pytest.mark.parametrize("n", [16, 64])
+def test_norms_of_sequences_take_at_most_twice_a_plain_gradients_temporary_memory(n, needs_jax):
+    """Examples of 256 positions through 512 × 512 weights: made, each gradient takes 1 MiB."""
     net = fnn.Serial((fnn.Dense(512), fnn.Tanh(), Mean(), fnn.Dense(10)))
-    data = jax.ShapeDtypeStruct((16, 256, 512), np.float32), jax.ShapeDtypeStruct((16,), np.int32)
+    data = jax.ShapeDtypeStruct((n, 256, 512), np.float32), jax.ShapeDtypeStruct((n,), np.int32)
     plain, _ = planned(fnn.grad(net, LOSS), net, data)
     assert planned(per_example.norms(net, LOSS), net, data)[0] <= 2 * plain
