@@ -325,3 +325,11 @@ def test_norms_of_sequences_take_at_most_twice_a_plain_gradients_temporary_memor
     data = jax.ShapeDtypeStruct((n, 256, 512), np.float32), jax.ShapeDtypeStruct((n,), np.int32)
     plain, _ = planned(fnn.grad(net, LOSS), net, data)
     assert planned(per_example.norms(net, LOSS), net, data)[0] <= 2 * plain
+
+
+def test_the_norm_of_factors_with_positions_takes_less_temporary_memory_than_the_factors(needs_jax):
+    """64 examples of 256 positions through 512 × 512 weights: in two blocks, each scaled on its own."""
+    factor = fnn.factors.Outer(*2 * [jax.ShapeDtypeStruct((64, 256, 512), np.float32)])
+    with jax.default_device(jax.devices("cpu")[0]):
+        plan = jax.jit(fnn.factors.norm).lower(factor).compile().memory_analysis()
+    assert plan.temp_size_in_bytes <= plan.argument_size_in_bytes
