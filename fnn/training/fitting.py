@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import gate, random  # noqa: F401 - random for the examples
+from .. import gate, random, trees  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..diagnostics import statistics_of
 from ..errors import (
@@ -24,12 +24,13 @@ from ..errors import (
 from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import SkipNonFinite
+from ..optimizers.base import is_optimizer
 from ..order import Plan
 from ..schedules import ExponentialDecay
 from .evaluation import check_metrics, evaluated
 from .loop import advance, all_finite, diverged, plan_of
 from .resuming import Run, Store, leave, listening
-from .state import TrainState, check_counters, init_state, next_epoch
+from .state import TrainState, check_counters, init_state, next_epoch, prepared
 from .step import weights_for
 
 
@@ -127,7 +128,7 @@ def fit(
     stop_below = -math.inf if stop_below is None else real("stop_below", stop_below)
     data = gate.opened(data)
     if isinstance(optimizer, TrainState):
-        state = resumed(optimizer, key=key, rule=rule)
+        state = prepared(resumed(optimizer, key=key, rule=rule))
     else:
         state = init_state(net, optimizer, key, data.shape, rule=rule)
     data = gate.admitted(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
@@ -161,7 +162,8 @@ def fit(
             before = run.state
             state, done = advance(problem, before, data, plan, min(piece, plan.steps - run.done))
             done = {name: np.asarray(values, np.float64) for name, values in done.items()}
-            if not (np.isfinite(done["loss"]).all() and all_finite(state.params)) and not skips(state.optimizer):
+            fine = np.isfinite(done["loss"]).all() or skips(state.optimizer)
+            if not (fine and all_finite(state.params)):
                 kept = "" if store is None else f" The newest checkpoint is {store.newest()}."
                 raise diverged(problem, before, data, plan, done["loss"], run.history_arrays(), kept)
             run = run.moved(state, done)
@@ -212,9 +214,10 @@ def kept_run(run, patience):
 
 
 def skips(optimizer) -> bool:
-    """Whether the optimizer skips non-finite steps, at any depth of nesting."""
-    inner = optimizer if isinstance(optimizer, tuple) else ()
-    return isinstance(optimizer, SkipNonFinite) or any(skips(part) for part in inner)
+    """Whether the optimizer skips non-finite steps of all parameters, at any depth of nesting."""
+    inner = getattr(optimizer, "optimizers", getattr(optimizer, "optimizer", None))
+    ends = trees.leaves(inner, is_leaf=is_optimizer)
+    return isinstance(optimizer, SkipNonFinite) or (bool(ends) and all(map(skips, ends)))
 
 
 def range_test(

@@ -20,7 +20,7 @@ from ..losses import Loss
 from ..order import Plan
 from ..rules.base import Batch
 from .evaluation import check_metrics, measure, predict
-from .state import TrainState, check_counters, check_state, next_epoch
+from .state import TrainState, check_counters, check_state, next_epoch, prepared
 from .step import update, weights_for
 
 
@@ -100,8 +100,8 @@ def train(
         steps = integer("steps", steps, least=1)
         if validation is not None:
             raise ArgumentError("validation: expected epochs, after each of which it is evaluated, got steps")
-    metrics = check_metrics(metrics)
-    data = gate.dataset(net, loss, check_state(state).params, data, weights=weights_for(state.rule, denominator))
+    metrics, state = check_metrics(metrics), prepared(check_state(state))
+    data = gate.dataset(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs or steps, (epochs or 0) * plan.steps + (steps or 0))
     if validation is not None:
