@@ -27,7 +27,7 @@ from ..optimizers import SkipNonFinite
 from ..optimizers.base import is_optimizer
 from ..order import Plan
 from ..schedules import ExponentialDecay
-from .evaluation import check_metrics, evaluated
+from .evaluation import check_evaluation, check_metrics, evaluated
 from .loop import advance, all_finite, diverged, plan_of
 from .resuming import Run, Store, leave, listening
 from .state import TrainState, check_counters, init_state, next_epoch, prepared
@@ -78,7 +78,8 @@ def fit(
         rule: how a batch becomes a gradient, such as `fnn.rules.Private(...)`. Default: `fnn.rules.Backprop()`.
         validation: data of the same form, on which the network is evaluated after each epoch. Default: None.
         metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, evaluated on the validation data. Each is
-            called with (prediction, target) or, if there are weights, (prediction, target, weights). Default: None.
+            called with (prediction, target) or, if there are weights, with (prediction, target, weights), by name where
+            an argument is called `weights`. Default: None.
         penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         shuffle: whether to shuffle the examples; False keeps the order of the data. Default: True.
@@ -134,6 +135,7 @@ def fit(
     data = gate.admitted(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
     if validation is not None:
         validation = gate.admitted(net, loss, state.params, validation, "validation", like=data)
+        check_evaluation(validation, metrics, "validation")
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs, epochs * plan.steps)
     private = getattr(state.rule, "private", False)
