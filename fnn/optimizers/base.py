@@ -115,6 +115,10 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
 
     def update(self, grads, opt_state, params=None):
         """The updates, which are added to the parameters, and the next state."""
+        if type(opt_state) is not state:
+            raise KindError(
+                f"{type(self).__name__}: expected its own state, {state.__name__}, got {shorten(opt_state)}"
+            )
         count, *moments = opt_state
         optimizer, decaying, formulas = at_step(self, count), "weight_decay" in self._fields, {}
         like = grads if params is None else params

@@ -207,12 +207,13 @@ def kept_run(run, patience):
     try:
         yield
     except BaseException as error:
+        now = run()
+        vars(error)["best"] = None if patience is None else now.best
         if not isinstance(error, DivergenceError):  # which has the state before the bad step
-            error.state, error.history = run().state, run().history_arrays()
+            vars(error).update(state=now.state, history=now.history_arrays())
             error.add_note(
-                f"The state after step {int(error.state.step)} of fit is this error's .state, see help(fnn.fit)"
+                f"The state after step {int(now.state.step)} of fit is this error's .state, see help(fnn.fit)"
             )
-        error.best = None if patience is None else run().best
         raise
 
 
