@@ -230,6 +230,29 @@ def _sweep(target):
                     os.unlink(left)
 
 
+def lock_folder(path: Path) -> int | None:
+    """The folder, open and locked until it is closed; None where there are no locks, which is no reason not to go on.
+
+    Raises:
+        CheckpointError: another process has locked it, or another run in this one.
+    """
+    if fcntl is None:
+        return None
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return folder
+    except BlockingIOError:
+        os.close(folder)
+        raise CheckpointError(f"{shown(path)}: another run is writing to this folder") from None
+    except OSError:
+        os.close(folder)
+        return None
+
+
 def _lock(file, wait=True):
     """Whether a file could be locked. Not every file system has locks, and nothing else depends on them."""
     if fcntl is None:

@@ -13,12 +13,13 @@ from ..diagnostics import statistics_of
 from ..errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
 from ..layers import Layer
 from ..losses import Loss
-from ..optimizers import SkipNonFinite
+from ..optimizers import SkipNonFinite, prepare
 from ..order import Plan
 from ..schedules import ExponentialDecay
 from .evaluation import check_metrics, evaluated
 from .loop import advance, all_finite, diverged, plan_of
 from .resuming import Run, Store, leave, listening
+from .setting import fingerprint, setting_of, start_of
 from .state import TrainState, check_counters, init_state, next_epoch
 from .step import weights_for
 
@@ -79,9 +80,13 @@ def fit(
             epochs and at the end. On SIGTERM or Ctrl-C the run then finishes a few more steps (at most a tenth of an
             epoch), saves, prints where, and exits with status 143 or raises KeyboardInterrupt. Default: None.
         every: epochs between checkpoints. Default: 1.
-        keep: how many of the newest checkpoints to keep. Default: 3.
+        keep: how many of the newest checkpoints of this run to keep. Default: 3.
         resume: whether to continue from the newest intact checkpoint, if there is one; the result is the same as if
-            the run had never stopped. Default: False.
+            the run had never stopped. Everything that the result depends on must be as it was: network, cost, penalty,
+            optimizer, rule, key, data and so on; functions are compared by their names and by what they enclose. Only
+            `epochs`, `stop_below` and the number of epochs of `patience` may differ. To change a run on purpose,
+            continue its state in another folder: `state = fnn.checkpoints.load(path).tree["state"]`, perhaps with
+            `state._replace(optimizer=...)`, then `fit(net, loss, state, ...)`. Default: False.
         progress: whether to show a progress bar (needs the extra `progress`). Default: only on a terminal.
 
     Returns:
@@ -91,6 +96,9 @@ def fit(
         on. With a private rule, `history["not_private"]` names the entries that the guarantee does not cover.
 
     Raises:
+        ArgumentError: if the folder holds a run already and `resume` is False, or if it holds another run; the message
+            names what differs.
+        CheckpointError: if a checkpoint cannot be saved, or another run is writing to the folder.
         DivergenceError: if the loss or a parameter becomes NaN or infinite. The error names the step and the layer and
             holds the state before that step. With `fnn.SkipNonFinite` in the optimizer such steps are skipped and
             counted instead.
@@ -131,20 +139,27 @@ def fit(
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
 
     problem = Problem(net, loss, penalty, denominator)
-    run = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, [], {})
+    run = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, {})
     store, piece = None, plan.steps
     if checkpoint is not None:
-        store = Store(checkpoint, net, plan, every, keep)
+        options = {"validation": validation and fingerprint(state.params, validation), "metrics": metrics}
+        options |= {"telemetry": telemetry, "patience": "given" if patience else None}
+        options |= {"start": start_of(state) if isinstance(optimizer, TrainState) else None}
+        store = Store(checkpoint, net, every, keep, setting_of(problem, state, plan, data, **options))
         piece, run = -(-plan.steps // 10), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
-    with progress_bar(progress, epochs, run.epochs) as bar, listening(store is not None) as caught:
+    with (
+        contextlib.closing(store) if store else contextlib.nullcontext(),
+        progress_bar(progress, epochs, run.epochs) as bar,
+        listening(store is not None) as caught,
+    ):
         while run.epochs < epochs and not (run.last_loss < stop_below or run.waited == patience) and not caught:
             before = run.state
             state, done = advance(problem, before, data, plan, min(piece, plan.steps - run.done))
             done = {name: np.asarray(values, np.float64) for name, values in done.items()}
             if not (np.isfinite(done["loss"]).all() and all_finite(state.params)) and not skips(state.optimizer):
-                kept = "" if store is None else f" The newest checkpoint is {store.newest()}."
+                kept = f" The newest checkpoint is {store.newest()}." if store and store.newest() else ""
                 raise diverged(problem, before, data, plan, done["loss"], run.history_arrays(), kept)
             run = run.moved(state, done)
             if run.done == plan.steps:
@@ -170,11 +185,11 @@ def fit(
 
 
 def resumed(state, **given) -> TrainState:
-    """The state of an earlier run; raises if arguments are given that the state already has."""
+    """The state of an earlier run, its optimizer prepared; raises if arguments are given that the state already has."""
     for name, value in given.items():
         if value is not None:
             raise ArgumentError(f"{name}: expected None with the state of an earlier run, which has its own {name}")
-    return state
+    return state._replace(optimizer=prepare(state.optimizer, state.params))  # it may have been replaced since
 
 
 def skips(optimizer) -> bool:
