@@ -165,18 +165,38 @@ def tree_leaves(tree, is_leaf=None) -> list:
     return [leaf for branch in branches for leaf in tree_leaves(branch, is_leaf)]
 
 
+PROGRAMS = 128  # how many compiled programs fnn keeps; each takes some megabytes and up to 200 of Linux's memory maps
+
+_compiled = []  # a jitted function for each of its programs
+
+
 def jit(f=None, *, static=()) -> Any:
-    """`jax.jit` if an argument contains a JAX array, otherwise the plain function."""
+    """`jax.jit` if an argument contains a JAX array, otherwise the plain function.
+
+    The functions jitted here keep at most `PROGRAMS` programs between them. When there are more, all are dropped, and
+    what is called again compiles again, so that a process can train any number of networks of different sizes.
+    """
     if f is None:
         return functools.partial(jit, static=static)
     if jax is None:
         return f
-    compiled = jax.jit(f, static_argnames=static)
+
+    @functools.wraps(f)
+    def traced(*args, **kwargs):
+        _compiled.append(compiled)  # JAX runs this once for each program
+        return f(*args, **kwargs)
+
+    compiled = jax.jit(traced, static_argnames=static)
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        on_jax = any(is_jax(leaf) for leaf in jax.tree.leaves((args, kwargs)))
-        return (compiled if on_jax else f)(*args, **kwargs)
+        if not any(is_jax(leaf) for leaf in jax.tree.leaves((args, kwargs))):
+            return f(*args, **kwargs)
+        if len(_compiled) >= PROGRAMS:
+            for function in set(_compiled):
+                function.clear_cache()
+            _compiled.clear()
+        return compiled(*args, **kwargs)
 
     call.compiled = compiled  # type: ignore[attr-defined] - for counting compilations and reading the lowered program
     return call

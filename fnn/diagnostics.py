@@ -13,6 +13,7 @@ Sources: X. Glorot, Y. Bengio, "Understanding the difficulty of training deep fe
 L. Lu et al., "Dying ReLU and initialization" (2020).
 """
 
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from . import backend, gate, trees
 from .backend import cast, floating, namespace
 from .backpropagation import check_problem, tape_of
 from .composition import Composition, walk
-from .errors import KindError, shorten
+from .errors import KindError, encodable, shorten
 from .factors import scale_of
 from .layers import Layer
 from .layers.activations import Activation
@@ -227,7 +228,7 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     names, layers = tuple(layer_names(net)), [layer for _, layer in _leaves(net)]
     units = tuple(units_of(net, params, data.x))
     diagnosis = Diagnosis(names, units, figures, _findings(layers, names, units, figures))
-    print(diagnosis)
+    print(encodable(str(diagnosis), sys.stdout))
     return diagnosis
 
 

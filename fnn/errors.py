@@ -71,6 +71,12 @@ def shorten(thing, limit=60):
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def encodable(text, stream):
+    """The text with ? for each character that a stream cannot encode, such as δ on a terminal without Unicode."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
 def integer(name, value, least=0):
     """`value` as an int; raises unless it is an integer of at least `least`."""
     try:

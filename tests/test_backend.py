@@ -237,6 +237,18 @@ def test_equal_networks_and_losses_share_a_program(needs_jax):
     assert len(traced) == 2
 
 
+def test_what_is_compiled_for_many_sizes_is_dropped_again(needs_jax, monkeypatch):
+    monkeypatch.setattr(B, "PROGRAMS", 3)
+    f, g = B.jit(lambda x, n: x * n, static=("n",)), B.jit(lambda x: x + 1)
+    x = needs_jax.numpy.ones(2)
+    for n in range(7):
+        assert f(x, n=n).tolist() == [n, n]
+        assert g(x[:1]).tolist() == [2]
+        kept = f.compiled._cache_size() + g.compiled._cache_size()
+        assert 1 <= kept <= 3
+    assert len(B._compiled) <= 3
+
+
 def test_jit_decorates_with_and_without_arguments():
     @B.jit
     def double(x):

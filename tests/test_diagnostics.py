@@ -1,7 +1,9 @@
 """The figures of each layer are what they say, every illness is named, and nothing is said of healthy networks."""
 
+import io
 import math
 import re
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -345,6 +347,17 @@ def test_units_below_all_that_learns_are_data_and_never_dead():
     found = fnn.diagnose(net, CE, begin(net).params, x, Y)
     assert found.statistics.dead[0] == 0.75
     assert found.findings == ()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "utf-8", None])
+def test_the_table_is_printed_on_any_stream_and_on_none(encoding, monkeypatch):
+    net, stream = fnn.mlp((6, 3)), encoding and io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    fnn.diagnose(net, CE, begin(net).params, X, Y)
+    if stream is not None:
+        stream.flush()
+        heads = stream.buffer.getvalue().decode(encoding).splitlines()[0].split()
+        assert heads[7:10] == ["RMS", "δ" if encoding in ("cp437", "utf-8") else "?", "passed"]
 
 
 def test_the_table_is_aligned_and_shows_what_there_is(capsys):

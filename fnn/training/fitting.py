@@ -10,7 +10,17 @@ import numpy as np
 from .. import gate, random  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..diagnostics import statistics_of
-from ..errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
+from ..errors import (
+    ArgumentError,
+    DivergenceError,
+    KindError,
+    MissingExtraError,
+    encodable,
+    integer,
+    real,
+    require,
+    shorten,
+)
 from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import SkipNonFinite, prepare
@@ -50,6 +60,9 @@ def fit(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Train a network, with validation, early stopping, checkpoints and a progress bar.
 
+    On JAX, each size of network and data compiles its own programs. `fnn.backend.PROGRAMS` of them, 128, are kept, of
+    some megabytes each; beyond that all are dropped, so that a search may train any number of networks in one process.
+
     Args:
         net: the network.
         loss: the cost.
@@ -78,7 +91,8 @@ def fit(
             over that many examples per epoch. Default: None.
         checkpoint: a folder for checkpoints, from which the run can be continued; one is saved after every `every`
             epochs and at the end. On SIGTERM or Ctrl-C the run then finishes a few more steps (at most a tenth of an
-            epoch), saves, prints where, and exits with status 143 or raises KeyboardInterrupt. Default: None.
+            epoch), saves, prints where, and exits with status 143 or raises KeyboardInterrupt. On JAX these shorter
+            programs may differ in the last digits from a run without checkpoints. Default: None.
         every: epochs between checkpoints. Default: 1.
         keep: how many of the newest checkpoints of this run to keep. Default: 3.
         resume: whether to continue from the newest intact checkpoint, if there is one; the result is the same as if
@@ -102,6 +116,9 @@ def fit(
         DivergenceError: if the loss or a parameter becomes NaN or infinite. The error names the step and the layer and
             holds the state before that step. With `fnn.SkipNonFinite` in the optimizer such steps are skipped and
             counted instead.
+        Exception: any other error during the run, Ctrl-C (KeyboardInterrupt) included, has what was reached as
+            `error.state`, `error.history` and, with `patience`, `error.best`, the state after the best epoch. Another
+            `fit` goes on from `error.state`. In a console, `sys.last_value` is the last error.
 
     Source: L. Prechelt, "Early stopping, but when?" (1998).
 
@@ -149,8 +166,10 @@ def fit(
         piece, run = -(-plan.steps // 10), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
+    keeping = lambda: kept_run(lambda: run, patience)
     with (
         contextlib.closing(store) if store else contextlib.nullcontext(),
+        keeping(),
         progress_bar(progress, epochs, run.epochs) as bar,
         listening(store is not None) as caught,
     ):
@@ -171,13 +190,14 @@ def fit(
                 run = run.finished(record, figures)
                 if bar is not None:
                     shown = {k.replace("validation_", "val_"): f"{v:.4f}" for k, v in record.items() if not np.ndim(v)}
-                    bar.set_postfix(shown)
+                    bar.set_postfix({encodable(name, sys.stderr): value for name, value in shown.items()})
                     bar.update()
                 if store is not None and run.epochs % every == 0:
                     store.save(run)
         path = None if store is None else store.save(run)
     if caught:
-        leave(caught[0], path)
+        with keeping():
+            leave(caught[0], path)
     history = run.history_arrays()
     if private:
         history["not_private"] = tuple(name for name in history if not name.startswith("validation_"))
@@ -190,6 +210,21 @@ def resumed(state, **given) -> TrainState:
         if value is not None:
             raise ArgumentError(f"{name}: expected None with the state of an earlier run, which has its own {name}")
     return state._replace(optimizer=prepare(state.optimizer, state.params))  # it may have been replaced since
+
+
+@contextlib.contextmanager
+def kept_run(run, patience):
+    """Attach what a run has reached, the result of `run()`, to the error that ends it, such as KeyboardInterrupt."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, DivergenceError):  # which has the state before the bad step
+            error.state, error.history = run().state, run().history_arrays()
+            error.add_note(
+                f"The state after step {int(error.state.step)} of fit is this error's .state, see help(fnn.fit)"
+            )
+        error.best = None if patience is None else run().best
+        raise
 
 
 def skips(optimizer) -> bool:
@@ -253,11 +288,18 @@ def range_test(
     return rates(np.arange(steps)), np.asarray(history["loss"])
 
 
+def _is_terminal(stream):
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # another object in its place, or a closed stream
+        return False
+
+
 @contextlib.contextmanager
 def progress_bar(progress, epochs, done):
     """A progress bar over the epochs, of which `done` are finished already; or None."""
     bar = None
-    if progress or (progress is None and sys.stderr.isatty()):
+    if sys.stderr is not None and (progress or (progress is None and _is_terminal(sys.stderr))):
         try:
             bar = require("tqdm", "progress").tqdm(total=epochs, initial=done, unit="epoch", file=sys.stderr)
         except MissingExtraError:

@@ -273,10 +273,14 @@ def _wide(state):
 # ---- where a run diverges --------------------------------------------------------------------------------------------
 
 
-@backend.jit
-def all_finite(params):
+def all_finite(params) -> bool:
     """Whether every parameter is finite."""
-    each = [namespace(p).isfinite(p).all() for p in trees.leaves(params)]
+    return bool(_all_finite([gate.on_host(p) for p in trees.leaves(params)]))
+
+
+@backend.jit
+def _all_finite(arrays):
+    each = [namespace(a).isfinite(a).all() for a in arrays]
     return functools.reduce(lambda a, b: a & b, each, np.True_)
 
 

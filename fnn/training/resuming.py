@@ -15,7 +15,7 @@ import numpy as np
 from .. import checkpoints, files, trees
 from ..backend import namespace
 from ..checkpoints.archive import check_tree, metadata_of
-from ..errors import ArgumentError, CheckpointError, KindError, integer, shorten
+from ..errors import ArgumentError, CheckpointError, KindError, encodable, integer, shorten
 from .setting import differences, start_of
 
 
@@ -228,7 +228,9 @@ def listening(active):
 
 def leave(number, path):
     """Print where the run was saved, and end as this signal demands: by KeyboardInterrupt, or with status 143."""
-    print(f"{signal.Signals(number).name}: the run was saved to {path}; resume=True continues it", file=sys.stderr)
+    text = f"{signal.Signals(number).name}: the run was saved to {path}; resume=True continues it"
+    if sys.stderr is not None:
+        print(encodable(text, sys.stderr), file=sys.stderr)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if signal.getsignal(number) not in (signal.SIG_DFL, None):

@@ -21,8 +21,8 @@ def sweep(run: Callable[..., Any], *args: Any, chunk: int | None = None) -> Any:
     """Call `run` for each entry along the leading axis of `args`, as one compiled call.
 
     On several devices the runs are spread over them; on NumPy they run one after the other. Calling `sweep` again with
-    the same function and arguments of the same shapes does not recompile. The compiled program is kept as long as `run`
-    is, so define `run` once: each new function object is compiled anew.
+    the same function and arguments of the same shapes does not recompile. Define `run` once: each new function object
+    is compiled anew.
 
     Args:
         run: a function of one entry of each of `args`, such as a call of `train`.

@@ -1,11 +1,13 @@
 """`fit` is `train` seen from the host: the same run, epoch by epoch, with validation, history and a bar."""
 
+import io
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import THOROUGH, blobs, key, run_problem
-from helpers_training import on_numpy_at_least, same
+from helpers_training import compilations, on_numpy_at_least, same
 
 import fnn
 from fnn import errors, trees
@@ -158,6 +160,31 @@ def test_a_bar_is_shown_when_asked_and_not_where_nobody_looks(capsys, backend):
     assert "val_loss=" in shown
 
 
+class Sink:
+    """A logger in the place of a stream, as windowed programs have it."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.mark.parametrize("progress", [None, True])
+def test_a_fit_runs_without_a_terminal_or_on_one_that_knows_few_characters(progress, monkeypatch):
+    pytest.importorskip("tqdm")
+    net, loss, state, data = run_problem("numpy")
+    closed, sink = io.StringIO(), Sink()
+    closed.close()
+    narrow = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for encoding in ("cp1252", "cp437", "ascii")]
+    for stream in (None, closed, sink, *narrow):
+        monkeypatch.setattr(sys, "stderr", stream)
+        metrics = {"précision ‖δ‖": fnn.accuracy}
+        fnn.fit(net, loss, state, data, epochs=1, batch_size=50, validation=data, metrics=metrics, progress=progress)
+    assert ("1/1" in sink.text) == bool(progress)
+    assert all((b"pr?cision ???=" in s.buffer.getvalue()) == bool(progress) for s in narrow if s.encoding == "ascii")
+
+
 def test_a_bar_that_was_asked_for_and_is_not_installed_names_its_extra(monkeypatch):
     net, loss, state, data = run_problem("numpy")
     monkeypatch.setitem(sys.modules, "tqdm", None)
@@ -197,6 +224,42 @@ def test_a_range_test_is_a_run_whose_rate_grows_in_equal_proportions(backend):
         fnn.range_test(net, loss, fnn.Sgd(0.1), data, low=0.0, **options)
 
 
+# ---- runs that end in an error ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, errors.DataError])
+@on_numpy_at_least
+def test_an_error_during_a_fit_has_the_state_and_the_history(error, backend):
+    net, loss, state, data = run_problem(backend, fnn.Momentum(1.0))
+    options = {"batch_size": 8, "validation": blobs(30, seed=5)}
+    calls = []
+
+    def metric(prediction, y):
+        calls.append(None)
+        if len(calls) == 4:
+            raise error
+        return -len(calls)
+
+    with pytest.raises(error) as raised:
+        fnn.fit(net, loss, state, data, epochs=9, metrics={"own": metric}, patience=9, **options)
+    assert "after step 28" in raised.value.__notes__[0]
+    whole, history = fnn.fit(net, loss, state, data, epochs=4, **options)
+    same(raised.value.state, whole)
+    np.testing.assert_array_equal(raised.value.history["loss"], history["loss"][:3])
+    assert raised.value.history["validation_own"].tolist() == [-1, -2, -3]
+    best = int(np.argmin(history["validation_loss"][:3]))
+    assert int(raised.value.best.step) == 7 * (best + 1)
+
+
+def test_a_failed_save_leaves_the_state_in_the_error(tmp_path, monkeypatch):
+    net, loss, state, data = run_problem("numpy")
+    monkeypatch.setattr(fnn.checkpoints, "save", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as raised:
+        fnn.fit(net, loss, state, data, epochs=3, batch_size=50, checkpoint=tmp_path)
+    assert int(raised.value.state.step) == len(raised.value.history["loss"]) == 1
+    assert raised.value.best is None
+
+
 # ---- runs that diverge -----------------------------------------------------------------------------------------------
 
 WILD = {
@@ -218,6 +281,7 @@ def test_a_run_that_diverges_stops_and_names_the_step_and_the_layer(name, backen
     error, step = raised.value, int(raised.value.state.step)
     assert str(error).startswith(f"step {step} (epoch {step // 4}): ")
     assert len(error.history.get("loss", ())) == step // 4
+    assert error.best is None
     leaves = [np.asarray(leaf) for leaf in trees.leaves(error.state.params)]
     assert all(np.isfinite(leaf).all() for leaf in leaves), "the state is the last good one"
     with np.errstate(over="ignore", invalid="ignore"):
@@ -249,3 +313,23 @@ def test_steps_that_are_not_finite_are_left_out_and_counted_if_that_is_asked(bac
     assert int(state.opt_state.skipped) == 3
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][-1] < history["loss"][0]
+
+
+# ---- many runs in one process ----------------------------------------------------------------------------------------
+
+
+def memory_maps():
+    return len(Path("/proc/self/maps").read_text().splitlines())
+
+
+@pytest.mark.skipif(not THOROUGH or not Path("/proc/self/maps").exists(), reason="thorough profile, on Linux")
+def test_networks_of_any_number_of_sizes_are_trained_in_one_process(needs_jax, monkeypatch):
+    monkeypatch.setattr(fnn.backend, "PROGRAMS", 12)
+    data, maps = (np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)), []
+    for size in range(24):
+        net = fnn.mlp((3 + size, 1))
+        with compilations() as programs:
+            fnn.fit(net, fnn.Quadratic(), fnn.Sgd(0.1), data, key=key("jax"), epochs=2, batch_size=8)
+        assert len(programs) <= 3 or not size, "the parameters, the optimizer's state and the steps"
+        maps.append(memory_maps())
+    assert max(maps[12:]) <= max(maps[:12]) + 20
