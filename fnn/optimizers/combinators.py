@@ -14,7 +14,7 @@ import numpy as np
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
 from ..static import Interval
-from .base import Positive, like, map_optimizers, no_update, norm_and_unit, zero, zeros
+from .base import Positive, like, map_optimizers, no_update, norm_and_unit, own_state, zero, zeros
 from .descent import Sgd  # noqa: F401 - for the examples
 
 # ---- clipping --------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Accumulate(NamedTuple):
         return Accumulated(zero(params), zeros(params), self.optimizer.init(params))
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
-        count, mean, inner = opt_state
+        count, mean, inner = own_state(self, opt_state, Accumulated)
         xp, i = namespace(count, self.steps), count % self.steps
         add = lambda m, g: m + (cast(g, m.dtype) - m) / cast(i + 1, m.dtype)
         mean = trees.map_learnt(add, mean, grads)
@@ -248,7 +248,7 @@ class SkipNonFinite(NamedTuple):
         return Skipped(zero(params), self.optimizer.init(params))
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
-        skipped, inner = opt_state
+        skipped, inner = own_state(self, opt_state, Skipped)
         each_finite = [namespace(g).isfinite(g).all() for g in trees.leaves(grads)]
         finite = functools.reduce(lambda a, b: a & b, each_finite, np.True_)
         updates, inner = _step_if(finite, self.optimizer, grads, inner, params)
@@ -311,7 +311,7 @@ class Average(NamedTuple):
         return Averaged(zero(params), trees.map(copy, params), self.optimizer.init(params))
 
     def update(self, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
-        count, average, inner = opt_state
+        count, average, inner = own_state(self, opt_state, Averaged)
         updates, inner = self.optimizer.update(grads, inner, params)
         xp = namespace(count, self.decay)
 
