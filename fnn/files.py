@@ -30,7 +30,7 @@ _LONGEST_NAME = 200  # bytes of the 255 that most file systems allow; the name o
 
 @contextlib.contextmanager
 def reading(path: Any, kind: type[FnnError], what: str) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; whatever goes wrong while it is read becomes an error of this kind.
+    """A regular file, open for reading; whatever goes wrong becomes an error of this kind, unless there is no file.
 
     Args:
         path: a string or a path. Anything but a regular file, such as a pipe or a device, is refused at once.
@@ -38,7 +38,7 @@ def reading(path: Any, kind: type[FnnError], what: str) -> Iterator[BinaryIO]:
         what: what the file should be, such as "a checkpoint", for the message.
 
     Raises:
-        OSError: the file cannot be opened, as where there is none.
+        FileNotFoundError: there is no such file.
         KindError: `path` is not a path.
     """
     check_path(path)
@@ -57,7 +57,9 @@ def _open_regular(path, kind, message):
         except ValueError:
             file.close()
             raise
-    except ValueError as error:  # also for a path that the system cannot hold
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError also for a path that the system cannot hold
         raise kind(f"{message}: {error}") from error
     return file
 

@@ -134,8 +134,8 @@ def load(
 
     Args:
         path: the file.
-        like: a tree whose structure, shapes, dtypes and choices the file must have (default: anything); `...` in it
-            stands for any part. An optimizer of Optax is taken from it.
+        like: a tree whose structure, classes, shapes, dtypes and choices the file must have (default: anything); `...`
+            in it stands for any part. An optimizer of Optax is taken from it.
         layers: classes by name, such as `{"Mine": Mine}`, for those that are not defined elsewhere, or more than once.
         backend: "jax" or "numpy" (default: that of new keys). On NumPy bfloat16 becomes float32.
 
