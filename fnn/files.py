@@ -1,6 +1,7 @@
 """Files: what is read is treated as untrusted, and what is written replaces the old file as a whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -171,7 +172,7 @@ def replacing(path: Any) -> Iterator[BinaryIO]:
         with _temporary(target, mode) as (partial, file):
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
             if mode is not None:
                 with contextlib.suppress(OSError, AttributeError):  # not every file system has permissions
                     os.fchmod(file.fileno(), mode & 0o777)
@@ -181,9 +182,18 @@ def replacing(path: Any) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError, AttributeError):  # Windows cannot open a folder
             folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                os.fsync(folder)
+                _sync(folder)
             finally:
                 os.close(folder)
+
+
+def _sync(descriptor):
+    """`os.fsync`, where the file system has it."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 @contextlib.contextmanager

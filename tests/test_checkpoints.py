@@ -858,6 +858,27 @@ def test_a_file_system_without_locks_will_do(number, tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == [".run.npz.0123abcd.partial", "run.npz"]
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_does_not_sync_will_do(number, tmp_path, monkeypatch):
+    def fsync(_):
+        raise OSError(number, "no syncing here")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for i in range(2):
+        checkpoints.save(tmp_path / "run.npz", i)
+    assert checkpoints.load(tmp_path / "run.npz").tree == 1
+    assert os.listdir(tmp_path) == ["run.npz"]
+
+
+def test_what_the_system_does_not_open_is_an_error_of_ours(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "loop", tmp_path / "file" / "x", tmp_path / ("x" * 256)):
+        for call in (lambda path: checkpoints.save(path, 1), checkpoints.load, checkpoints.load_network):
+            with pytest.raises(errors.CheckpointError, match="not saved|not a valid checkpoint"):
+                call(path)
+
+
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "real.npz").write_bytes(b"")
     (tmp_path / "link.npz").symlink_to("real.npz")

@@ -92,15 +92,17 @@ def fit(
         checkpoint: a folder for checkpoints, from which the run can be continued; one is saved after every `every`
             epochs and at the end. On SIGTERM or Ctrl-C the run then finishes a few more steps (at most a tenth of an
             epoch), saves, prints where, and exits with status 143 or raises KeyboardInterrupt. On JAX these shorter
-            programs may differ in the last digits from a run without checkpoints. Default: None.
+            programs may differ in the last digits from a run without checkpoints. Of a private run publish only the
+            parameters, since a checkpoint holds the key and a checksum of the data. Default: None.
         every: epochs between checkpoints. Default: 1.
         keep: how many of the newest checkpoints of this run to keep. Default: 3.
         resume: whether to continue from the newest intact checkpoint, if there is one; the result is the same as if
             the run had never stopped. Everything that the result depends on must be as it was: network, cost, penalty,
             optimizer, rule, key, data and so on; functions are compared by their names and by what they enclose. Only
-            `epochs`, `stop_below` and the number of epochs of `patience` may differ. To change a run on purpose,
-            continue its state in another folder: `state = fnn.checkpoints.load(path).tree["state"]`, perhaps with
-            `state._replace(optimizer=...)`, then `fit(net, loss, state, ...)`. Default: False.
+            `epochs`, `stop_below` and the number of epochs of `patience` may differ. A run that began from a state is
+            given that state again, or the newest one. To change a run on purpose, continue its state in another folder:
+            `state = fnn.checkpoints.load(path).tree["state"]`, perhaps with `state._replace(optimizer=...)`, then
+            `fit(net, loss, state, ...)`. Default: False.
         progress: whether to show a progress bar (needs the extra `progress`). Default: only on a terminal.
 
     Returns:
