@@ -214,7 +214,7 @@ def mnist(
         raise ArgumentError(
             "mnist: expected folder=..., or FNN_DATA in the environment, or download=True, got none of them"
         )
-    pooch = require("pooch", "download") if download else None
+    pooch: Any = require("pooch", "download") if download else None
     folder = Path(pooch.os_cache("fnn") if folder is None else folder)
     paths: list[Any] = [_fetch(name, folder, url) if download else _find(name, folder) for name in _MNIST]
     return _examples(*paths[:2]), _examples(*paths[2:])
@@ -251,7 +251,8 @@ def digits() -> _DataSet:
 def _decompressed(path):
     """A file open for reading, through gzip if it begins as gzip does; `DataError` where that is corrupt."""
     with files.reading(path, DataError, _IDX) as file:
-        compressed = file.peek(2)[:2] == b"\x1f\x8b"
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
         try:
             yield gzip.GzipFile(fileobj=file) if compressed else file
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -875,7 +875,7 @@ def test_what_the_system_does_not_open_is_an_error_of_ours(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "loop", tmp_path / "file" / "x", tmp_path / ("x" * 256)):
         for call in (lambda path: checkpoints.save(path, 1), checkpoints.load, checkpoints.load_network):
-            with pytest.raises(errors.CheckpointError, match="not saved|not a valid checkpoint"):
+            with pytest.raises(errors.CheckpointError, match=r"not saved|not a valid checkpoint"):
                 call(path)
 
 

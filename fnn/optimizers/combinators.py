@@ -14,7 +14,7 @@ import numpy as np
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
 from ..static import Interval
-from .base import Positive, like, map_optimizers, no_update, norm_and_unit, own_state, zero, zeros
+from .base import Positive, another_optimizers, like, map_optimizers, no_update, norm_and_unit, own_state, zero, zeros
 from .descent import Sgd  # noqa: F401 - for the examples
 
 # ---- clipping --------------------------------------------------------------------------------------------------------
@@ -349,7 +349,11 @@ class PerLayer(NamedTuple):
 
     def update(self, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
         def step(place, optimizer, part, g, state):
-            return (trees.map(no_update, part), state) if optimizer is None else optimizer.update(g, state, part)
+            if optimizer is not None:
+                return optimizer.update(g, state, part)
+            if type(state) is not tuple or state:
+                raise another_optimizers(self, state, f"() at {place}")
+            return trees.map(no_update, part), state
 
         steps = map_optimizers(step, "PerLayer.optimizers", self.optimizers, params, grads, opt_state)
         take = lambda i: map_optimizers(lambda place, optimizer, pair: pair[i], "", self.optimizers, steps)

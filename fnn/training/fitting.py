@@ -161,10 +161,10 @@ def fit(
     run = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, {})
     store, piece = None, plan.steps
     if checkpoint is not None:
-        options = {"validation": validation and fingerprint(state.params, validation), "metrics": metrics}
-        options |= {"telemetry": telemetry, "patience": "given" if patience else None}
+        options = {"validation": validation and fingerprint(state.params, validation), "telemetry": telemetry}
+        options |= {"patience": "given" if patience else None}
         options |= {"start": start_of(state) if isinstance(optimizer, TrainState) else None}
-        store = Store(checkpoint, net, every, keep, setting_of(problem, state, plan, data, **options))
+        store = Store(checkpoint, net, every, keep, setting_of(problem, state, plan, data, metrics, **options))
         piece, run = -(-plan.steps // 10), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")

@@ -132,8 +132,8 @@ class Store:
         path = self.folder / f"step-{int(run.state.step):010d}.npz"
         if path == self.newest():
             return path
-        if path not in self._own and _setting_of(path) not in (None, self.setting):
-            raise CheckpointError(f"{files.shown(path)}: not saved, since another run has saved this step there")
+        if path.is_symlink() or (path not in self._own and _setting_of(path) not in (None, self.setting)):
+            raise CheckpointError(f"{files.shown(path)}: not saved, since a link or another run's checkpoint is there")
         with contextlib.suppress(OSError):  # `save` says what is wrong
             self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted since
         checkpoints.save(path, _saved(run), net=self.net, metadata={"epochs": run.epochs, "setting": self.setting})

@@ -7,6 +7,7 @@ The text is the same in every process and on both backends. How long a run lasts
 
 import functools
 import inspect
+import numbers
 import types
 import zlib
 from dataclasses import fields
@@ -21,9 +22,10 @@ from ..losses import L2  # noqa: F401 - for the example
 from ..static import Static
 
 
-def setting_of(problem: Any, state: Any, plan: Any, data: Any, **options: Any) -> dict[str, str]:
+def setting_of(problem: Any, state: Any, plan: Any, data: Any, metrics: Any, **options: Any) -> dict[str, str]:
     """The setting of a run on these data, which begins from this state; `options` are other arguments that matter."""
     parts = problem._asdict() | options
+    parts |= {"metrics": {name: _text(metric) for name, metric in metrics.items()}}  # they may keep a record of calls
     parts |= {"optimizer": state.optimizer, "rule": state.rule, "key": _key_text(state.key)}
     parts |= {"batch_size": plan.batch_size, "shuffle": plan.shuffle, "data": fingerprint(state.params, data)}
     return {place: text for name, part in parts.items() for place, text in description(name, part).items()}
@@ -72,16 +74,20 @@ def description(place: str, thing: Any, around: tuple = ()) -> dict[str, str]:
 
 
 def _text(thing):
-    if np.ndim(thing) if hasattr(thing, "dtype") else False:
-        return f"{thing.shape}, CRC-32 {_crc(thing):08x}"
-    if thing is None or isinstance(thing, bool | int | float) or hasattr(thing, "dtype"):
-        return str(np.asarray(thing)[()]).removesuffix(".0")  # 1 and 1.0 are the same rate
     if isinstance(thing, str):
         return thing
+    dtype = getattr(thing, "dtype", None)
+    is_array = isinstance(dtype, np.dtype) and not dtype.hasobject
+    if is_array and np.ndim(thing):
+        return f"{thing.shape}, CRC-32 {_crc(thing):08x}"
+    if is_array or thing is None or isinstance(thing, numbers.Number):
+        return str(np.asarray(thing)[()]).removesuffix(".0")  # 1 and 1.0 are the same rate
     return getattr(thing, "__qualname__", type(thing).__name__)
 
 
 def _parts(thing):
+    if isinstance(thing, type | types.ModuleType):
+        return {}
     if isinstance(thing, dict):
         return {f"[{key!r}]": part for key, part in thing.items()}
     if hasattr(thing, "_fields"):
@@ -97,8 +103,8 @@ def _parts(thing):
         cells = zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
         enclosed = {f".{name}": cell.cell_contents for name, cell in cells if cell != types.CellType()}
         return enclosed | {".defaults": thing.__defaults__} if thing.__defaults__ else enclosed
-    plain = vars(thing).items() if hasattr(thing, "__dict__") and not isinstance(thing, type) else ()
-    return {f".{name}": part for name, part in plain if isinstance(part, bool | int | float | str)}
+    plain = vars(thing).items() if hasattr(thing, "__dict__") else ()
+    return {f".{name}": part for name, part in plain if isinstance(part, numbers.Number | str)}
 
 
 def _key_text(key):

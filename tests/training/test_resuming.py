@@ -267,7 +267,10 @@ def test_without_locks_a_run_does_not_write_over_what_another_run_saved_meanwhil
             fit(epochs=2, batch_size=53, checkpoint=tmp_path)
         return 0.0
 
-    with pytest.raises(errors.CheckpointError, match=r"step-0000000001\.npz: not saved, since another run has saved"):
+    with pytest.raises(
+        errors.CheckpointError,
+        match=r"step-0000000001\.npz: not saved, since a link or another run's checkpoint is there",
+    ):
         fit(epochs=1, metrics={"m": second}, **how)
     fit(epochs=3, batch_size=53, checkpoint=tmp_path, resume=True)
 
@@ -278,6 +281,26 @@ def test_a_folder_that_cannot_be_one_is_refused_before_any_work(tmp_path):
         with pytest.raises(errors.CheckpointError, match=r"^checkpoint: .*: not a folder to write to: ") as raised:
             fit(checkpoint=folder)
         assert str(raised.value).isprintable()
+
+
+def test_a_link_that_is_planted_meanwhile_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"precious")
+
+    def plant(prediction, target):
+        (tmp_path / "run" / "step-0000000001.npz").symlink_to(tmp_path / "victim")
+        return 0.0
+
+    with pytest.raises(errors.CheckpointError, match="not saved, since a link"):
+        fit(epochs=1, batch_size=53, checkpoint=tmp_path / "run", validation=(X, Y), metrics={"m": plant})
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_metric_that_records_its_calls_does_not_make_another_run(tmp_path):
+    calls = []
+    how = {"validation": (X, Y), "metrics": {"m": lambda p, t: calls.append(1) or 0.0}, "batch_size": 53}
+    for epochs in (1, 2):
+        fit(epochs=epochs, checkpoint=tmp_path, resume=True, **how)
+    assert len(calls) == 2
 
 
 def test_a_folder_that_is_deleted_meanwhile_is_made_again(tmp_path):

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def setting(backend="numpy", data=(X, Y), net=NET):
     state = fnn.init_state(net, optimizer, fnn.random.key(3, backend=backend), (4,), rule=rule)
     loss = fnn.SoftmaxCrossEntropy()
     data = gate.admitted(net, loss, state.params, data)
-    options = {"metrics": {"accuracy": fnn.accuracy}, "telemetry": None}
-    return setting_of(Problem(net, loss, fnn.L2(1e-4)), state, plan_of(state, data, 2, True), data, **options)
+    problem, metrics = Problem(net, loss, fnn.L2(1e-4)), {"accuracy": fnn.accuracy}
+    return setting_of(problem, state, plan_of(state, data, 2, True), data, metrics, telemetry=None)
 
 
 def test_it_is_text_by_place():
@@ -126,6 +127,9 @@ def test_a_function_is_described_by_its_name_and_what_it_encloses():
     )
     assert description("f", functools.partial(min, 2.0))["f.args[0]"] == "2"
     assert description("f", lambda x, rate=0.5: x)["f.defaults[0]"] == "0.5"
+    module = np
+    assert description("f", lambda: module)["f.module"] == "module"
+    assert len(description("f", lambda: module)) == 2
 
 
 def test_a_function_that_encloses_itself_is_described():
@@ -157,6 +161,24 @@ def test_numbers_of_an_object_of_ones_own_are_seen():
             self.rate, self.memory = rate, [object()]
 
     assert description("o", Own(1)) == {"o": "Own", "o.rate": "1"}
+
+
+def test_anything_can_be_described():
+    things = [
+        np.array([None, "a"]),
+        np.array(["a"]),
+        1 + 2j,
+        b"x",
+        {1: 2},
+        {3},
+        object(),
+        min,
+        np.add,
+        threading.Lock(),
+    ]
+    for thing in [*things, iter(()), Problem, print, sys.stdout, functools.lru_cache(lambda x: x), np.float64(2), True]:
+        assert all(isinstance(text, str) for text in description("it", thing).values())
+        assert description("it", thing)["it"]
 
 
 def test_what_differs_inside_something_else_is_not_listed_too_and_many_are_counted():

@@ -120,6 +120,7 @@ OPTIMIZERS = {
     "Average of Sgd": fnn.Average(fnn.Sgd(0.1)),
     "ClipByNorm": fnn.ClipByNorm(fnn.Lion(0.1), 1.0),
     "PerLayer": fnn.PerLayer((fnn.Sgd(0.1), fnn.Adam(0.1), None)),
+    "PerLayer of None": fnn.PerLayer((None, fnn.Adam(0.1), None)),
 }
 NET, LOSS = fnn.Serial((fnn.Dense(3), fnn.Dense(2), fnn.Tanh())), fnn.Quadratic()
 DATA = np.ones((4, 5)), np.zeros((4, 2))
