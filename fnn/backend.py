@@ -59,6 +59,11 @@ def namespace(*arrays) -> Any:
     return np
 
 
+def ready(tree):
+    """The arrays, once they are there: JAX copies from the host while the host goes on, and may overwrite its array."""
+    return tree if jax is None else jax.block_until_ready(tree)
+
+
 def is_floating(dtype):
     """Whether a dtype is real or complex floating point, including bfloat16, which NumPy alone does not know."""
     if dtype is None:

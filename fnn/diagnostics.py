@@ -36,6 +36,7 @@ NEAR = 0.05  # an output closer to a limit than this share of the distance from 
 # Thresholds of `diagnose`, which healthy networks stay clear of, before training and after.
 DEAD, SATURATED, STUCK = 0.5, 0.7, 0.25  # shares of the units, of the outputs, of the examples
 VANISHED, EXPLODED = 1 / 200, 100  # ‖δ‖ at a layer that learns, relative to the last one
+UNSCALED = 10  # root mean square of what enters the first layer that learns, and of what leaves it
 
 
 class Statistics(NamedTuple):
@@ -191,6 +192,8 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     cost and of the parameters. The problems it can name are
 
         not finite            an output, an error or a gradient is NaN or infinite
+        unscaled inputs       the inputs and the outputs of the first layer that learns have a root mean square above 10
+        no gradient           no error reaches any layer that learns, although the cost of the examples is not 0
         dead units            at least half the units of an activation have the same output for every example
         saturated units       at least 70 % of the outputs of a hidden activation are saturated
         saturated output      at least a quarter of the examples are wrong at outputs that let no error pass
@@ -227,7 +230,10 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     figures = Statistics(*(np.asarray(column, np.float64) for column in figures))
     names, layers = tuple(layer_names(net)), [layer for _, layer in _leaves(net)]
     units = tuple(units_of(net, params, data.x))
-    diagnosis = Diagnosis(names, units, figures, _findings(layers, names, units, figures))
+    findings = _findings(layers, names, units, figures, rms=max(_rms(a) for a in trees.leaves(data.x)))
+    if not findings and not np.nansum(figures.gradient):
+        findings = _without_gradient(names, figures, loss.value(net.apply(params, data.x), data.y))
+    diagnosis = Diagnosis(names, units, figures, findings)
     print(encodable(str(diagnosis), sys.stdout))
     return diagnosis
 
@@ -238,8 +244,26 @@ def statistics_of(params, x, y, state, *, net, loss):
     return _statistics(net, loss, params, x, y, state)
 
 
-def _findings(layers, names, units, s):
-    """Every problem that these statistics show, except those that follow from another one."""
+def _rms(a):
+    return float(_figure(lambda v: namespace(v).sqrt((v * v).mean()), _wide(a)))
+
+
+def _without_gradient(names, s, losses):
+    """The finding that no error reaches a layer that learns, unless there is none or nothing is left to learn."""
+    learns = ~np.isnan(s.gradient)
+    if not learns.any() or s.delta[learns].any() or not np.any(np.asarray(losses)):
+        return ()
+    passes = np.flatnonzero(s.delta > 0)
+    where = names[passes[0] if len(passes) else -1]
+    evidence = f"No error passes {where}." if len(passes) else "The cost is not 0, and its derivative is 0 everywhere."
+    return (Finding("no gradient", (where,), evidence, _HELP["no gradient"]),)
+
+
+def _findings(layers, names, units, s, rms):
+    """Every problem that these statistics and the inputs' root mean square show, except those that follow from another.
+
+    A network whose inputs are unscaled has other problems that follow from it.
+    """
     findings = []
 
     def find(illness, where, evidence):
@@ -248,10 +272,17 @@ def _findings(layers, names, units, s):
     broken = np.flatnonzero(np.isinf(s.mean) | np.isinf(s.delta) | np.isinf(s.gradient))
     if len(broken):
         find("not finite", broken, "Outputs, errors or gradients are NaN or infinite.")
-        return tuple(findings)
     learns = np.flatnonzero(~np.isnan(s.gradient))
     if not len(learns):
-        return ()
+        return tuple(findings)
+    first, outputs = learns[0], np.hypot(s.mean, s.spread)  # root mean squares
+    rms = outputs[first - 1] if first else rms
+    if rms > UNSCALED and outputs[first] > UNSCALED:
+        find(
+            "unscaled inputs", [first], f"What enters it has a root mean square of {rms:.2g}, which should be about 1."
+        )
+    if findings:
+        return tuple(findings)
     active = np.array([isinstance(layer, Activation) for layer in layers]) & (np.arange(len(layers)) > learns[0])
     inner = active & (np.arange(len(layers)) < len(layers) - 1)
     silent = active & (np.append(np.nan, s.delta[:-1]) == 0)  # a constant output may still learn
@@ -277,6 +308,9 @@ def _findings(layers, names, units, s):
 _HELP = {
     "not finite": "a lower learning rate, fnn.ClipByGlobalNorm around the optimizer, smaller initial weights "
     "(fnn.HeNormal, fnn.LecunNormal), inputs of spread 1; diagnose the network before its first step too.",
+    "unscaled inputs": "inputs of mean 0 and spread 1 in each feature: fnn.Standardize within fnn.Frozen as the first "
+    "layer; for pixels from 0 to 255, fnn.Scale(1 / 255) as the first layer.",
+    "no gradient": "an activation and a cost that have a derivative: fnn.Sigmoid in place of a step, for example.",
     "dead units": "a lower learning rate or a warm-up, and a fresh start, since dead units stay dead; fnn.HeNormal; "
     "fnn.LeakyRelu or fnn.Elu, which also pass errors below 0.",
     "saturated units": "smaller initial weights (fnn.GlorotNormal), inputs of mean 0 and spread 1, fnn.LayerNorm "

@@ -279,7 +279,7 @@ def as_array(what, value, xp):
                 "range; convert them to float32"
             )
     with np.errstate(over="ignore"):
-        return value if backend.is_jax(value) else backend.jnp.asarray(value)
+        return value if backend.is_jax(value) else backend.ready(backend.jnp.asarray(value))
 
 
 def on_host(array):

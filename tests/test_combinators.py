@@ -239,6 +239,21 @@ def test_a_step_that_is_not_finite_changes_nothing_but_its_count(backend):
         assert all(np.array_equal(w[3], w[4]) and np.array_equal(w[6], w[7]) for w in path)
 
 
+def test_a_step_that_overflows_is_skipped_though_its_gradient_is_finite(backend):
+    optimizer, params = fnn.SkipNonFinite(fnn.Momentum(2e38)), on(backend, np.float32([-3e38, 2.0]))
+    before, update = on(backend, optimizer.init(params)), compiled(backend, optimizer.update)
+    skipped = before
+    with np.errstate(over="ignore"):
+        for grads in ([0.1, 3.0], [1.0, 0.0]):  # u overflows, and w + u
+            updates, skipped = update(on(backend, np.float32(grads)), skipped, params)
+            assert np.asarray(updates).tolist() == [0, 0]
+    assert int(skipped.skipped) == 2
+    oracle.assert_close(skipped.inner, before.inner, 0)
+    updates, after = update(on(backend, np.float32([-0.5, 0.0])), skipped, params)
+    assert float(updates[0]) == np.float32(1e38)
+    assert (int(after.skipped), int(after.inner.count)) == (2, 1)
+
+
 @pytest.mark.parametrize("decay", [1.0, 0.9, 0.0])
 def test_an_average_is_its_equation_and_with_a_decay_of_1_the_mean_of_all(decay, backend):
     path, state = run_on(backend, fnn.Average(fnn.Sgd(0.1), decay))

@@ -249,6 +249,44 @@ def test_a_sick_network_is_told_its_illness_and_no_other(name, digits, capsys):
     assert repr(found) == f"Diagnosis({illness})"
 
 
+UNSCALED = {
+    "pixels": lambda x: np.uint8(255 * x),
+    "a million": lambda x: 1e6 * x,
+    "a column": lambda x: np.float32(x - 0.3 + 1e3 * (np.arange(64) == 7)),
+    "overflow": lambda x: 1e30 * x,
+}
+
+
+@pytest.mark.parametrize("name", UNSCALED)
+@pytest.mark.parametrize("activation", [fnn.Relu(), fnn.Tanh()])
+def test_unscaled_inputs_are_named_and_not_what_follows_from_them(name, activation, digits):
+    (x, y), net = digits, fnn.mlp((32, 10), activation)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = fnn.diagnose(net, CE, begin(net, input_shape=(64,)).params, UNSCALED[name](x), y).findings
+    assert [(finding.illness, finding.layers) for finding in found] == [("unscaled inputs", ("0 Dense",))]
+
+
+@pytest.mark.parametrize("first", [fnn.Scale(1 / 255), fnn.LayerNorm()])
+def test_inputs_that_the_network_scales_itself_are_not_unscaled(first, digits):
+    (x, y), net = digits, S((first, D(32), fnn.Tanh(), D(10)))
+    assert fnn.diagnose(net, CE, begin(net, input_shape=(64,)).params, np.uint8(255 * x), y).findings == ()
+
+
+@pytest.mark.parametrize("backend", BACKENDS if THOROUGH else ["numpy"])
+def test_a_network_through_which_no_error_passes_has_no_gradient(backend):
+    x, y = X, (X[:, :1] > 0).astype(np.float32)
+    net, perfect = S((D(1), fnn.BinaryStep())), fnn.DenseParams(np.float32([[1, 0, 0, 0]]), np.zeros(1, np.float32))
+    guess = perfect._replace(w=np.float32([[1, 0.5, 0, 0]]))
+    for params, illness in ((guess, ["no gradient"]), (perfect, [])):
+        found = fnn.diagnose(net, fnn.Quadratic(), on(backend, (params, ())), x, y).findings
+        assert [finding.illness for finding in found] == illness
+    assert fnn.diagnose(net, fnn.Quadratic(), (guess, ()), x, y).findings[0].layers == ("1 BinaryStep",)
+    # Errors reach the layer, and their mean is 0: it is at a minimum.
+    corners, sides = np.float32([[1, 1], [1, -1], [-1, 1], [-1, -1]]), np.float32([[0], [1], [1], [0]])
+    at_zero = on(backend, fnn.DenseParams(np.zeros((1, 2), np.float32), np.zeros(1, np.float32)))
+    assert fnn.diagnose(D(1), fnn.SigmoidBinaryCrossEntropy(), at_zero, corners, sides).findings == ()
+
+
 @pytest.mark.parametrize(("loss", "stuck"), [(fnn.Quadratic(), 1), (fnn.BinaryCrossEntropy(), 0)])
 def test_an_output_is_stuck_where_its_error_is_lost_and_not_where_the_cost_makes_up_for_it(loss, stuck):
     """Sure and wrong, at σ(±6): the squared error's δ is lost on the flat sigmoid, that of the cross-entropy is not."""
@@ -338,7 +376,7 @@ def test_a_gradient_that_overflows_is_named_though_all_outputs_and_errors_are_fi
     with np.errstate(over="ignore", invalid="ignore"):
         found = fnn.diagnose(net, fnn.Quadratic(), (huge, huge), np.eye(4) * 1e4, np.eye(4))
     assert np.isfinite(found.statistics.mean).all()
-    assert [finding.illness for finding in found.findings] == ["not finite"]
+    assert [finding.illness for finding in found.findings] == ["not finite", "unscaled inputs"]
 
 
 def test_units_below_all_that_learns_are_data_and_never_dead():

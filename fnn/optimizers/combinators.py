@@ -224,9 +224,9 @@ class Skipped(NamedTuple):
 
 
 class SkipNonFinite(NamedTuple):
-    """Skips a step whose gradient has NaN or an infinity anywhere: neither parameters nor the inner state change.
+    """Skips a step that has NaN or an infinity anywhere: neither parameters nor the inner state change.
 
-        w ← w + u where all entries of g are finite, else w ← w
+        w ← w + u where all entries of g and of w + u are finite, else w ← w
 
     `opt_state.skipped` counts the skipped steps; if it keeps growing, the cause lies elsewhere. This is for overflow in
     narrow dtypes.
@@ -234,7 +234,7 @@ class SkipNonFinite(NamedTuple):
     Args:
         optimizer: the inner optimizer.
 
-    Source: P. Micikevicius et al., "Mixed precision training" (2018), §3.2.
+    Source: P. Micikevicius et al., "Mixed precision training" (2018), §3.2, for g.
 
     >>> optimizer, params = SkipNonFinite(Sgd(learning_rate=1.0)), np.zeros(2)
     >>> updates, state = optimizer.update(np.array([1.0, np.nan]), optimizer.init(params), params)
@@ -249,10 +249,18 @@ class SkipNonFinite(NamedTuple):
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
         skipped, inner = own_state(self, opt_state, Skipped)
-        each_finite = [namespace(g).isfinite(g).all() for g in trees.leaves(grads)]
-        finite = functools.reduce(lambda a, b: a & b, each_finite, np.True_)
-        updates, inner = _step_if(finite, self.optimizer, grads, inner, params)
+        updates, moved = _step_if(_all_finite(grads), self.optimizer, grads, inner, params)
+        after = updates if params is None else trees.map(lambda w, u: w + u, params, updates)
+        finite = _all_finite((grads, after))
+        take, leave = (lambda step, no_step: step), (lambda step, no_step: no_step)
+        no_step = trees.map(no_update, updates), inner
+        updates, inner = backend.cond(finite, take, leave, (updates, moved), no_step)
         return updates, Skipped(skipped + ~finite, inner)
+
+
+def _all_finite(tree):
+    each = [namespace(a).isfinite(a).all() for a in trees.leaves(tree)]
+    return functools.reduce(lambda a, b: a & b, each, np.True_)
 
 
 def _step_if(condition, optimizer, grads, opt_state, params):

@@ -1,5 +1,6 @@
 """Preparation of an optimizer for a run: hyperparameters are checked and become arrays, Optax's are wrapped."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ def from_optax(transformation: Any) -> Any:
     It becomes a node without leaves that compares by identity: its hyperparameters are constants of the compiled
     program. `init_state` wraps by itself. In the other direction nothing is needed: fnn's optimizers work in
     `optax.chain` as they are.
+
+    Optax's `lbfgs`, `polyak_sgd`, `reduce_on_plateau` and others also need the value of the cost. A run gives it to
+    them (`value`, `grad` and `value_fn`, of the batch), unless they stand within a combinator or the rule is private:
+    there `init_state` refuses them.
 
     Args:
         transformation: an object with `init(params)` and `update(grads, opt_state, params)`.
@@ -73,6 +78,43 @@ def prepare(optimizer: Any, params: Any) -> Any:
         return xp.asarray(number, dtype=np.int32 if whole else wide)[()]
 
     return _prepared(optimizer, params, strong)
+
+
+def extra_arguments(optimizer, rule, value, grads, value_fn) -> dict[str, Any]:
+    """What an optimizer of Optax may be given besides the gradient; a private rule has nothing else to give."""
+    if not isinstance(optimizer, backend.Held) or getattr(rule, "private", False):
+        return {}
+    accepted = inspect.signature(optimizer.update).parameters.values()
+    every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted)
+    given = {"value": value, "grad": grads, "value_fn": value_fn}
+    return {name: v for name, v in given.items() if every or name in {parameter.name for parameter in accepted}}
+
+
+def check_optax(optimizer: Any, rule: Any, params: Any) -> None:
+    """Raises if an optimizer of Optax needs more than the gradient where it cannot have it."""
+    if not _holds(optimizer) or not any(map(backend.is_jax, trees.leaves(params))):
+        return
+    try:
+        value = np.float32(0)
+        step = lambda p: optimizer.update(
+            p, optimizer.init(p), p, **extra_arguments(optimizer, rule, value, p, lambda p: value)
+        )
+        backend.jax.eval_shape(step, params)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, FnnError):
+            raise
+        raise KindError(
+            "optimizer: expected one of Optax that needs the gradient alone, or one on its own that needs value, grad "
+            f"or value_fn, with a rule that is not private; its update failed: {shorten(error, 200)}"
+        ) from error
+
+
+def _holds(optimizer):
+    """Whether an optimizer is, or has in it, one of another library."""
+    if isinstance(optimizer, backend.Held):
+        return True
+    branches = optimizer.values() if isinstance(optimizer, dict) else optimizer
+    return isinstance(optimizer, tuple | list | dict) and any(map(_holds, branches))
 
 
 def _prepared(optimizer, params, strong):

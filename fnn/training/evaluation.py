@@ -1,5 +1,6 @@
 """Evaluation: the predictions of a network on data, their cost, and metrics computed from them."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from .. import backend, gate, random, trees  # noqa: F401 - random for the example
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
-from ..errors import ArgumentError, KindError, integer, shorten
+from ..errors import ArgumentError, DataError, KindError, integer, shorten
 from ..gate import Data, size_of
 from ..layers import Layer
 from ..losses import Loss
@@ -34,8 +35,42 @@ def predict(params, x, y, *, net, loss, batch_size=1024):
 
 def measure(metrics, prediction, y, weights) -> dict[str, Any]:
     """Evaluate metrics, given as pairs of a name and a function; returns their values by name."""
-    arrays = [array for array in (prediction, y, weights) if array is not None]
-    return {name: metric(*arrays) for name, metric in metrics}
+    if weights is None:
+        return {name: metric(prediction, y) for name, metric in metrics}
+    by_name = lambda metric: _takes(metric, None, None, weights=None)
+    return {
+        name: metric(prediction, y, weights=weights) if by_name(metric) else metric(prediction, y, weights)
+        for name, metric in metrics
+    }
+
+
+def _takes(function, *args, **kwargs):
+    """Whether a function can be called with such arguments; False where nobody can say."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def cost_of(loss, losses, weights):
+    """The mean cost of evaluated examples; NaN if all weights are 0, which must not look like a cost of 0."""
+    value, _ = mean_cost(loss, losses, weights)
+    return value if weights is None else namespace(value).where((weights == 0).all(), np.nan, value)[()]
+
+
+def check_evaluation(data, metrics, name):
+    """Raise if all weights of the data are 0, or if they have weights that a metric does not take."""
+    if data.weights is None:
+        return
+    if data.known and not np.any(np.asarray(data.weights)):
+        raise DataError(f"{name}: expected a weight above 0, got weights that are all 0")
+    for metric_name, metric in metrics.items():
+        if _takes(metric, None, None) and not any((_takes(metric, *"123"), _takes(metric, *"12", weights="3"))):
+            raise KindError(
+                f"metrics: expected functions of (prediction, target, weights), since {name} has weights, "
+                f"but {metric_name!r} takes (prediction, target)"
+            )
 
 
 def evaluate(
@@ -66,7 +101,9 @@ def evaluate(
     """
     check_problem(net, loss)
     batch_size, metrics = integer("batch_size", batch_size, least=1), check_metrics(metrics)
-    return evaluated(net, loss, params, gate.admitted(net, loss, params, data), metrics, batch_size)
+    data = gate.admitted(net, loss, params, data)
+    check_evaluation(data, metrics, "data")
+    return evaluated(net, loss, params, data, metrics, batch_size)
 
 
 def evaluated(net, loss, params, data: Data, metrics, batch_size=1024) -> dict[str, Any]:
@@ -78,7 +115,7 @@ def evaluated(net, loss, params, data: Data, metrics, batch_size=1024) -> dict[s
         kept = (losses, weights, *((prediction, y) if metrics else (None, None)))
         results.append(trees.map(np.asarray, kept))
     losses, weights, prediction, y = trees.map(lambda *arrays: np.concatenate(arrays), *results)
-    value, _ = mean_cost(loss, losses, weights)
+    value = cost_of(loss, losses, weights)
     measured = {name: np.asarray(v) for name, v in measure(metrics.items(), prediction, y, weights).items()}
     return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in measured.items()}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import gate, random  # noqa: F401 - random for the examples
+from .. import gate, random, trees  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..diagnostics import statistics_of
 from ..errors import (
@@ -23,14 +23,15 @@ from ..errors import (
 )
 from ..layers import Layer
 from ..losses import Loss
-from ..optimizers import SkipNonFinite, prepare
+from ..optimizers import SkipNonFinite
+from ..optimizers.base import is_optimizer
 from ..order import Plan
 from ..schedules import ExponentialDecay
-from .evaluation import check_metrics, evaluated
+from .evaluation import check_evaluation, check_metrics, evaluated
 from .loop import advance, all_finite, diverged, plan_of
 from .resuming import Run, Store, leave, listening
 from .setting import fingerprint, setting_of, start_of
-from .state import TrainState, check_counters, init_state, next_epoch
+from .state import TrainState, check_counters, init_state, next_epoch, prepared
 from .step import weights_for
 
 
@@ -78,7 +79,8 @@ def fit(
         rule: how a batch becomes a gradient, such as `fnn.rules.Private(...)`. Default: `fnn.rules.Backprop()`.
         validation: data of the same form, on which the network is evaluated after each epoch. Default: None.
         metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, evaluated on the validation data. Each is
-            called with (prediction, target) or, if there are weights, (prediction, target, weights). Default: None.
+            called with (prediction, target) or, if there are weights, with (prediction, target, weights), by name where
+            an argument is called `weights`. Default: None.
         penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         shuffle: whether to shuffle the examples; False keeps the order of the data. Default: True.
@@ -137,12 +139,13 @@ def fit(
     stop_below = -math.inf if stop_below is None else real("stop_below", stop_below)
     data = gate.opened(data)
     if isinstance(optimizer, TrainState):
-        state = resumed(optimizer, key=key, rule=rule)
+        state = prepared(resumed(optimizer, key=key, rule=rule))
     else:
         state = init_state(net, optimizer, key, data.shape, rule=rule)
     data = gate.admitted(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
     if validation is not None:
         validation = gate.admitted(net, loss, state.params, validation, "validation", like=data)
+        check_evaluation(validation, metrics, "validation")
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs, epochs * plan.steps)
     private = getattr(state.rule, "private", False)
@@ -179,7 +182,8 @@ def fit(
             before = run.state
             state, done = advance(problem, before, data, plan, min(piece, plan.steps - run.done))
             done = {name: np.asarray(values, np.float64) for name, values in done.items()}
-            if not (np.isfinite(done["loss"]).all() and all_finite(state.params)) and not skips(state.optimizer):
+            fine = np.isfinite(done["loss"]).all() or skips(state.optimizer)
+            if not (fine and all_finite(state.params)):
                 kept = f" The newest checkpoint is {store.newest()}." if store and store.newest() else ""
                 raise diverged(problem, before, data, plan, done["loss"], run.history_arrays(), kept)
             run = run.moved(state, done)
@@ -207,11 +211,11 @@ def fit(
 
 
 def resumed(state, **given) -> TrainState:
-    """The state of an earlier run, its optimizer prepared; raises if arguments are given that the state already has."""
+    """The state of an earlier run; raises if arguments are given that the state already has."""
     for name, value in given.items():
         if value is not None:
             raise ArgumentError(f"{name}: expected None with the state of an earlier run, which has its own {name}")
-    return state._replace(optimizer=prepare(state.optimizer, state.params))  # it may have been replaced since
+    return state
 
 
 @contextlib.contextmanager
@@ -230,9 +234,10 @@ def kept_run(run, patience):
 
 
 def skips(optimizer) -> bool:
-    """Whether the optimizer skips non-finite steps, at any depth of nesting."""
-    inner = optimizer if isinstance(optimizer, tuple) else ()
-    return isinstance(optimizer, SkipNonFinite) or any(skips(part) for part in inner)
+    """Whether the optimizer skips non-finite steps of all parameters, at any depth of nesting."""
+    inner = getattr(optimizer, "optimizers", getattr(optimizer, "optimizer", None))
+    ends = trees.leaves(inner, is_leaf=is_optimizer)
+    return isinstance(optimizer, SkipNonFinite) or (bool(ends) and all(map(skips, ends)))
 
 
 def range_test(

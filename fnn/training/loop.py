@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backend, gate, random, trees
 from ..backend import at_least_float32, cast, namespace
-from ..backpropagation import Problem, check_problem, mean_cost
+from ..backpropagation import Problem, check_problem
 from ..diagnostics import first_broken, statistics_of
 from ..errors import ArgumentError, DivergenceError, integer
 from ..gate import Data
@@ -19,8 +19,8 @@ from ..layers.base import Array, Layer
 from ..losses import Loss
 from ..order import Plan
 from ..rules.base import Batch
-from .evaluation import check_metrics, measure, predict
-from .state import TrainState, check_counters, check_state, next_epoch
+from .evaluation import check_evaluation, check_metrics, cost_of, measure, predict
+from .state import TrainState, check_counters, check_state, next_epoch, prepared
 from .step import update, weights_for
 
 
@@ -100,12 +100,13 @@ def train(
         steps = integer("steps", steps, least=1)
         if validation is not None:
             raise ArgumentError("validation: expected epochs, after each of which it is evaluated, got steps")
-    metrics = check_metrics(metrics)
-    data = gate.dataset(net, loss, check_state(state).params, data, weights=weights_for(state.rule, denominator))
+    metrics, state = check_metrics(metrics), prepared(check_state(state))
+    data = gate.dataset(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs or steps, (epochs or 0) * plan.steps + (steps or 0))
     if validation is not None:
         validation = gate.dataset(net, loss, state.params, validation, "validation", like=data)
+        check_evaluation(validation, metrics, "validation")
     elif metrics:
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
     static = {"net": net, "loss": loss, "plan": plan}
@@ -175,7 +176,7 @@ def run_epochs(state, penalty, denominator, data, validation, *, net, loss, plan
         if validation is None:
             return (state, best), (history, {})
         prediction, losses = predict(state.params, validation.x, validation.y, net=net, loss=loss)
-        value = cast(mean_cost(loss, losses, validation.weights)[0], best.loss.dtype)
+        value = cast(cost_of(loss, losses, validation.weights), best.loss.dtype)
         measured = {"loss": value} | measure(metrics, prediction, validation.y, validation.weights)
         better = value < best.loss
         best = trees.map(lambda new, old: xp.where(better, new, old), Best(state.params, value, index), best)

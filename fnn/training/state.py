@@ -16,6 +16,7 @@ from ..backpropagation import Problem
 from ..errors import ArgumentError, KindError, shape, shorten
 from ..layers.base import Array, Layer
 from ..optimizers import prepare
+from ..optimizers.preparation import check_optax
 from ..rules.base import first_state
 from ..rules.base import prepare as prepare_rule
 
@@ -87,12 +88,11 @@ def init_state(
     else:
         gate.check_new(net, params, input_shape)
         xp = namespace(*trees.leaves(params))
-        params, run_key = (
-            trees.map(xp.array, params),
-            random.like(run_key, xp),
-        )  # copies: the caller's are not locked
+        params = backend.ready(trees.map(xp.array, params))  # copies: the caller's are not locked
+        run_key = random.like(run_key, xp)
     params = trees.lock(params)
     optimizer, rule = prepare(optimizer, params), prepare_rule(rules.Backprop() if rule is None else rule, params)
+    check_optax(optimizer, rule, params)
     opt_state, rule_state = _begin_states(optimizer, rule, params, run_key, net=net)
     xp = namespace(run_key)
     counters = (xp.zeros((), np.int32)[()] for _ in range(4))  # separate arrays, so that all can be donated
@@ -117,6 +117,15 @@ def check_state(state) -> TrainState:
     if not isinstance(state, TrainState):
         raise KindError(f"state: expected a TrainState, as fnn.init_state gives, got {shorten(state)}")
     return state
+
+
+def prepared(state) -> TrainState:
+    """The state with the numbers of its optimizer and rule checked and converted, as `init_state` does.
+
+    They may have been replaced since: `state._replace(optimizer=fnn.Sgd(0.01))`.
+    """
+    optimizer, rule = prepare(state.optimizer, state.params), prepare_rule(state.rule, state.params)
+    return state._replace(optimizer=optimizer, rule=rule)
 
 
 def check_counters(state, epochs, steps):

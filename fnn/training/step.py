@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np  # noqa: F401 - for the example
 
 from .. import backend, gate, random, trees
-from ..backpropagation import Problem, check_problem
+from ..backpropagation import Problem, check_problem, differentiate
 from ..errors import ArgumentError
 from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import apply_updates
 from ..optimizers.base import another_optimizers
+from ..optimizers.preparation import extra_arguments
 from ..rules.base import Batch, Keys, settled, unwrapped
-from .state import TrainState, check_counters, check_state
+from .state import TrainState, check_counters, check_state, prepared
 
 
 def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
@@ -27,7 +28,9 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
         random.fold_in(random.fold_in(key, 3), t) if getattr(rule, "draws", True) else None,
     )
     value, grads, new_state, metrics = rule.gradient(problem, params, rule_state, batch, keys)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
+    cost = lambda params: differentiate(problem, params, batch, keys.net)[0]
+    extra = extra_arguments(optimizer, rule, value, grads, cost)
+    updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
     rule_state = rule_state if new_state is rule_state else settled(rule, new_state, rule_state)  # most rules have none
     state = TrainState(
         apply_updates(params, updates), optimizer, opt_state, state.rule, rule_state, key, t + 1, *counters
@@ -49,6 +52,9 @@ def _weight(problem, batch, value):
     if problem.denominator is not None:
         return value * 0 + problem.denominator
     return value.dtype.type(gate.size_of(batch.x)) if batch.weights is None else batch.weights.sum()
+
+
+_PLAIN = {bool, int, float}  # the types of numbers that have not been prepared
 
 
 @backend.jit(static=("net", "loss"))
@@ -86,6 +92,8 @@ def make_step(
 
     def step(state, batch):
         check_counters(check_state(state), 0, 1)
+        if not _PLAIN.isdisjoint(map(type, trees.leaves(state.optimizer))):  # the caller replaced it
+            state = prepared(state)
         _, (x, y, weights) = gate.batch(net, loss, state.params, *gate.opened(batch, "batch"))
         if weights is not None and weights_for(state.rule, denominator) == "none":
             raise ArgumentError(f"batch: expected (x, y), as {type(state.rule).__name__} draws its own weights")

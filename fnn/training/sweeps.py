@@ -54,7 +54,8 @@ def sweep(run: Callable[..., Any], *args: Any, chunk: int | None = None) -> Any:
         if not any(backend.is_jax(leaf) for leaf in trees.leaves(first)):
             rest = [run(*trees.map(lambda leaf: leaf[i], args)) for i in range(1, runs)]  # noqa: B023 - called at once
             return trees.map(lambda *of_runs: np.stack(of_runs), first, *rest)
-        args = trees.map(backend.jnp.asarray, args)  # something that `run` closes over, a key or parameters, is on JAX
+        # something that `run` closes over, a key or parameters, is on JAX
+    args = backend.ready(trees.map(lambda leaf: leaf if backend.is_jax(leaf) else backend.jnp.asarray(leaf), args))
     jax = backend.jax
     if backend.is_traced(*leaves) or not jax.sharding.get_abstract_mesh().empty:  # the caller distributes the work
         return _compiled(args, run=run, chunk=chunk, devices=())

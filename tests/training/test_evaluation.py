@@ -1,5 +1,7 @@
 """What a network predicts is evaluated as it is used: in inference, whatever the batch, and with weights."""
 
+import functools
+
 import numpy as np
 import pytest
 from helpers import blobs, run_problem
@@ -60,3 +62,51 @@ def test_metrics_are_functions_by_names_other_than_loss():
     for wrong in ([fnn.accuracy], {"accuracy": 0.5}):
         with pytest.raises(errors.KindError, match="functions by name"):
             fnn.evaluate(net, loss, state.params, blobs(), metrics=wrong)
+
+
+@on_numpy_at_least
+def test_weights_that_are_all_0_are_refused_and_never_a_perfect_score(backend):
+    net, loss, state, (x, y) = run_problem(backend)
+    none = x, y, np.zeros(50)
+    with pytest.raises(errors.DataError, match="data: expected a weight above 0, got weights that are all 0"):
+        fnn.evaluate(net, loss, state.params, none)
+    for train in (fnn.train, fnn.fit):
+        with pytest.raises(errors.DataError, match="validation: expected a weight above 0"):
+            train(net, loss, state, (x, y), epochs=1, batch_size=50, validation=none)
+
+
+def test_of_traced_weights_that_are_all_0_there_is_no_best_epoch(needs_jax):
+    net, loss, state, (x, y) = run_problem("jax")
+    how = {"epochs": 2, "batch_size": 50}
+    run = lambda weights: fnn.train(net, loss, state, (x, y), validation=(x, y, weights), **how)[1]
+    history = needs_jax.jit(run)(np.zeros(50, np.float32))
+    assert np.isnan(history["validation_loss"]).all()
+    assert int(history["best"].epoch) == -1
+
+
+@on_numpy_at_least
+def test_a_metric_takes_weights_by_name_or_as_third_argument_or_is_refused(backend):
+    net, loss, state, (x, y) = run_problem(backend)
+    weights, ones = np.arange(50) % 3, np.ones(50)
+    metrics = {
+        "top": functools.partial(fnn.top_k_accuracy, k=2),
+        "matrix": fnn.confusion_matrix,
+        "sum": lambda p, y, w: (w * (p.argmax(axis=1) == y)).sum(),
+        "options": lambda p, y, k=3, *, weights: weights.sum() * k,
+    }
+    kept = np.repeat(np.arange(50), weights)
+    found = fnn.evaluate(net, loss, state.params, (x, y, weights), metrics=metrics)
+    wanted = fnn.evaluate(net, loss, state.params, (x[kept], y[kept], np.ones(49)), metrics=metrics)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+    two = {"accuracy": fnn.accuracy, "mine": lambda p, y: 0.0}
+    says = (
+        r"functions of \(prediction, target, weights\), since \w+ has weights, but 'mine' takes \(prediction, target\)"
+    )
+    with pytest.raises(errors.KindError, match=says):
+        fnn.evaluate(net, loss, state.params, (x, y, ones), metrics=two)
+    for train in (fnn.train, fnn.fit):
+        how = {"epochs": 1, "batch_size": 50, "metrics": two}
+        with pytest.raises(errors.KindError, match=says):
+            train(net, loss, state, (x, y), validation=(x, y, ones), **how)
+        train(net, loss, state, (x, y), validation=(x, y), **how)

@@ -315,6 +315,19 @@ def test_steps_that_are_not_finite_are_left_out_and_counted_if_that_is_asked(bac
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.parametrize(
+    "optimizer", [fnn.Sgd(1e38), fnn.PerLayer((fnn.SkipNonFinite(fnn.Sgd(0.1)), None, fnn.Sgd(1e38)))]
+)
+def test_parameters_that_become_infinite_are_an_error_unless_all_steps_are_skipped(optimizer):
+    net, _, _, (x, y) = run_problem("numpy")
+    data, how = (x, np.eye(3)[y]), {"key": key(), "epochs": 3, "batch_size": 50}
+    with np.errstate(all="ignore"):
+        with pytest.raises(errors.DivergenceError):
+            fnn.fit(net, fnn.Quadratic(), optimizer, data, **how)
+        state, _ = fnn.fit(net, fnn.Quadratic(), fnn.MaxNorm(fnn.SkipNonFinite(fnn.Sgd(1e38)), 1e30), data, **how)
+    assert all(np.isfinite(leaf).all() for leaf in trees.leaves(state.params))
+
+
 # ---- many runs in one process ----------------------------------------------------------------------------------------
 
 

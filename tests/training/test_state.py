@@ -72,6 +72,21 @@ def test_counters_that_would_not_hold_what_is_to_come_are_refused():
         fnn.make_step(net, loss)(state._replace(step=np.int32(LARGEST)), data)
 
 
+def test_a_number_that_is_replaced_is_checked_and_converted(backend):
+    net, loss, state, data = run_problem(backend, fnn.ClipByGlobalNorm(fnn.Sgd(0.1), 1.0))
+    of = lambda rate: state._replace(optimizer=state.optimizer._replace(optimizer=fnn.Sgd(rate)))
+    how = {"epochs": 1, "batch_size": 50}
+    for run in (
+        lambda state: fnn.train(net, loss, state, data, **how),
+        lambda state: fnn.fit(net, loss, state, data, **how),
+        lambda state: fnn.make_step(net, loss)(state, data),
+    ):
+        with pytest.raises(errors.ArgumentError, match=r"Sgd\.learning_rate >= 0, got Sgd\.learning_rate = -1"):
+            run(of(-1))
+    after, _ = fnn.make_step(net, loss)(of(0.5), data)
+    assert after.optimizer.optimizer.learning_rate.dtype == np.float32
+
+
 # ---- parameters that are given ---------------------------------------------------------------------------------------
 
 

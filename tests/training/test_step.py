@@ -74,6 +74,20 @@ def test_a_step_refuses_what_is_no_batch(batch):
             fnn.make_step(net, loss)(state, (x, y, np.ones(50)))
 
 
+def test_a_batch_may_be_overwritten_once_its_step_returns(needs_jax):
+    net, n = fnn.Dense(1, bias=False), 2**20
+    state = fnn.init_state(net, fnn.Sgd(0.0), key("jax"), (4,))
+    step, buffer, losses = (
+        fnn.make_step(net, fnn.MeanAbsoluteError()),
+        np.zeros(4 * n + 1, np.float32)[1:].reshape(n, 4),
+        [],
+    )
+    for value in range(8):
+        buffer[:] = value
+        losses.append(step(state, (buffer, np.zeros((n, 1), np.float32)))[1]["loss"])
+    np.testing.assert_allclose(losses, np.arange(8) * np.float32(losses[1]), rtol=1e-4)
+
+
 SHARDED = """
 import sys, jax, numpy as np, fnn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
