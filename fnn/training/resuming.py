@@ -228,7 +228,7 @@ def listening(active):
 
 def leave(number, path):
     """Print where the run was saved, and end as this signal demands: by KeyboardInterrupt, or with status 143."""
-    text = f"{signal.Signals(number).name}: the run was saved to {path}; resume=True continues it"
+    text = f"{signal.Signals(number).name}: the run was saved to {files.shown(path)}; resume=True continues it"
     if sys.stderr is not None:
         print(encodable(text, sys.stderr), file=sys.stderr)
     if number == signal.SIGINT:
