@@ -12,7 +12,8 @@ import hashlib
 import io
 import math
 import os
-import tempfile
+import tempfile  # noqa: F401 - for the examples
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -27,7 +28,7 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 
 _LARGEST_UNPACKED = 4 * 2**30  # bytes, which a file of 4 MiB may claim to hold
 _LARGEST_NPY_HEADER = 12 + 2**16  # bytes, including the magic string, the version and the length
-_NPY, _NPZ = "a valid .npy file", "a valid .npz file"
+_IDX, _NPY, _NPZ = "a valid IDX file", "a valid .npy file", "a valid .npz file"
 
 _Array = np.ndarray
 _Path = str | os.PathLike
@@ -41,6 +42,7 @@ _MNIST = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 _MNIST_LARGEST = 16 + 60_000 * 28 * 28
+_LONGEST_DOWNLOAD = 600.0  # seconds for a file of 10 MB
 
 
 def read_idx(path: _Path) -> _Array:
@@ -66,35 +68,36 @@ def read_idx(path: _Path) -> _Array:
     ...     read_idx(path)
     array([7, 2, 1], dtype=uint8)
     """
+    place = files.shown(path)
     with _decompressed(path) as file:
         magic = file.read(4)
         if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES:
             known = ", ".join(f"{code:02x}" for code in _IDX_TYPES)
             got = magic.hex(" ") or "an empty file"
-            raise DataError(f"{path}: expected an IDX file (00 00, a type of {known}, the rank), got {got}")
+            raise DataError(f"{place}: expected an IDX file (00 00, a type of {known}, the rank), got {got}")
         dtype, rank = np.dtype(_IDX_TYPES[magic[2]]), magic[3]
         sizes = file.read(4 * rank)
         if rank < 1 or len(sizes) < 4 * rank:
             raise DataError(
-                f"{path}: expected a rank of 1 or more and 4 bytes for each size, got {rank} and {len(sizes)} bytes"
+                f"{place}: expected a rank of 1 or more and 4 bytes for each size, got {rank} and {len(sizes)} bytes"
             )
         shape = tuple(np.frombuffer(sizes, ">u4").tolist())
         length = math.prod(shape) * dtype.itemsize
         if isinstance(file, gzip.GzipFile) and length > _LARGEST_UNPACKED:
             raise DataError(
-                f"{path}: expected at most {_LARGEST_UNPACKED} decompressed bytes, got a header of shape "
+                f"{place}: expected at most {_LARGEST_UNPACKED} decompressed bytes, got a header of shape "
                 f"{shorten(shape)} and {dtype.name}; decompress it with gunzip"
             )
         values = _read(file, length)
     if len(values) != length:
         got = "more" if len(values) > length else f"{len(values)} bytes"
         raise DataError(
-            f"{path}: expected {shorten(length)} bytes of {dtype.name} values, shape {shorten(shape)}, got {got}"
+            f"{place}: expected {shorten(length)} bytes of {dtype.name} values, shape {shorten(shape)}, got {got}"
         )
     try:
         array = np.ndarray(shape, dtype, buffer=values)
     except ValueError as error:  # more than 64 axes, or an empty array with sizes whose product overflows
-        raise DataError(f"{path}: expected a shape that NumPy can hold, got {shorten(shape)}") from error
+        raise DataError(f"{place}: expected a shape that NumPy can hold, got {shorten(shape)}") from error
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -198,6 +201,7 @@ def mnist(
         ArgumentError: neither an argument nor the environment says where the files are.
         FileNotFoundError: the files are not there.
         DataError: a file is not what it should be. A download is then discarded, a file of yours is left alone.
+        OSError: a file cannot be downloaded, or not within ten minutes.
         MissingExtraError: pooch is not installed, with `download=True`.
 
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
@@ -210,7 +214,8 @@ def mnist(
         raise ArgumentError(
             "mnist: expected folder=..., or FNN_DATA in the environment, or download=True, got none of them"
         )
-    folder = Path(require("pooch", "download").os_cache("fnn") if folder is None else folder)
+    pooch: Any = require("pooch", "download") if download else None
+    folder = Path(pooch.os_cache("fnn") if folder is None else folder)
     paths: list[Any] = [_fetch(name, folder, url) if download else _find(name, folder) for name in _MNIST]
     return _examples(*paths[:2]), _examples(*paths[2:])
 
@@ -245,14 +250,14 @@ def digits() -> _DataSet:
 @contextlib.contextmanager
 def _decompressed(path):
     """A file open for reading, through gzip if it begins as gzip does; `DataError` where that is corrupt."""
-    files.check_path(path)
-    with open(path, "rb") as file:
-        compressed = file.peek(2)[:2] == b"\x1f\x8b"
+    with files.reading(path, DataError, _IDX) as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
         try:
             yield gzip.GzipFile(fileobj=file) if compressed else file
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(
-                f"{path}: expected a complete gzip file, got one that is truncated or corrupt: {error}"
+                f"{files.shown(path)}: expected a complete gzip file, got one that is truncated or corrupt: {error}"
             ) from error
 
 
@@ -301,16 +306,16 @@ def _npy_array(file, size, dtype, shape, order, head):
 
 
 def _check_sha256(path, expected):
-    digest, length = hashlib.sha256(), 0
+    place, digest, length = files.shown(path), hashlib.sha256(), 0
     with _decompressed(path) as file:
         for chunk in _chunks(file, _MNIST_LARGEST):
             digest.update(chunk)
             length += len(chunk)
     if length > _MNIST_LARGEST:
-        raise DataError(f"{path}: expected at most {_MNIST_LARGEST} decompressed bytes, got more")
+        raise DataError(f"{place}: expected at most {_MNIST_LARGEST} decompressed bytes, got more")
     if digest.hexdigest() != expected:
         raise DataError(
-            f"{path}: expected the decompressed file to have the SHA-256 {expected}, got {digest.hexdigest()}"
+            f"{place}: expected the decompressed file to have the SHA-256 {expected}, got {digest.hexdigest()}"
         )
 
 
@@ -333,19 +338,48 @@ def _fetch(name, folder, url):
         _check_sha256(path, _MNIST[name])
         return path
     path, source = folder / f"{name}.gz", f"{url.rstrip('/')}/{name}.gz"
-    download = require("pooch", "download").HTTPDownloader()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=folder
-    ) as scratch:  # so that only a file that has been checked gets its right name
-        part = Path(scratch) / path.name
-        download(source, part, None)
+    with files.errors_as(DataError, f"{files.shown(folder)}: not a folder to download to"):
+        folder.mkdir(parents=True, exist_ok=True)
+    data = _download(source)
+    with files.replacing(path) as file:  # so that only a file that has been checked gets its name
+        file.write(data)
+        file.flush()
         try:
-            _check_sha256(part, _MNIST[name])
+            _check_sha256(file.name, _MNIST[name])
         except DataError as error:
             raise error.at(source) from None
-        part.replace(path)
     return path
+
+
+def _download(source):
+    """The bytes at a URL; raises where they are too many, or still not there after ten minutes."""
+    requests, limit = require("requests", "download"), _MNIST_LARGEST + 2**20
+    data, errors, over = bytearray(), [], threading.Event()
+
+    def run():
+        try:
+            with requests.get(source, stream=True, timeout=30) as response:
+                response.raise_for_status()
+                for chunk in response.raw.stream(1024, decode_content=False):
+                    data.extend(chunk)
+                    if len(data) > limit:
+                        raise DataError(f"{source}: expected at most {limit} bytes, got more")
+                    if over.is_set():
+                        break
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)  # a server that sends a byte now and then meets no timeout
+    thread.start()
+    try:
+        thread.join(_LONGEST_DOWNLOAD)
+    finally:
+        over.set()
+    if thread.is_alive():
+        raise TimeoutError(f"{source}: expected a file within {_LONGEST_DOWNLOAD:g} s, got {len(data)} bytes of it")
+    if errors:
+        raise errors[0]
+    return data
 
 
 def _examples(images, labels):

@@ -1,6 +1,7 @@
 """Files: what is read is treated as untrusted, and what is written replaces the old file as a whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -30,7 +31,7 @@ _LONGEST_NAME = 200  # bytes of the 255 that most file systems allow; the name o
 
 @contextlib.contextmanager
 def reading(path: Any, kind: type[FnnError], what: str) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; whatever goes wrong while it is read becomes an error of this kind.
+    """A regular file, open for reading; whatever goes wrong becomes an error of this kind, unless there is no file.
 
     Args:
         path: a string or a path. Anything but a regular file, such as a pipe or a device, is refused at once.
@@ -38,7 +39,7 @@ def reading(path: Any, kind: type[FnnError], what: str) -> Iterator[BinaryIO]:
         what: what the file should be, such as "a checkpoint", for the message.
 
     Raises:
-        OSError: the file cannot be opened, as where there is none.
+        FileNotFoundError: there is no such file.
         KindError: `path` is not a path.
     """
     check_path(path)
@@ -57,7 +58,9 @@ def _open_regular(path, kind, message):
         except ValueError:
             file.close()
             raise
-    except ValueError as error:  # also for a path that the system cannot hold
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError also for a path that the system cannot hold
         raise kind(f"{message}: {error}") from error
     return file
 
@@ -169,7 +172,7 @@ def replacing(path: Any) -> Iterator[BinaryIO]:
         with _temporary(target, mode) as (partial, file):
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
             if mode is not None:
                 with contextlib.suppress(OSError, AttributeError):  # not every file system has permissions
                     os.fchmod(file.fileno(), mode & 0o777)
@@ -179,9 +182,18 @@ def replacing(path: Any) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError, AttributeError):  # Windows cannot open a folder
             folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                os.fsync(folder)
+                _sync(folder)
             finally:
                 os.close(folder)
+
+
+def _sync(descriptor):
+    """`os.fsync`, where the file system has it."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 @contextlib.contextmanager
@@ -228,6 +240,29 @@ def _sweep(target):
                     if fcntl is None:
                         file.close()
                     os.unlink(left)
+
+
+def lock_folder(path: Path) -> int | None:
+    """The folder, open and locked until it is closed; None where there are no locks, which is no reason not to go on.
+
+    Raises:
+        CheckpointError: another process has locked it, or another run in this one.
+    """
+    if fcntl is None:
+        return None
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return folder
+    except BlockingIOError:
+        os.close(folder)
+        raise CheckpointError(f"{shown(path)}: another run is writing to this folder") from None
+    except OSError:
+        os.close(folder)
+        return None
 
 
 def _lock(file, wait=True):

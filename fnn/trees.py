@@ -95,6 +95,13 @@ def over_prefix(f, is_end, expected, place, upper, tree, *rest) -> Any:
             f"{place}: expected {expected} or a tree that matches the top of the parameters' tree, {outline(tree)}, "
             f"got {outline(upper)}"
         )
+    for other in rest:
+        if (
+            not isinstance(other, type(tree))
+            or len(other) != len(tree)
+            or (isinstance(tree, dict) and set(other) != set(tree))
+        ):
+            raise ShapeError(f"{place}: expected a tree that matches {outline(upper)}, got {outline(other)}")
     fields = getattr(tree, "_fields", None)
     keys = sorted(tree) if isinstance(tree, dict) else range(len(tree))
     places = [f"{place}.{fields[key]}" if fields else f"{place}[{key!r}]" for key in keys]

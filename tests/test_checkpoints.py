@@ -442,6 +442,28 @@ def test_the_weights_of_another_network_are_refused_and_the_differences_are_list
     assert listed in str(raised.value)
 
 
+UNLIKE = [  # what is saved, what is asked for, and what is said
+    ([np.ones(2)], (np.ones(2),), "the tree: 'list' in the file, 'tuple' expected"),
+    ({"a": {}}, {"a": ()}, r"\['a'\]: 'dict' in the file, 'tuple' expected"),
+    ({"a": None}, {"a": 3}, r"\['a'\]: None in the file, 3 expected"),
+    ({"a": 3}, {"a": None}, r"\['a'\]: 3 in the file, None expected"),
+    (fnn.Adam(0.1), fnn.Nadam(0.1), "'class Adam' in the file, 'class Nadam' expected"),
+    (
+        [fnn.Momentum(np.ones(()))],
+        [fnn.Nesterov(np.ones(()))],
+        r"\[0\]: 'class Momentum' in the file, 'class Nesterov'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("saved", "like", "says"), UNLIKE, ids=range(len(UNLIKE)))
+def test_another_class_than_that_of_like_is_refused(saved, like, says, tmp_path):
+    checkpoints.save(tmp_path / "run.npz", saved)
+    with pytest.raises(errors.ShapeError, match=says):
+        checkpoints.load(tmp_path / "run.npz", like=like, backend="numpy")
+    assert repr(checkpoints.load(tmp_path / "run.npz", like=saved, backend="numpy").tree)[:10] == repr(saved)[:10]
+
+
 def test_shapes_without_values_are_enough_for_like(needs_jax, tmp_path):
     params = begin("jax").params
     checkpoints.save(tmp_path / "net.npz", params)
@@ -834,6 +856,27 @@ def test_a_file_system_without_locks_will_do(number, tmp_path, monkeypatch):
         checkpoints.save(tmp_path / "run.npz", i)
     assert checkpoints.load(tmp_path / "run.npz").tree == 1
     assert sorted(os.listdir(tmp_path)) == [".run.npz.0123abcd.partial", "run.npz"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_does_not_sync_will_do(number, tmp_path, monkeypatch):
+    def fsync(_):
+        raise OSError(number, "no syncing here")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for i in range(2):
+        checkpoints.save(tmp_path / "run.npz", i)
+    assert checkpoints.load(tmp_path / "run.npz").tree == 1
+    assert os.listdir(tmp_path) == ["run.npz"]
+
+
+def test_what_the_system_does_not_open_is_an_error_of_ours(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "loop", tmp_path / "file" / "x", tmp_path / ("x" * 256)):
+        for call in (lambda path: checkpoints.save(path, 1), checkpoints.load, checkpoints.load_network):
+            with pytest.raises(errors.CheckpointError, match=r"not saved|not a valid checkpoint"):
+                call(path)
 
 
 def test_a_link_stays_a_link(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -334,6 +335,23 @@ def test_a_file_by_python_2_is_read_without_a_warning(tmp_path):
     assert not caught
 
 
+@pytest.mark.parametrize("read", [datasets.read_idx, datasets.read_npy, datasets.read_npz])
+def test_what_the_system_does_not_open_is_our_error(tmp_path, read):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "loop", tmp_path / "file" / "x", tmp_path / ("x" * 256), "\0"):
+        with pytest.raises(errors.DataError, match="not a valid"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [datasets.read_idx, datasets.read_npy, datasets.read_npz])
+def test_a_name_with_a_newline_is_shown_in_one_line(tmp_path, read):
+    (tmp_path / "a\nb").write_bytes(b"xx")
+    with pytest.raises(errors.DataError) as raised:
+        read(tmp_path / "a\nb")
+    assert str(raised.value).isprintable()
+
+
 @pytest.mark.parametrize("read", [datasets.read_npy, datasets.read_npz])
 def test_a_missing_array_file_stays_a_file_not_found_error(tmp_path, read):
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -341,7 +359,7 @@ def test_a_missing_array_file_stays_a_file_not_found_error(tmp_path, read):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
-@pytest.mark.parametrize("read", [datasets.read_npy, datasets.read_npz])
+@pytest.mark.parametrize("read", [datasets.read_idx, datasets.read_npy, datasets.read_npz])
 def test_a_pipe_a_device_and_a_folder_are_refused_at_once(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     for path, kind in ((tmp_path / "pipe", "a pipe"), ("/dev/zero", "a device"), (tmp_path, "a folder")):
@@ -712,12 +730,61 @@ def test_a_download_that_is_a_gzip_bomb_is_removed_without_the_memory(tmp_path, 
     largest = bomb(tmp_path / "bomb", b"", 64)
     mirror.files[f"/some/where/{NAMES[0]}.gz"] = largest.read_bytes()
     with pytest.raises(
-        errors.DataError, match=f"{NAMES[0]}.gz: expected at most 47040016 decompressed bytes, got more"
+        errors.DataError, match=f"{NAMES[0]}.gz: .*expected at most 47040016 decompressed bytes, got more"
     ):
         datasets.mnist(tmp_path / "folder", download=True, url=mirror.url)
     assert not list((tmp_path / "folder").iterdir())
     with peak_below(FEW), pytest.raises(errors.DataError, match="got more"):
         datasets._check_sha256(largest, "")
+
+
+@pytest.mark.parametrize("way", ["silent", "dripping headers", "dripping"])
+def test_a_download_that_takes_forever_is_given_up_and_leaves_nothing(way, tmp_path, monkeypatch):
+    pytest.importorskip("pooch")
+    monkeypatch.setattr(datasets, "_LONGEST_DOWNLOAD", 0.2)
+    over = threading.Event()
+
+    def serve():
+        connection, _ = listener.accept()
+        connection.sendall(
+            {"silent": b"", "dripping headers": b"HTTP/1.1 200 OK\r\n"}.get(way, b"HTTP/1.1 200 OK\r\n\r\n")
+        )
+        while not over.wait(0.02):
+            connection.sendall(b"" if way == "silent" else b"x")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            with pytest.raises(TimeoutError, match=r"train-images.*: expected a file within 0\.2 s, got \d+ bytes"):
+                datasets.mnist(tmp_path, download=True, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        finally:
+            over.set()
+            thread.join()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_download_that_does_not_end_is_given_up_and_leaves_nothing(tmp_path, mirror, monkeypatch):
+    monkeypatch.setattr(datasets, "_MNIST_LARGEST", 1000)
+    mirror.files[f"/some/where/{NAMES[0]}.gz"] = bytes(2**22)
+    with (
+        peak_below(FEW),
+        pytest.raises(errors.DataError, match=f"{NAMES[0]}.gz: expected at most 1049576 bytes, got more"),
+    ):
+        datasets.mnist(tmp_path, download=True, url=mirror.url)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_download_replaces_no_pipe_and_a_folder_that_cannot_be_one_is_refused(tmp_path, mirror):
+    os.mkfifo(tmp_path / f"{NAMES[0]}.gz")
+    with pytest.raises(errors.CheckpointError, match="expected a regular file, got a pipe"):
+        datasets.mnist(tmp_path, download=True, url=mirror.url)
+    assert os.listdir(tmp_path) == [f"{NAMES[0]}.gz"]
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(errors.DataError, match="file: not a folder to download to"):
+        datasets.mnist(tmp_path / "file", download=True, url=mirror.url)
 
 
 def test_a_server_without_the_file_is_an_os_error_and_leaves_nothing(tmp_path, mirror):

@@ -95,6 +95,12 @@ def save(path: _Path, tree: Any, *, net: Any = None, metadata: dict | None = Non
                 written.array(name)
 
 
+def check_tree(tree: Any) -> None:
+    """Raise `KindError` if `save` would refuse this tree."""
+    for name, leaf in describe(tree).leaves.items():
+        arrays.header(name, leaf)
+
+
 def _check_metadata(metadata):
     try:
         if not isinstance(metadata, dict) or json.loads(json.dumps(metadata, allow_nan=False)) != metadata:
@@ -128,8 +134,8 @@ def load(
 
     Args:
         path: the file.
-        like: a tree whose structure, shapes, dtypes and choices the file must have (default: anything); `...` in it
-            stands for any part. An optimizer of Optax is taken from it.
+        like: a tree whose structure, classes, shapes, dtypes and choices the file must have (default: anything); `...`
+            in it stands for any part. An optimizer of Optax is taken from it.
         layers: classes by name, such as `{"Mine": Mine}`, for those that are not defined elsewhere, or more than once.
         backend: "jax" or "numpy" (default: that of new keys). On NumPy bfloat16 becomes float32.
 
@@ -167,7 +173,8 @@ def load_network(
     """Read the network and its parameters from a file that was saved with `net=`.
 
     Args:
-        path: the file. Its tree is the parameters, a `TrainState`, or what `fit(checkpoint=...)` keeps.
+        path: the file. Its tree is the parameters, a `TrainState`, or a run that `fit(checkpoint=...)` keeps, of which
+            the parameters are those that `fit` returns: with `patience` those after the best epoch so far.
         layers: classes by name, as for `load`.
         backend: "jax" or "numpy" (default: that of new keys).
 
@@ -193,12 +200,19 @@ def load_network(
         node, place = opened.manifest["tree"], ""
         if opened.manifest["net"] is None:
             raise CheckpointError(f"{opened.path}: expected a file saved with its network: save(path, tree, net=net)")
-        state = dict(node.get("dict", ())).get("state", node)  # of a run that `fit` keeps
+        run = dict(node.get("dict", ()))  # what `fit` keeps
+        state = next((run[name] for name in ("best", "state") if "class TrainState" in run.get(name, ())), node)
         if "class TrainState" in state:
             node, place = dict(state["class TrainState"])["params"], "params"
         source = opened.source(chosen, given, {})
         params = restore(node, place, source)
         return opened.net(source), params
+
+
+def metadata_of(path: _Path) -> dict:
+    """The metadata of a file, without its arrays; raises as `load` does."""
+    with _opened(path) as opened:
+        return opened.manifest["metadata"]
 
 
 def _outside(headers, nodes):

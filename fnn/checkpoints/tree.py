@@ -74,7 +74,7 @@ def _describe(node, place, description, like, host, depth):
     if isinstance(node, Held):
         return _describe_held(node, description)
     if isinstance(node, tuple | list | dict):
-        kind = f"class {type(node).__name__}" if hasattr(node, "_fields") else type(node).__name__
+        kind = _kind_of(node)
         if not hasattr(node, "_fields") and type(node) not in (tuple, list, dict):
             raise KindError(f"{place or 'the tree'}: expected a tuple, NamedTuple, list or dict, got a {kind}")
         if hasattr(node, "_fields"):
@@ -91,6 +91,11 @@ def _describe(node, place, description, like, host, depth):
     if host:
         description.hosts.add(name)
     return {"array": name}
+
+
+def _kind_of(node):
+    """The kind of a node that has children, as the file says it."""
+    return f"class {type(node).__name__}" if hasattr(node, "_fields") else type(node).__name__
 
 
 def _describe_held(node, description):
@@ -154,6 +159,9 @@ def restore(node: Any, place: str, source: Source, depth: int = 0) -> Any:
     ((kind, inner),) = node.items()
     match kind, inner:
         case "value", None | bool() | int() | float() | str():
+            like = source.like.get(place, ...)
+            if like is not ... and (like is None) != (inner is None):
+                raise ShapeError(f"{where}: {inner} in the file, {shorten(like)} expected")
             return inner
         case "float", "inf" | "-inf" | "nan":
             return float(inner)
@@ -182,7 +190,9 @@ def _choice(text, where, like, source):
 
 def _container(kind, pairs, place, where, source, depth):
     """A tuple, list, dict or NamedTuple of `[key, node]` pairs."""
-    keys, cls = [key for key, _ in pairs], None
+    keys, cls, like = [key for key, _ in pairs], None, source.like.get(place, ...)
+    if like is not ... and kind != _kind_of(like):
+        raise ShapeError(f"{where}: {shorten(kind)} in the file, {shorten(_kind_of(like))} expected")
     fields = range(len(keys)) if kind in ("tuple", "list") else keys
     if kind.startswith("class "):
         try:

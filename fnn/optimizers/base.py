@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from .. import trees
-from ..backend import at_least_float32, cast, is_jax, namespace
+from ..backend import Held, at_least_float32, cast, is_jax, namespace
 from ..errors import KindError, shorten
 from ..static import Interval
 
@@ -115,11 +115,7 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
 
     def update(self, grads, opt_state, params=None):
         """The updates, which are added to the parameters, and the next state."""
-        if type(opt_state) is not state:
-            raise KindError(
-                f"{type(self).__name__}: expected its own state, {state.__name__}, got {shorten(opt_state)}"
-            )
-        count, *moments = opt_state
+        count, *moments = own_state(self, opt_state, state)
         optimizer, decaying, formulas = at_step(self, count), "weight_decay" in self._fields, {}
         like = grads if params is None else params
 
@@ -161,6 +157,22 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
         return updates, state(count + 1, *moments)
 
     return init, update
+
+
+def own_state(optimizer, opt_state, state):
+    """The state itself; raises unless it has the fields of this class of states."""
+    if getattr(opt_state, "_fields", None) != state._fields:
+        raise another_optimizers(optimizer, opt_state, f"a {state.__name__}")
+    return opt_state
+
+
+def another_optimizers(optimizer, opt_state, expected) -> KindError:
+    """The error to raise for a state that was made for another optimizer."""
+    name = type(optimizer.thing if isinstance(optimizer, Held) else optimizer).__name__
+    return KindError(
+        f"{name}: expected the state that its init gives, {expected}, got that of another optimizer, "
+        f"{trees.outline(opt_state)[:100]}; fnn.init_state(net, optimizer, key, shape, params=state.params) makes one"
+    )
 
 
 def at_step(optimizer, count):

@@ -14,7 +14,7 @@ import numpy as np
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
 from ..static import Interval
-from .base import Positive, like, map_optimizers, no_update, norm_and_unit, zero, zeros
+from .base import Positive, another_optimizers, like, map_optimizers, no_update, norm_and_unit, own_state, zero, zeros
 from .descent import Sgd  # noqa: F401 - for the examples
 
 # ---- clipping --------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Accumulate(NamedTuple):
         return Accumulated(zero(params), zeros(params), self.optimizer.init(params))
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
-        count, mean, inner = opt_state
+        count, mean, inner = own_state(self, opt_state, Accumulated)
         xp, i = namespace(count, self.steps), count % self.steps
         add = lambda m, g: m + (cast(g, m.dtype) - m) / cast(i + 1, m.dtype)
         mean = trees.map_learnt(add, mean, grads)
@@ -248,7 +248,7 @@ class SkipNonFinite(NamedTuple):
         return Skipped(zero(params), self.optimizer.init(params))
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
-        skipped, inner = opt_state
+        skipped, inner = own_state(self, opt_state, Skipped)
         updates, moved = _step_if(_all_finite(grads), self.optimizer, grads, inner, params)
         after = updates if params is None else trees.map(lambda w, u: w + u, params, updates)
         finite = _all_finite((grads, after))
@@ -319,7 +319,7 @@ class Average(NamedTuple):
         return Averaged(zero(params), trees.map(copy, params), self.optimizer.init(params))
 
     def update(self, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
-        count, average, inner = opt_state
+        count, average, inner = own_state(self, opt_state, Averaged)
         updates, inner = self.optimizer.update(grads, inner, params)
         xp = namespace(count, self.decay)
 
@@ -357,7 +357,11 @@ class PerLayer(NamedTuple):
 
     def update(self, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
         def step(place, optimizer, part, g, state):
-            return (trees.map(no_update, part), state) if optimizer is None else optimizer.update(g, state, part)
+            if optimizer is not None:
+                return optimizer.update(g, state, part)
+            if type(state) is not tuple or state:
+                raise another_optimizers(self, state, f"() at {place}")
+            return trees.map(no_update, part), state
 
         steps = map_optimizers(step, "PerLayer.optimizers", self.optimizers, params, grads, opt_state)
         take = lambda i: map_optimizers(lambda place, optimizer, pair: pair[i], "", self.optimizers, steps)

@@ -30,6 +30,7 @@ from ..schedules import ExponentialDecay
 from .evaluation import check_evaluation, check_metrics, evaluated
 from .loop import advance, all_finite, diverged, plan_of
 from .resuming import Run, Store, leave, listening
+from .setting import fingerprint, setting_of, start_of
 from .state import TrainState, check_counters, init_state, next_epoch, prepared
 from .step import weights_for
 
@@ -93,11 +94,17 @@ def fit(
         checkpoint: a folder for checkpoints, from which the run can be continued; one is saved after every `every`
             epochs and at the end. On SIGTERM or Ctrl-C the run then finishes a few more steps (at most a tenth of an
             epoch), saves, prints where, and exits with status 143 or raises KeyboardInterrupt. On JAX these shorter
-            programs may differ in the last digits from a run without checkpoints. Default: None.
+            programs may differ in the last digits from a run without checkpoints. Of a private run publish only the
+            parameters, since a checkpoint holds the key and a checksum of the data. Default: None.
         every: epochs between checkpoints. Default: 1.
-        keep: how many of the newest checkpoints to keep. Default: 3.
+        keep: how many of the newest checkpoints of this run to keep. Default: 3.
         resume: whether to continue from the newest intact checkpoint, if there is one; the result is the same as if
-            the run had never stopped. Default: False.
+            the run had never stopped. Everything that the result depends on must be as it was: network, cost, penalty,
+            optimizer, rule, key, data and so on; functions are compared by their names and by what they enclose. Only
+            `epochs`, `stop_below` and the number of epochs of `patience` may differ. A run that began from a state is
+            given that state again, or the newest one. To change a run on purpose, continue its state in another folder:
+            `state = fnn.checkpoints.load(path).tree["state"]`, perhaps with `state._replace(optimizer=...)`, then
+            `fit(net, loss, state, ...)`. Default: False.
         progress: whether to show a progress bar (needs the extra `progress`). Default: only on a terminal.
 
     Returns:
@@ -107,6 +114,9 @@ def fit(
         on. With a private rule, `history["not_private"]` names the entries that the guarantee does not cover.
 
     Raises:
+        ArgumentError: if the folder holds a run already and `resume` is False, or if it holds another run; the message
+            names what differs.
+        CheckpointError: if a checkpoint cannot be saved, or another run is writing to the folder.
         DivergenceError: if the loss or a parameter becomes NaN or infinite. The error names the step and the layer and
             holds the state before that step. With `fnn.SkipNonFinite` in the optimizer such steps are skipped and
             counted instead.
@@ -152,22 +162,30 @@ def fit(
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
 
     problem = Problem(net, loss, penalty, denominator)
-    run = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, [], {})
+    run = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, {})
     store, piece = None, plan.steps
     if checkpoint is not None:
-        store = Store(checkpoint, net, plan, every, keep)
+        options = {"validation": validation and fingerprint(state.params, validation), "telemetry": telemetry}
+        options |= {"patience": "given" if patience else None}
+        options |= {"start": start_of(state) if isinstance(optimizer, TrainState) else None}
+        store = Store(checkpoint, net, every, keep, setting_of(problem, state, plan, data, metrics, **options))
         piece, run = -(-plan.steps // 10), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
     keeping = lambda: kept_run(lambda: run, patience)
-    with keeping(), progress_bar(progress, epochs, run.epochs) as bar, listening(store is not None) as caught:
+    with (
+        contextlib.closing(store) if store else contextlib.nullcontext(),
+        keeping(),
+        progress_bar(progress, epochs, run.epochs) as bar,
+        listening(store is not None) as caught,
+    ):
         while run.epochs < epochs and not (run.last_loss < stop_below or run.waited == patience) and not caught:
             before = run.state
             state, done = advance(problem, before, data, plan, min(piece, plan.steps - run.done))
             done = {name: np.asarray(values, np.float64) for name, values in done.items()}
             fine = np.isfinite(done["loss"]).all() or skips(state.optimizer)
             if not (fine and all_finite(state.params)):
-                kept = "" if store is None else f" The newest checkpoint is {store.newest()}."
+                kept = f" The newest checkpoint is {store.newest()}." if store and store.newest() else ""
                 raise diverged(problem, before, data, plan, done["loss"], run.history_arrays(), kept)
             run = run.moved(state, done)
             if run.done == plan.steps:

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import os
+import re
 import signal
 import sys
 import threading
@@ -10,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checkpoints
+from .. import checkpoints, files, trees
 from ..backend import namespace
-from ..diagnostics import Statistics
+from ..checkpoints.archive import check_tree, metadata_of
 from ..errors import ArgumentError, CheckpointError, KindError, encodable, integer, shorten
+from .setting import differences, start_of
 
 
 class Run(NamedTuple):
@@ -22,8 +25,8 @@ class Run(NamedTuple):
     state          the current `TrainState`
     best           the state after the best epoch, whose loss was `least`; None if it is not needed
     waited         epochs since the best one
-    history        a list of values, one for each finished epoch, by name
-    telemetry      a list of `Statistics`, one for each finished epoch
+    history        by name, the values of each finished epoch: a list of arrays, of one or more epochs each. Those of
+                   "telemetry" are `Statistics` of arrays
     steps          arrays with the values of each step of the unfinished epoch, by name
     """
 
@@ -32,13 +35,12 @@ class Run(NamedTuple):
     least: float
     waited: int
     history: dict
-    telemetry: list
     steps: dict
 
     @property
     def epochs(self) -> int:
         """The number of finished epochs."""
-        return len(self.history.get("loss", ()))
+        return sum(map(len, self.history.get("loss", ())))
 
     @property
     def done(self) -> int:
@@ -48,7 +50,7 @@ class Run(NamedTuple):
     @property
     def last_loss(self) -> float:
         """The loss of the last finished epoch, ∞ before the first."""
-        return self.history["loss"][-1] if self.epochs else math.inf
+        return float(self.history["loss"][-1][-1]) if self.epochs else math.inf
 
     def moved(self, state, done) -> "Run":
         """The run after more steps, which led to `state` and have the values `done`."""
@@ -69,26 +71,38 @@ class Run(NamedTuple):
         best = {"waited": self.waited + 1}
         if watched < self.least:
             best = {"best": None if self.best is None else self.state, "least": watched, "waited": 0}
-        history = {name: [*self.history.get(name, ()), value] for name, value in record.items()}
-        return self._replace(history=history, telemetry=self.telemetry + figures, steps={}, **best)
+        record = record | {"telemetry": figures[0]} if figures else record
+        history = {name: _appended(self.history.get(name, ()), value) for name, value in record.items()}
+        return self._replace(history=history, steps={}, **best)
 
     def history_arrays(self) -> dict[str, Any]:
         """The history as arrays, for the caller of `fit`."""
-        arrays: dict[str, Any] = {name: np.array(values) for name, values in self.history.items()}
-        if self.telemetry:
-            arrays["telemetry"] = Statistics(*(np.array(columns) for columns in zip(*self.telemetry, strict=True)))
-        return arrays
+        return {name: _joined(arrays) for name, arrays in self.history.items()}
+
+
+def _appended(arrays, value):
+    """The arrays and another one, of one epoch. Many are joined, so that the list stays short."""
+    arrays = [*arrays, trees.map(lambda array: np.array(array)[None], value)]
+    return arrays if len(arrays) < 100 else [_joined(arrays)]
+
+
+def _joined(arrays):
+    return trees.map(lambda *parts: np.concatenate(parts), *arrays)
 
 
 class Store:
-    """The folder in which a run keeps its newest checkpoints, `step-0000001234.npz`."""
+    """The folder in which a run keeps its newest checkpoints, `step-0000001234.npz`. It is locked while the run lasts.
 
-    def __init__(self, folder, net, plan, every, keep):
+    A run is known by its setting, which is saved with every checkpoint. Only the checkpoints of this run are continued,
+    and only they are ever deleted.
+    """
+
+    def __init__(self, folder, net, every, keep, setting):
         if not isinstance(folder, str | Path):
             raise KindError(f"checkpoint: expected a folder, got {shorten(folder)}")
         self.folder, self.net = Path(folder), net
-        self.setting = {"batch_size": plan.batch_size, "shuffle": plan.shuffle, "examples": plan.n}
-        self.every, self.keep, self._saved = integer("every", every, least=1), integer("keep", keep, least=1), None
+        self.every, self.keep = integer("every", every, least=1), integer("keep", keep, least=1)
+        self.setting, self._lock, self._own = setting, None, []  # the paths of this run's checkpoints, the newest last
         try:
             checkpoints.text_of(net)
         except KindError:
@@ -96,58 +110,99 @@ class Store:
 
     def begin(self, run, resume):
         """The run to continue: from the newest intact checkpoint, or `run` itself if there is none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        paths = self._paths()
-        if not paths:
-            return run
+        check_tree(_saved(run))
+        try:
+            with files.errors_as(CheckpointError, f"checkpoint: {files.shown(self.folder)}: not a folder to write to"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock = files.lock_folder(self.folder)
+                names = sorted(filter(re.compile(r"step-[0-9]{10}\.npz").fullmatch, os.listdir(self.folder)))
+            return self._continued([self.folder / name for name in names], run, resume) if names else run
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        """Unlock the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def save(self, run):
+        """Save the run, unless this step is saved already, and delete its oldest checkpoints; returns the path."""
+        path = self.folder / f"step-{int(run.state.step):010d}.npz"
+        if path == self.newest():
+            return path
+        if path.is_symlink() or (path not in self._own and _setting_of(path) not in (None, self.setting)):
+            raise CheckpointError(f"{files.shown(path)}: not saved, since a link or another run's checkpoint is there")
+        with contextlib.suppress(OSError):  # `save` says what is wrong
+            self.folder.mkdir(parents=True, exist_ok=True)  # it may have been deleted since
+        checkpoints.save(path, _saved(run), net=self.net, metadata={"epochs": run.epochs, "setting": self.setting})
+        self._own = [own for own in self._own if own != path] + [path]
+        for old in self._own[: -self.keep]:
+            with contextlib.suppress(OSError):
+                old.unlink()
+        self._own = self._own[-self.keep :]
+        return path
+
+    def newest(self):
+        """The path of this run's newest checkpoint, or None."""
+        return self._own[-1] if self._own else None
+
+    def _continued(self, paths, run, resume):
         if not resume:
             raise ArgumentError(
-                f"checkpoint: {self.folder} holds a run already, up to {paths[-1].name}; resume=True continues it, "
-                "use another folder to start a new one"
+                f"checkpoint: {files.shown(self.folder)} holds a run already, up to {paths[-1].name}; resume=True "
+                "continues it, use another folder to start a new one"
             )
         errors = []
         for path in reversed(paths):
             try:
-                return self._load(path, run)
-            except CheckpointError as error:
+                found, self.setting = self._load(path, run)
+            except (CheckpointError, OSError) as error:
                 errors.append(error)
+                continue
+            self._own = [other for other in paths if other <= path and _setting_of(other) == self.setting]
+            return found
         raise errors[0]
 
-    def save(self, run):
-        """Save the run, unless this step is saved already, and delete all but the newest files; returns the path."""
-        path = self.folder / f"step-{int(run.state.step):010d}.npz"
-        if path == self._saved:
-            return path
-        history = {name: np.array(values) for name, values in run.history.items()}
-        telemetry = [{name: np.asarray(v) for name, v in figures._asdict().items()} for figures in run.telemetry]
-        host = {"history": history, "telemetry": telemetry, "steps": run.steps}
-        saved = run._asdict() | {name: checkpoints.Host(tree) for name, tree in host.items()}
-        checkpoints.save(path, saved, net=self.net, metadata=self.setting | {"epochs": run.epochs})
-        for old in self._paths()[: -self.keep]:
-            old.unlink(missing_ok=True)
-        self._saved = path
-        return path
-
-    def newest(self):
-        """The path of the newest checkpoint, or None."""
-        return next(reversed(self._paths()), None)
-
-    def _paths(self):
-        return sorted(self.folder.glob("step-??????????.npz"))
-
     def _load(self, path, run):
+        """The run in this checkpoint, which must be one of this run, and its setting."""
+        setting = metadata_of(path).get("setting")
+        if not isinstance(setting, dict) or {type(text) for text in setting.values()} != {str}:
+            raise CheckpointError(f"{files.shown(path)}: expected a run that fit saved")
+        differing = differences(setting, self.setting)
+        if differing:
+            raise ArgumentError(
+                f"resume: expected the run that {files.shown(path)} holds, got another: {differing}. To change a run "
+                "on purpose, continue its state in another folder: fit(net, loss, state, data, checkpoint=...) with "
+                "state = fnn.checkpoints.load(path).tree['state']"
+            )
         like = dict.fromkeys(Run._fields, ...) | {"state": run.state, "best": run.best}
-        own = checkpoints.own_classes(self.net)
         backend = "numpy" if namespace(run.state.key) is np else "jax"
-        saved, net, setting = checkpoints.load(path, like=like, layers=own, backend=backend)
-        actual, expected = {"net": net} | setting, {"net": self.net} | self.setting
-        changed = [f"{name} = {shorten(actual.get(name))}" for name in expected if actual.get(name) != expected[name]]
-        if changed:
-            raise ArgumentError(f"resume: expected the run that {path} holds, which has {', '.join(changed)}")
-        history = {name: list(values) for name, values in saved["history"].items()}
-        telemetry = [Statistics(**figures) for figures in saved["telemetry"]]
-        self._saved = Path(path)
-        return Run(**saved | {"history": history, "telemetry": telemetry})
+        saved = checkpoints.load(path, like=like, layers=checkpoints.own_classes(self.net), backend=backend).tree
+        if not isinstance(saved, dict) or sorted(saved) != sorted(Run._fields):
+            raise CheckpointError(f"{files.shown(path)}: expected a run that fit saved")
+        if self.setting["start"] not in (setting["start"], start_of(saved["state"])):
+            raise ArgumentError(
+                f"resume: expected what the run in {files.shown(path)} began with, {setting['start']}, or the state "
+                f"that it holds, got {self.setting['start']}"
+            )
+        found = Run(**saved)
+        return found._replace(history={name: [arrays] for name, arrays in found.history.items()}), setting
+
+
+def _saved(run):
+    """A run as the tree that is saved; what belongs to the host stays there when it is loaded."""
+    host = {"history": run.history_arrays(), "steps": run.steps}
+    return run._asdict() | {name: checkpoints.Host(arrays) for name, arrays in host.items()}
+
+
+def _setting_of(path):
+    """The setting of the run in this file; None if there is no such file, or it cannot be read."""
+    try:
+        return metadata_of(path).get("setting")
+    except (CheckpointError, OSError):
+        return None
 
 
 @contextlib.contextmanager
@@ -173,7 +228,7 @@ def listening(active):
 
 def leave(number, path):
     """Print where the run was saved, and end as this signal demands: by KeyboardInterrupt, or with status 143."""
-    text = f"{signal.Signals(number).name}: the run was saved to {path}; resume=True continues it"
+    text = f"{signal.Signals(number).name}: the run was saved to {files.shown(path)}; resume=True continues it"
     if sys.stderr is not None:
         print(encodable(text, sys.stderr), file=sys.stderr)
     if number == signal.SIGINT:

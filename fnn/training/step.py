@@ -11,6 +11,7 @@ from ..errors import ArgumentError
 from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import apply_updates
+from ..optimizers.base import another_optimizers
 from ..optimizers.preparation import extra_arguments
 from ..rules.base import Batch, Keys, settled, unwrapped
 from .state import TrainState, check_counters, check_state, prepared
@@ -19,6 +20,8 @@ from .state import TrainState, check_counters, check_state, prepared
 def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
     """The next state, and the metrics of the step."""
     params, optimizer, opt_state, rule, rule_state, key, t, *counters = state
+    if backend.is_traced(t):
+        _check_opt_state(optimizer, opt_state, params)
     rule = unwrapped(rule)
     keys = Keys(
         random.fold_in(random.fold_in(key, 1), t) if problem.net.draws else None,
@@ -35,6 +38,13 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
     if metrics and not {"loss", "weight"}.isdisjoint(metrics):
         raise ArgumentError(f"{type(rule).__name__}: expected metrics with names other than 'loss' and 'weight'")
     return state, {"loss": value, "weight": _weight(problem, batch, value), **metrics}
+
+
+def _check_opt_state(optimizer, opt_state, params):
+    """Raise where a program is compiled for a state that another optimizer made, which any optimizer may misread."""
+    expected = backend.jax.eval_shape(optimizer.init, params)
+    if not trees.alike(opt_state, expected):
+        raise another_optimizers(optimizer, opt_state, trees.outline(expected)[:100])
 
 
 def _weight(problem, batch, value):

@@ -118,3 +118,57 @@ def test_the_data_of_a_step_may_be_lists():
     net, loss, state, (x, y) = run_problem("numpy")
     step = fnn.make_step(net, loss)
     same(step(state, (x.tolist(), y.tolist()))[0].params, step(state, blobs())[0].params)
+
+
+# ---- a state made for another optimizer ------------------------------------------------------------------------------
+
+OPTIMIZERS = {
+    "Sgd": fnn.Sgd(0.1),
+    "Momentum": fnn.Momentum(0.1),
+    "RMSProp": fnn.RMSProp(0.1),
+    "Adam": fnn.Adam(0.1),
+    "AMSGrad": fnn.AMSGrad(0.1),
+    "Accumulate": fnn.Accumulate(fnn.Sgd(0.1), 2),
+    "SkipNonFinite": fnn.SkipNonFinite(fnn.Sgd(0.1)),
+    "Average": fnn.Average(fnn.Adam(0.1)),
+    "Average of Sgd": fnn.Average(fnn.Sgd(0.1)),
+    "ClipByNorm": fnn.ClipByNorm(fnn.Lion(0.1), 1.0),
+    "PerLayer": fnn.PerLayer((fnn.Sgd(0.1), fnn.Adam(0.1), None)),
+    "PerLayer of None": fnn.PerLayer((None, fnn.Adam(0.1), None)),
+}
+NET, LOSS = fnn.Serial((fnn.Dense(3), fnn.Dense(2), fnn.Tanh())), fnn.Quadratic()
+DATA = np.ones((4, 5)), np.zeros((4, 2))
+ENTRIES = {
+    "make_step": lambda state: fnn.make_step(NET, LOSS)(state, DATA),
+    "train": lambda state: fnn.train(NET, LOSS, state, DATA, epochs=1, batch_size=2),
+    "fit": lambda state: fnn.fit(NET, LOSS, state, DATA, epochs=1, batch_size=2),
+}
+
+
+def refused(state):
+    for entry in ENTRIES.values():
+        with pytest.raises(errors.FnnError, match=r"expected .*, got "):
+            entry(state)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_state_made_for_another_optimizer_is_refused_everywhere(name):
+    states = {other: fnn.init_state(NET, o, key("numpy"), (5,)) for other, o in OPTIMIZERS.items()}
+    for other, state in states.items():
+        if other != name:
+            refused(states[name]._replace(opt_state=state.opt_state))
+    adam = states["Adam"]._replace(optimizer=fnn.init_state(NET, fnn.AdamW(0.1), key("numpy"), (5,)).optimizer)
+    ENTRIES["train"](adam)  # whose moments are the same
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("sgd", "Momentum"), ("sgd", "sgd with momentum"), ("Sgd", "adam"), ("Sgd", "Adam")]
+)
+def test_a_state_made_for_an_optimizer_of_optax_is_refused_too(name, other, needs_jax):
+    optax = pytest.importorskip("optax")
+    optaxs = {"sgd": optax.sgd(0.1), "sgd with momentum": optax.sgd(0.1, 0.9), "adam": optax.adam(0.1)}
+    ours, others = (fnn.init_state(NET, (optaxs | OPTIMIZERS)[n], key("jax"), (5,)) for n in (name, other))
+    with pytest.raises(errors.KindError, match="got that of another optimizer"):
+        ENTRIES["train"](ours._replace(opt_state=others.opt_state))
+    with pytest.raises(errors.KindError, match="got that of another optimizer"):
+        ENTRIES["make_step"](ours._replace(opt_state=others.opt_state))
