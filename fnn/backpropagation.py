@@ -13,7 +13,9 @@ These few lines are the heart of the project. The scale of the mean is applied h
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import backend, gate, trees
+import numpy as np
+
+from . import backend, factors, gate, trees
 from .backend import at_least_float32, cast, floating, namespace
 from .composition import forward_recorded
 from .errors import KindError, shorten
@@ -147,10 +149,17 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
     value, shares = mean_cost(loss, losses, weights, denominator)
     if weights is not None:
         tall = (len(losses),) + (1,) * (delta.ndim - 1)
-        delta, shares = namespace(losses).where((weights != 0).reshape(tall), delta, 0), shares.reshape(tall)
-    delta = cast(delta * shares, delta.dtype)
-    dx, deltas = net.propagate(params, residuals, delta, need_dx)
-    value, grads = penalised(penalty, params, value, net.gradient(params, residuals, deltas))
+        delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
+    if delta.dtype == np.float16:  # s δ may be too small for it, so the sum over the examples is scaled, in float32
+        dx, deltas = net.propagate(params, residuals, delta, need_dx)
+        shares = shares + namespace(losses).zeros_like(losses)
+        dx = trees.map(lambda d: cast(d * shares.reshape(-1, *(1,) * (d.ndim - 1)), d.dtype), dx)
+        grads = factors.total(params, net.factors(params, residuals, deltas), shares)
+    else:
+        delta = cast(delta * (shares if weights is None else shares.reshape(tall)), delta.dtype)
+        dx, deltas = net.propagate(params, residuals, delta, need_dx)
+        grads = net.gradient(params, residuals, deltas)
+    value, grads = penalised(penalty, params, value, grads)
     return value, (grads, dx) if need_dx else grads
 
 

@@ -184,8 +184,7 @@ def _made(p, f, n):
 
 def _scaled(f, scale):
     """sₙ gₙ in float32 or wider; a scale of 0 gives 0 even for infinite values."""
-    delta = _first(f)
-    product = cast(_weighted(delta, scale), at_least_float32(delta.dtype))
+    product = _weighted(_wide(_first(f)), scale)
     if isinstance(f, Outer):
         return Outer(product, _used(f.a, scale))
     return f._replace(delta=product) if isinstance(f, Rows) else product
