@@ -116,8 +116,8 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
     def update(self, grads, opt_state, params=None):
         """The updates, which are added to the parameters, and the next state."""
         count, *moments = opt_state
-        optimizer, decaying, formulas = at_step(self, count), "weight_decay" in self._fields, {}
         like = grads if params is None else params
+        optimizer, decaying, formulas = at_step(self, count, like), "weight_decay" in self._fields, {}
 
         def new_formula(dtype, decay):
             """The formula for arrays of this dtype and weight decay, and the dtype in which it computes."""
@@ -159,11 +159,21 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
     return init, update
 
 
-def at_step(optimizer, count):
-    """The optimizer with this step's number in place of each schedule."""
+def at_step(optimizer, count, params):
+    """The optimizer with this step's number in place of each schedule, in float64 if a parameter is.
+
+    `prepare` has made arrays of a schedule's numbers; in a loop of one's own they may still be Python's.
+    """
     if not any(map(callable, optimizer)):
         return optimizer
-    return optimizer._replace(**{name: f(count) for name, f in optimizer._asdict().items() if callable(f)})
+    double = any(w.dtype == np.float64 for w in trees.leaves(params))
+
+    def number(schedule):
+        if double and isinstance(schedule, tuple):
+            schedule = trees.map(lambda n: np.float64(n) if isinstance(n, float) else n, schedule)
+        return schedule(count)
+
+    return optimizer._replace(**{name: number(f) for name, f in optimizer._asdict().items() if callable(f)})
 
 
 def spread_decay(optimizer, params):
