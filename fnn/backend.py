@@ -5,6 +5,7 @@ A formula calls `xp = namespace(x)` and is written once against `xp`. Where JAX 
 JAX is never imported; with `FNN_BACKEND=jax` it is required; otherwise it is used if it is installed.
 """
 
+import contextlib
 import functools
 import os
 from typing import Any, NamedTuple
@@ -98,6 +99,15 @@ def check_dtype(xp, dtype):
     return dtype
 
 
+def check_broadcasting():
+    """Raise if JAX forbids what formulas do with biases and gains."""
+    if jax.config.jax_numpy_rank_promotion == "raise":
+        raise ArgumentError(
+            "jax_numpy_rank_promotion: expected 'allow' or 'warn', got 'raise', but fnn's formulas broadcast biases and "
+            "gains over the examples: call fnn within `with jax.numpy_rank_promotion('allow'):`"
+        )
+
+
 # ---- transformations -------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +190,16 @@ def jit(f=None, *, static=()) -> Any:
 
     call.compiled = compiled  # type: ignore[attr-defined] - for counting compilations and reading the lowered program
     return call
+
+
+@contextlib.contextmanager
+def any_number():
+    """A context in which NaN and infinity are results like others, also with `jax_debug_nans` and `jax_debug_infs`."""
+    if jax is None:
+        yield
+    else:
+        with jax.debug_nans(False), jax.debug_infs(False):
+            yield
 
 
 def scan(f, carry, xs, length=None) -> Any:

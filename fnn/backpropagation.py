@@ -148,7 +148,7 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
     losses, delta = cost(loss, prediction, y)
     value, shares = mean_cost(loss, losses, weights, denominator)
     if weights is not None:
-        tall = (len(losses),) + (1,) * (delta.ndim - 1)
+        tall = losses.shape + (1,) * (delta.ndim - 1)
         delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
     if delta.dtype == np.float16:  # s δ may be too small for it, so the sum over the examples is scaled, in float32
         dx, deltas = net.propagate(params, residuals, delta, need_dx)
@@ -262,7 +262,7 @@ def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]
     An example of weight 0 does not count, even if its cost is infinite.
     """
     if weights is None:
-        share = 1 / (len(losses) if denominator is None else denominator)
+        share = 1 / (losses.shape[0] if denominator is None else denominator)
         value, slope = loss.outer(losses.sum() * share)
         return value, slope * share
     xp = namespace(losses)

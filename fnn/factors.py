@@ -206,7 +206,7 @@ def _norm(f):
         if make:
             square = (_wide_product("nto,nti->noi", delta, right) ** 2).sum(axis=(1, 2))
         else:
-            square = (_gram(delta, delta, "nto,nso->nts") * _same(right, right, "nti,nsi->nts")).sum(axis=(1, 2))
+            square = (_gram(delta, delta, "nto,nso->nts") * cast(_same(right, right, "nti,nsi->nts"), delta.dtype)).sum(axis=(1, 2))
         xp = namespace(unit)
         return _product_of(unit, other, xp.sqrt(xp.maximum(square, 0)))
 
@@ -228,7 +228,7 @@ def _product(f, g):
         return in_blocks(lambda d, a: theirs(make(d, a)), _block(outputs * inputs), d, a)
 
     def block(d, a):
-        pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * _same(b, a, "msi,nti->mnst")).sum(axis=(2, 3))
+        pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * cast(_same(b, a, "msi,nti->mnst"), d.dtype)).sum(axis=(2, 3))
         return in_blocks(pair, _block(2 * len(d) * t * s), e, b).T
 
     return in_blocks(block, _block(2 * t * s), d, a)

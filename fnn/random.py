@@ -54,6 +54,11 @@ def check_key(key):
     """A key of either backend, unchanged; JAX's legacy keys, uint32 arrays of two words, become typed keys."""
     if _backend.is_jax(key):
         jax = _backend.jax
+        if not jax.config.jax_threefry_partitionable:
+            raise ArgumentError(
+                "jax_threefry_partitionable: expected True, got False, with which JAX draws other numbers: the run would "
+                "be another one, and not that of the NumPy backend"
+            )
         if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
             return key
         if key.dtype == np.uint32 and key.ndim and key.shape[-1] == 2:

@@ -10,9 +10,11 @@ The range of a number is declared beside its field, in frozen dataclasses and Na
     rate: Annotated[float, Interval("[0, 1)")] = 0.5
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import json
 import math
 import numbers
 import re
@@ -140,6 +142,33 @@ def namedtuples():
             if isinstance(getattr(cls, "_fields", None), tuple):
                 result[f"{cls.__module__}.{cls.__qualname__}"] = cls
     return result
+
+
+def make_exportable():
+    """Register fnn's nodes of trees with `jax.export`, so that programs that take or return them can be serialized.
+
+    Your own need `jax.export.register_namedtuple_serialization(YourParams, serialized_name="YourParams")`.
+    """
+    if backend.jax is None:
+        return
+    export = backend.jax.export
+    with contextlib.suppress(ValueError):  # they are registered already, if the package is loaded anew
+        for name, cls in namedtuples().items():
+            if name.startswith("fnn."):
+                export.register_namedtuple_serialization(cls, serialized_name=f"fnn.{cls.__name__}")
+        export.register_pytree_node_serialization(
+            backend.Held,
+            serialized_name="fnn.Held",
+            serialize_auxdata=_choice_as_bytes,
+            deserialize_auxdata=lambda text: backend.Held(json.loads(text)),
+            from_children=lambda held, _: held,
+        )
+
+
+def _choice_as_bytes(held):
+    if not isinstance(held.thing, bool | int | float | str | None):
+        raise KindError(f"jax.export: only a choice of True, False, a number or a string can be saved, got {held!r:.200}")
+    return json.dumps(held.thing).encode()
 
 
 class Static:
