@@ -103,8 +103,8 @@ def check_broadcasting():
     """Raise if JAX forbids what formulas do with biases and gains."""
     if jax.config.jax_numpy_rank_promotion == "raise":
         raise ArgumentError(
-            "jax_numpy_rank_promotion: expected 'allow' or 'warn', got 'raise', but fnn's formulas broadcast biases and "
-            "gains over the examples: call fnn within `with jax.numpy_rank_promotion('allow'):`"
+            "jax_numpy_rank_promotion: expected 'allow' or 'warn', got 'raise', but fnn's formulas broadcast biases "
+            "and gains over the examples: call fnn within `with jax.numpy_rank_promotion('allow'):`"
         )
 
 

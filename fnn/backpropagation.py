@@ -153,14 +153,19 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
     if delta.dtype == np.float16:  # s δ may be too small for it, so the sum over the examples is scaled, in float32
         dx, deltas = net.propagate(params, residuals, delta, need_dx)
         shares = shares + namespace(losses).zeros_like(losses)
-        dx = trees.map(lambda d: cast(d * shares.reshape(-1, *(1,) * (d.ndim - 1)), d.dtype), dx)
+        dx = trees.map(lambda d: cast(_times(d, shares), d.dtype), dx)
         grads = factors.total(params, net.factors(params, residuals, deltas), shares)
     else:
-        delta = cast(delta * (shares if weights is None else shares.reshape(tall)), delta.dtype)
+        delta = cast(delta * shares if isinstance(shares, float) else _times(delta, shares), delta.dtype)
         dx, deltas = net.propagate(params, residuals, delta, need_dx)
         grads = net.gradient(params, residuals, deltas)
     value, grads = penalised(penalty, params, value, grads)
     return value, (grads, dx) if need_dx else grads
+
+
+def _times(values, shares):
+    """Values (N, ...) times shares (N,), or one for all, in the dtype of the shares."""
+    return cast(values, shares.dtype) * shares.reshape(shares.shape + (1,) * (values.ndim - 1))
 
 
 def penalised(penalty, params, value, grads) -> tuple[Array, Any]:

@@ -186,7 +186,7 @@ def _scaled(f, scale):
     """sₙ gₙ in float32 or wider; a scale of 0 gives 0 even for infinite values."""
     product = _weighted(_wide(_first(f)), scale)
     if isinstance(f, Outer):
-        return Outer(product, _used(f.a, scale))
+        return Outer(product, cast(_used(f.a, scale), product.dtype))
     return f._replace(delta=product) if isinstance(f, Rows) else product
 
 
@@ -206,7 +206,9 @@ def _norm(f):
         if make:
             square = (_wide_product("nto,nti->noi", delta, right) ** 2).sum(axis=(1, 2))
         else:
-            square = (_gram(delta, delta, "nto,nso->nts") * cast(_same(right, right, "nti,nsi->nts"), delta.dtype)).sum(axis=(1, 2))
+            square = (_gram(delta, delta, "nto,nso->nts") * cast(_same(right, right, "nti,nsi->nts"), delta.dtype)).sum(
+                axis=(1, 2)
+            )
         xp = namespace(unit)
         return _product_of(unit, other, xp.sqrt(xp.maximum(square, 0)))
 
@@ -228,7 +230,9 @@ def _product(f, g):
         return in_blocks(lambda d, a: theirs(make(d, a)), _block(outputs * inputs), d, a)
 
     def block(d, a):
-        pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * cast(_same(b, a, "msi,nti->mnst"), d.dtype)).sum(axis=(2, 3))
+        pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * cast(_same(b, a, "msi,nti->mnst"), d.dtype)).sum(
+            axis=(2, 3)
+        )
         return in_blocks(pair, _block(2 * len(d) * t * s), e, b).T
 
     return in_blocks(block, _block(2 * t * s), d, a)

@@ -56,8 +56,8 @@ def check_key(key):
         jax = _backend.jax
         if not jax.config.jax_threefry_partitionable:
             raise ArgumentError(
-                "jax_threefry_partitionable: expected True, got False, with which JAX draws other numbers: the run would "
-                "be another one, and not that of the NumPy backend"
+                "jax_threefry_partitionable: expected True, got False, with which JAX draws other numbers: the run "
+                "would be another one, and not that of the NumPy backend"
             )
         if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
             return key
@@ -86,7 +86,13 @@ def like(key, xp):
     """The same key for the namespace `xp`: a JAX key for jax.numpy, its two words for NumPy."""
     key = check_key(key)
     if _backend.is_jax(key) and xp is np and not _backend.is_traced(key):
-        return np.asarray(_backend.jax.random.key_data(key))
+        words = np.asarray(_backend.jax.random.key_data(key))
+        if words.shape[-1] != 2:
+            raise KindError(
+                f"key: expected one of type threefry2x32, as fnn.random.key(0) gives, since NumPy and data in files "
+                f"know no other, got {key.dtype}"
+            )
+        return words
     if not _backend.is_jax(key) and xp is not np:
         return _backend.jax.random.wrap_key_data(xp.asarray(key), impl="threefry2x32")
     return key

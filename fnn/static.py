@@ -167,7 +167,7 @@ def make_exportable():
 
 def _choice_as_bytes(held):
     if not isinstance(held.thing, bool | int | float | str | None):
-        raise KindError(f"jax.export: only a choice of True, False, a number or a string can be saved, got {held!r:.200}")
+        raise KindError(f"jax.export: expected a choice of a number, text, True or False, got {shorten(held)}")
     return json.dumps(held.thing).encode()
 
 

@@ -243,7 +243,7 @@ def norm_and_unit(arrays, axis=None):
             norm = np.sqrt(sum(square(a, a) for a in arrays))
         if np.all((norm > 1e-15) & (norm < np.inf)):
             return norm, None
-    largest = functools.reduce(xp.maximum, [abs(a).max(initial=0, **axes) for a in arrays], np.float32(0))
+    largest = functools.reduce(xp.maximum, [abs(a).max(initial=0, **axes) for a in arrays] or [np.float32(0)])
     unit = xp.where(largest == 0, 1, xp.minimum(largest, np.finfo(largest.dtype).max / 64))[()]
     with np.errstate(invalid="ignore"):  # ∞ / ∞
         return root(sum(xp.square(a / unit).sum(**axes) for a in arrays)), unit

@@ -43,7 +43,10 @@ class ClipByValue(NamedTuple):
         return self.optimizer.init(params)
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
-        clip = lambda g: cast(namespace(g, self.max_value).clip(g, -self.max_value, self.max_value), g.dtype)
+        def clip(g):
+            wide = cast(g, at_least_float32(g.dtype))
+            return cast(namespace(g, self.max_value).clip(wide, -self.max_value, self.max_value), g.dtype)
+
         return self.optimizer.update(trees.map(clip, grads), opt_state, params)
 
 
@@ -252,7 +255,7 @@ class SkipNonFinite(NamedTuple):
         each_finite = [namespace(g).isfinite(g).all() for g in trees.leaves(grads)]
         finite = functools.reduce(lambda a, b: a & b, each_finite, np.True_)
         updates, inner = _step_if(finite, self.optimizer, grads, inner, params)
-        return updates, Skipped(skipped + ~finite, inner)
+        return updates, Skipped(skipped + cast(~finite, np.int32), inner)
 
 
 def _step_if(condition, optimizer, grads, opt_state, params):
