@@ -134,8 +134,8 @@ def registered(base=object):
 
 
 def namedtuples():
-    """All existing NamedTuple classes, by qualified name; of two with the same name, the later definition."""
-    result, stack = {}, [tuple]
+    """All existing classes of NamedTuples and records by qualified name; of two of one name, the later definition."""
+    result, stack = {}, [tuple, backend.Record]
     while stack:
         for cls in stack.pop().__subclasses__():
             stack.append(cls)
@@ -155,7 +155,16 @@ def make_exportable():
     with contextlib.suppress(ValueError):  # they are registered already, if the package is loaded anew
         for name, cls in namedtuples().items():
             if name.startswith("fnn."):
-                export.register_namedtuple_serialization(cls, serialized_name=f"fnn.{cls.__name__}")
+                if issubclass(cls, tuple):
+                    export.register_namedtuple_serialization(cls, serialized_name=f"fnn.{cls.__name__}")
+                else:
+                    export.register_pytree_node_serialization(
+                        cls,
+                        serialized_name=f"fnn.{cls.__name__}",
+                        serialize_auxdata=lambda _: b"",
+                        deserialize_auxdata=lambda _: None,
+                        from_children=lambda _, values, cls=cls: cls._make(values),
+                    )
         export.register_pytree_node_serialization(
             backend.Held,
             serialized_name="fnn.Held",

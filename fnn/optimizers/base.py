@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from .. import trees
-from ..backend import at_least_float32, cast, is_jax, namespace
+from ..backend import Record, at_least_float32, cast, is_jax, namespace
 from ..errors import KindError, shorten
 from ..static import Interval
 
@@ -169,7 +169,7 @@ def at_step(optimizer, count, params):
     double = any(w.dtype == np.float64 for w in trees.leaves(params))
 
     def number(schedule):
-        if double and isinstance(schedule, tuple):
+        if double and isinstance(schedule, tuple | Record):
             schedule = trees.map(lambda n: np.float64(n) if isinstance(n, float) else n, schedule)
         return schedule(count)
 
