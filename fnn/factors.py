@@ -29,6 +29,7 @@ import numpy as np
 
 from . import backend, trees
 from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace
+from .numerics import root
 
 BLOCK = 2**24  # bytes of temporary memory for formulas with positions
 
@@ -150,7 +151,7 @@ def length(*norms) -> Any:
     for other in norms[1:]:
         largest = xp.maximum(largest, other)
     unit = scale_of(largest)
-    return unit * xp.sqrt(sum((v / unit) ** 2 for v in norms))
+    return unit * root(sum((v / unit) ** 2 for v in norms))
 
 
 # ---- one factor ------------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def _norm(f):
                 axis=(1, 2)
             )
         xp = namespace(unit)
-        return _product_of(unit, other, xp.sqrt(xp.maximum(square, 0)))
+        return _product_of(unit, other, root(xp.maximum(square, 0)))
 
     return in_blocks(block, _block(outputs * inputs if make else 2 * t * t), delta, right)
 
@@ -366,7 +367,7 @@ def _row_norm(a):
         if xp is np and (unit == 1).all():
             return np.sqrt(plain), unit
         flat = flat * (1 / unit)[:, None]
-        return xp.sqrt((flat * flat).sum(axis=1)), unit
+        return root((flat * flat).sum(axis=1)), unit
 
 
 def _product_of(unit, other, norm):

@@ -25,6 +25,7 @@ from .errors import KindError, ShapeError, shorten
 from .layers import DenseParams, Layer  # noqa: F401 - for the examples
 from .layers.base import Array
 from .losses import Loss
+from .numerics import root
 
 
 def gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
@@ -239,7 +240,7 @@ def signal_to_noise(net: Layer, loss: Loss) -> Callable[..., Any]:
 
     def ratio(mean, square):
         xp = namespace(mean)
-        return _ratio(abs(mean), xp.sqrt(xp.maximum(square - mean * mean, 0)))
+        return _ratio(abs(mean), root(xp.maximum(square - mean * mean, 0)))
 
     return _moments(net, loss, ratio)
 

@@ -13,6 +13,7 @@ import numpy as np
 from .. import trees
 from ..backend import Record, at_least_float32, cast, is_jax, namespace
 from ..errors import KindError, shorten
+from ..numerics import root as root
 from ..static import Interval
 
 # Hyperparameters are annotated as Any, since a number, an array of one number and a tracer all serve.
@@ -211,14 +212,6 @@ class _Results:
 def average(b, m, g):
     """b m + (1 − b) g."""
     return b * m + (1 - b) * g
-
-
-def root(v):
-    """√v for v ≥ 0, with the derivative 0 at 0, where that of √ is infinite."""
-    xp = namespace(v)
-    if xp is np:  # is not differentiated
-        return np.sqrt(v)
-    return xp.where(v == 0, 0, xp.sqrt(xp.where(v == 0, 1, v)))
 
 
 def quotient(a, b, eps):
