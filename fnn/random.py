@@ -65,6 +65,11 @@ def check_key(key):
             return jax.random.wrap_key_data(key, impl="threefry2x32")
     elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (2,):
         return key
+    elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (4,):
+        raise KindError(
+            "key: expected one of type threefry2x32, as fnn.random.key(0) gives, got the words of one of type rbg, which "
+            "draws on JAX alone, and not the order of data in files"
+        )
     raise KindError(f"key: expected a key, as fnn.random.key(0) gives, got {shorten(key)}")
 
 
@@ -86,13 +91,7 @@ def like(key, xp):
     """The same key for the namespace `xp`: a JAX key for jax.numpy, its two words for NumPy."""
     key = check_key(key)
     if _backend.is_jax(key) and xp is np and not _backend.is_traced(key):
-        words = np.asarray(_backend.jax.random.key_data(key))
-        if words.shape[-1] != 2:
-            raise KindError(
-                f"key: expected one of type threefry2x32, as fnn.random.key(0) gives, since NumPy and data in files "
-                f"know no other, got {key.dtype}"
-            )
-        return words
+        return np.asarray(_backend.jax.random.key_data(key))
     if not _backend.is_jax(key) and xp is not np:
         return _backend.jax.random.wrap_key_data(xp.asarray(key), impl="threefry2x32")
     return key
