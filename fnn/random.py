@@ -67,8 +67,8 @@ def check_key(key):
         return key
     elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (4,):
         raise KindError(
-            "key: expected one of type threefry2x32, as fnn.random.key(0) gives, got the words of one of type rbg, which "
-            "draws on JAX alone, and not the order of data in files"
+            "key: expected one of type threefry2x32, as fnn.random.key(0) gives, got the words of one of type rbg, "
+            "which draws on JAX alone, and not the order of data in files"
         )
     raise KindError(f"key: expected a key, as fnn.random.key(0) gives, got {shorten(key)}")
 
