@@ -27,6 +27,7 @@ from . import privacy as privacy
 from . import random as random
 from . import rules as rules
 from . import schedules as schedules
+from . import static as static
 from . import testing as testing
 from . import trees as trees
 from .backpropagation import Tape as Tape
@@ -163,3 +164,5 @@ from .training import make_step as make_step
 from .training import range_test as range_test
 from .training import sweep as sweep
 from .training import train as train
+
+static.make_exportable()

@@ -5,8 +5,11 @@ A formula calls `xp = namespace(x)` and is written once against `xp`. Where JAX 
 JAX is never imported; with `FNN_BACKEND=jax` it is required; otherwise it is used if it is installed.
 """
 
+import contextlib
+import dataclasses
 import functools
 import os
+import typing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +106,15 @@ def check_dtype(xp, dtype):
     return dtype
 
 
+def check_broadcasting():
+    """Raise if JAX forbids what formulas do with biases and gains."""
+    if jax.config.jax_numpy_rank_promotion == "raise":
+        raise ArgumentError(
+            "jax_numpy_rank_promotion: expected 'allow' or 'warn', got 'raise', but fnn's formulas broadcast biases "
+            "and gains over the examples: call fnn within `with jax.numpy_rank_promotion('allow'):`"
+        )
+
+
 # ---- transformations -------------------------------------------------------------------------------------------------
 
 
@@ -116,12 +128,14 @@ def tree_map(f, tree, *rest, is_leaf=None) -> Any:
 def _tree_map(f, tree, *rest, is_leaf=None) -> Any:
     if not isinstance(tree, _NODES) or (is_leaf is not None and is_leaf(tree)):
         return tree if isinstance(tree, Held) else f(tree, *rest)
-    if isinstance(tree, (tuple, list)):
+    if isinstance(tree, (tuple, list, Record)):
         mapped = [
             _tree_map(f, *branches, is_leaf=is_leaf) if isinstance(branches[0], _INNER) else f(*branches)
             for branches in zip(tree, *rest, strict=True)
         ]
-        return tuple.__new__(type(tree), mapped) if isinstance(tree, tuple) else mapped
+        if isinstance(tree, list):
+            return mapped
+        return tuple.__new__(type(tree), mapped) if isinstance(tree, tuple) else tree._make(mapped)
     if tree is None:
         return None
     if any(r.keys() != tree.keys() for r in rest):
@@ -156,7 +170,52 @@ class Held:
 if jax is not None:
     jax.tree_util.register_static(Held)
 
-_NODES = (tuple, list, dict, type(None))
+
+@typing.dataclass_transform(frozen_default=True)
+class Record:
+    """A node of a tree that is like a NamedTuple, but not a tuple: what JAX compiles must have weak references.
+
+    No tuple has them, so that `jax.jit` of a NamedTuple with `__call__` fails, and the second time ends the process.
+    """
+
+    def __init_subclass__(cls):
+        dataclasses.dataclass(frozen=True, eq=False)(cls)
+        declared: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
+        cls._fields = tuple(field.name for field in declared)
+        cls._field_defaults = {f.name: f.default for f in declared if f.default is not dataclasses.MISSING}
+        if jax is not None:
+            keyed = lambda self: ([(jax.tree_util.GetAttrKey(name), value) for name, value in vars(self).items()], None)
+            jax.tree_util.register_pytree_with_keys(cls, keyed, lambda _, values: cls._make(values))
+
+    @classmethod
+    def _make(cls, values):
+        self = object.__new__(cls)
+        vars(self).update(zip(cls._fields, values, strict=True))
+        return self
+
+    def _asdict(self):
+        return dict(vars(self))
+
+    def _replace(self, **changes):
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def __iter__(self):
+        return iter(vars(self).values())
+
+    def __len__(self):
+        return len(vars(self))
+
+    def __eq__(self, other):
+        if type(self) is not type(other) or is_traced(*tree_leaves((self, other))):
+            return self is other
+        numbers = lambda record: tuple(tree_map(lambda leaf: np.asarray(leaf).tolist(), record))
+        return numbers(self) == numbers(other)
+
+    def __hash__(self):  # that of the class, since arrays have none
+        return hash(type(self))
+
+
+_NODES = (tuple, list, dict, type(None), Record)
 _INNER = (*_NODES, Held)
 
 
@@ -205,6 +264,16 @@ def jit(f=None, *, static=()) -> Any:
 
     call.compiled = compiled  # type: ignore[attr-defined] - for counting compilations and reading the lowered program
     return call
+
+
+@contextlib.contextmanager
+def any_number():
+    """A context in which NaN and infinity are results like others, also with `jax_debug_nans` and `jax_debug_infs`."""
+    if jax is None:
+        yield
+    else:
+        with jax.debug_nans(False), jax.debug_infs(False):
+            yield
 
 
 def scan(f, carry, xs, length=None) -> Any:

@@ -13,7 +13,9 @@ These few lines are the heart of the project. The scale of the mean is applied h
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import backend, gate, trees
+import numpy as np
+
+from . import backend, factors, gate, trees
 from .backend import at_least_float32, cast, floating, namespace
 from .composition import forward_recorded
 from .errors import KindError, shorten
@@ -146,12 +148,24 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
     losses, delta = cost(loss, prediction, y)
     value, shares = mean_cost(loss, losses, weights, denominator)
     if weights is not None:
-        tall = (len(losses),) + (1,) * (delta.ndim - 1)
-        delta, shares = namespace(losses).where((weights != 0).reshape(tall), delta, 0), shares.reshape(tall)
-    delta = cast(delta * shares, delta.dtype)
-    dx, deltas = net.propagate(params, residuals, delta, need_dx)
-    value, grads = penalised(penalty, params, value, net.gradient(params, residuals, deltas))
+        tall = losses.shape + (1,) * (delta.ndim - 1)
+        delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
+    if delta.dtype == np.float16:  # s δ may be too small for it, so the sum over the examples is scaled, in float32
+        dx, deltas = net.propagate(params, residuals, delta, need_dx)
+        shares = shares + namespace(losses).zeros_like(losses)
+        dx = trees.map(lambda d: cast(_times(d, shares), d.dtype), dx)
+        grads = factors.total(params, net.factors(params, residuals, deltas), shares)
+    else:
+        delta = cast(delta * shares if isinstance(shares, float) else _times(delta, shares), delta.dtype)
+        dx, deltas = net.propagate(params, residuals, delta, need_dx)
+        grads = net.gradient(params, residuals, deltas)
+    value, grads = penalised(penalty, params, value, grads)
     return value, (grads, dx) if need_dx else grads
+
+
+def _times(values, shares):
+    """Values (N, ...) times shares (N,), or one for all, in the dtype of the shares."""
+    return cast(values, shares.dtype) * shares.reshape(shares.shape + (1,) * (values.ndim - 1))
 
 
 def penalised(penalty, params, value, grads) -> tuple[Array, Any]:
@@ -253,7 +267,7 @@ def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]
     An example of weight 0 does not count, even if its cost is infinite.
     """
     if weights is None:
-        share = 1 / (len(losses) if denominator is None else denominator)
+        share = 1 / (losses.shape[0] if denominator is None else denominator)
         value, slope = loss.outer(losses.sum() * share)
         return value, slope * share
     xp = namespace(losses)

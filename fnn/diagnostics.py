@@ -84,7 +84,8 @@ def statistics(net: Layer, loss: Loss) -> Callable[..., Statistics]:
     def run(params, x, y, state=None):
         _check_state(state)
         params, data = gate.batch(net, loss, params, x, y)
-        return _statistics(net, loss, params, data.x, data.y, state)
+        with backend.any_number():
+            return _statistics(net, loss, params, data.x, data.y, state)
 
     return run
 
@@ -239,9 +240,14 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     return diagnosis
 
 
-@backend.jit(static=("net", "loss"))
 def statistics_of(params, x, y, state, *, net, loss):
     """`statistics` for data that have been checked already, compiled on JAX."""
+    with backend.any_number():
+        return _compiled_statistics(params, x, y, state, net=net, loss=loss)
+
+
+@backend.jit(static=("net", "loss"))
+def _compiled_statistics(params, x, y, state, *, net, loss):
     return _statistics(net, loss, params, x, y, state)
 
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from . import backend, trees
 from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace
+from .numerics import root
 
 BLOCK = 2**24  # bytes of temporary memory for formulas with positions
 
@@ -150,7 +151,7 @@ def length(*norms) -> Any:
     for other in norms[1:]:
         largest = xp.maximum(largest, other)
     unit = scale_of(largest)
-    return unit * xp.sqrt(sum((v / unit) ** 2 for v in norms))
+    return unit * root(sum((v / unit) ** 2 for v in norms))
 
 
 # ---- one factor ------------------------------------------------------------------------------------------------------
@@ -184,10 +185,9 @@ def _made(p, f, n):
 
 def _scaled(f, scale):
     """sₙ gₙ in float32 or wider; a scale of 0 gives 0 even for infinite values."""
-    delta = _first(f)
-    product = cast(_weighted(delta, scale), at_least_float32(delta.dtype))
+    product = _weighted(_wide(_first(f)), scale)
     if isinstance(f, Outer):
-        return Outer(product, _used(f.a, scale))
+        return Outer(product, cast(_used(f.a, scale), product.dtype))
     return f._replace(delta=product) if isinstance(f, Rows) else product
 
 
@@ -207,9 +207,11 @@ def _norm(f):
         if make:
             square = (_wide_product("nto,nti->noi", delta, right) ** 2).sum(axis=(1, 2))
         else:
-            square = (_gram(delta, delta, "nto,nso->nts") * _same(right, right, "nti,nsi->nts")).sum(axis=(1, 2))
+            square = (_gram(delta, delta, "nto,nso->nts") * cast(_same(right, right, "nti,nsi->nts"), delta.dtype)).sum(
+                axis=(1, 2)
+            )
         xp = namespace(unit)
-        return _product_of(unit, other, xp.sqrt(xp.maximum(square, 0)))
+        return _product_of(unit, other, root(xp.maximum(square, 0)))
 
     return in_blocks(block, _block(outputs * inputs if make else 2 * t * t), delta, right)
 
@@ -229,7 +231,9 @@ def _product(f, g):
         return in_blocks(lambda d, a: theirs(make(d, a)), _block(outputs * inputs), d, a)
 
     def block(d, a):
-        pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * _same(b, a, "msi,nti->mnst")).sum(axis=(2, 3))
+        pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * cast(_same(b, a, "msi,nti->mnst"), d.dtype)).sum(
+            axis=(2, 3)
+        )
         return in_blocks(pair, _block(2 * len(d) * t * s), e, b).T
 
     return in_blocks(block, _block(2 * t * s), d, a)
@@ -363,7 +367,7 @@ def _row_norm(a):
         if xp is np and (unit == 1).all():
             return np.sqrt(plain), unit
         flat = flat * (1 / unit)[:, None]
-        return xp.sqrt((flat * flat).sum(axis=1)), unit
+        return root((flat * flat).sum(axis=1)), unit
 
 
 def _product_of(unit, other, norm):

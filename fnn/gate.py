@@ -238,6 +238,8 @@ def converted(params, x, y=None, weights=None) -> Data:
     leaves = trees.leaves(params)
     given = [array for _, array in (*parts("x", x), *parts("y", y), ("weights", weights)) if array is not None]
     xp = backend.jnp if backend.is_traced(*given) else namespace(*leaves) if leaves else namespace(*given)
+    if xp is not np:
+        backend.check_broadcasting()
     x = each(partial(_to_dtype, leaves[0].dtype if leaves else None), "x", arrays("x", x, xp))
     dtype = leaves[0].dtype if leaves else next((a.dtype for _, a in parts("x", x) if is_floating(a.dtype)), np.float32)
     wide = at_least_float32(dtype)
@@ -358,7 +360,7 @@ def fits(net, params, x):
     for name, array in parts("x", x):
         if array.ndim < 1:
             raise ShapeError(f"{name}: expected a leading axis of examples, got shape {array.shape}")
-    if len({len(array) for _, array in parts("x", x)}) > 1:
+    if len({array.shape[0] for _, array in parts("x", x)}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in parts("x", x))
         raise ShapeError(f"x: expected arrays of the same number of examples, got {shapes}")
     expected = parameter_shapes(net, shape_of(x))

@@ -132,7 +132,7 @@ def r2_score(prediction: Any, target: Any, weights: Any = None) -> Any:
     centred = centred - (weights * centred).sum(axis=0) / weights.sum()
     left, spread = ((weights * r * r).sum(axis=0) for r in (error, centred))
     constant = spread == 0
-    return xp.where(constant, left == 0, 1 - left / xp.where(constant, 1, spread)).mean()
+    return xp.where(constant, cast(left == 0, left.dtype), 1 - left / xp.where(constant, 1, spread)).mean()
 
 
 def mean_absolute_error(prediction: Any, target: Any, weights: Any = None) -> Any:

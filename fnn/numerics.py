@@ -88,6 +88,14 @@ def softplus(z):
     return ramp(z, at_zero=1) + xp.log1p(xp.exp(-magnitude(z)))
 
 
+def root(v):
+    """√v for v ≥ 0, with the derivative 0 at 0, where that of √ is infinite."""
+    xp = namespace(v)
+    if xp is np:  # is not differentiated
+        return np.sqrt(v)
+    return xp.where(v == 0, 0, xp.sqrt(xp.where(v == 0, 1, v)))
+
+
 def hypotenuse(z, c):
     """√(z² + c²) for a number c > 0; only a quotient of at most 1 is squared, so only the result can overflow."""
     xp, size = namespace(z), magnitude(z)

@@ -114,7 +114,7 @@ class Plan:
         """
         joins = random.bernoulli(random.fold_in(random.fold_in(key, 2), step), self.batch_size / self.n, (self.n,))
         xp = backend.namespace(joins)
-        return backend.first_true(joins, self.room), xp.arange(self.room) < joins.sum(dtype=np.int32)
+        return backend.first_true(joins, self.room), xp.arange(self.room, dtype=np.int32) < joins.sum(dtype=np.int32)
 
     def begin(self, epoch, seen, length):
         """`(epoch, seen)` of a run on these examples; data of a different length start a new epoch."""
@@ -128,7 +128,9 @@ class Plan:
         epochs, start = self._places(xp, epoch, seen, steps)
         seen = start[-1] + xp.minimum(self.batch_size, self.n - start[-1])  # not more than int32 holds
         done = seen == self.n
-        return (epochs[-1] + done).astype(np.int32)[()], xp.where(done, 0, seen).astype(np.int32)[()]
+        return (epochs[-1] + xp.asarray(done, np.int32)).astype(np.int32)[()], xp.where(done, 0, seen).astype(np.int32)[
+            ()
+        ]
 
     def _places(self, xp, epoch, seen, steps):
         """The epoch of each step, and the number of its examples used before that step, int32 (steps,)."""

@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import composition, factors, gate, trees
-from .backend import cast, namespace
+from .backend import any_number, cast, namespace
 from .backpropagation import check_problem, cost
 from .errors import KindError, ShapeError, shorten
 from .layers import DenseParams, Layer  # noqa: F401 - for the examples
 from .layers.base import Array
 from .losses import Loss
+from .numerics import root
 
 
 def gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
@@ -239,7 +240,7 @@ def signal_to_noise(net: Layer, loss: Loss) -> Callable[..., Any]:
 
     def ratio(mean, square):
         xp = namespace(mean)
-        return _ratio(abs(mean), xp.sqrt(xp.maximum(square - mean * mean, 0)))
+        return _ratio(abs(mean), root(xp.maximum(square - mean * mean, 0)))
 
     return _moments(net, loss, ratio)
 
@@ -355,7 +356,8 @@ def _weighted(values, weights):
 def _ratio(a, b):
     """a / b for a ≥ 0, in the dtype of a; where b is 0 it is ∞, or 0 if a is 0 too."""
     xp = namespace(a, b)
-    return cast(xp.where(b == 0, xp.where(a > 0, np.inf, 0), a / xp.where(b == 0, 1, b)), a.dtype)[()]
+    with any_number():
+        return cast(xp.where(b == 0, xp.where(a > 0, np.inf, 0), a / xp.where(b == 0, 1, b)), a.dtype)[()]
 
 
 def _count(weights, zeros):

@@ -54,12 +54,22 @@ def check_key(key):
     """A key of either backend, unchanged; JAX's legacy keys, uint32 arrays of two words, become typed keys."""
     if _backend.is_jax(key):
         jax = _backend.jax
+        if not jax.config.jax_threefry_partitionable:
+            raise ArgumentError(
+                "jax_threefry_partitionable: expected True, got False, with which JAX draws other numbers: the run "
+                "would be another one, and not that of the NumPy backend"
+            )
         if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
             return key
         if key.dtype == np.uint32 and key.ndim and key.shape[-1] == 2:
             return jax.random.wrap_key_data(key, impl="threefry2x32")
     elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (2,):
         return key
+    elif isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (4,):
+        raise KindError(
+            "key: expected one of type threefry2x32, as fnn.random.key(0) gives, got the words of one of type rbg, "
+            "which draws on JAX alone, and not the order of data in files"
+        )
     raise KindError(f"key: expected a key, as fnn.random.key(0) gives, got {shorten(key)}")
 
 

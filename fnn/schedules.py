@@ -1,18 +1,22 @@
 """Schedules: learning rates that change over the steps, η(t).
 
-A schedule is a NamedTuple of numbers that is called with t, the number of steps taken so far, and can be used wherever
-an optimizer takes a learning rate. Its numbers are leaves, like all hyperparameters: they may be traced, and `jax.vmap`
-maps over them. t may also be an array of steps, as for a plot. The rate is float32, or float64 if any of the numbers
-is. All times are in steps, of which an epoch has ⌈n / batch_size⌉, and are exact up to 2²⁴, about 16 million. After its
-end a schedule keeps its last value, unless its docstring says otherwise.
+A schedule is a record of numbers that is called with t, the number of steps taken so far, and can be used wherever an
+optimizer takes a learning rate. Its numbers are leaves, like all hyperparameters: they may be traced, and `jax.vmap`
+maps over them. `jax.jit`, `jax.vmap`, `jax.grad` and the like take a schedule itself, as they take a function. One of
+your own extends `fnn.backend.Record`; a NamedTuple serves too, except that JAX compiles no tuple: with it, write
+`jax.jit(schedule.__call__)`.
+
+t may also be an array of steps, as for a plot. The rate is float32, or float64 if any of the numbers is. All times are
+in steps, of which an epoch has ⌈n / batch_size⌉, and are exact up to 2²⁴, about 16 million. After its end a schedule
+keeps its last value, unless its docstring says otherwise.
 """
 
 import math
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 
-from .backend import namespace
+from .backend import Record, namespace
 from .errors import ArgumentError, KindError, shorten
 from .static import Interval
 
@@ -21,7 +25,7 @@ Positive = Annotated[Any, Interval("(0, ∞)")]
 AtLeastOne = Annotated[Any, Interval("[1, ∞)")]
 
 
-class Constant(NamedTuple):
+class Constant(Record):
     """A constant rate, for use in a `Join`.
 
         η(t) = η₀
@@ -40,7 +44,7 @@ class Constant(NamedTuple):
         return value + 0 * t
 
 
-class TimeBasedDecay(NamedTuple):
+class TimeBasedDecay(Record):
     """A rate that falls like 1/t.
 
         η(t) = η₀ / (1 + d t)
@@ -65,7 +69,7 @@ class TimeBasedDecay(NamedTuple):
         return initial / (1 + decay * t)
 
 
-class StepDecay(NamedTuple):
+class StepDecay(Record):
     """A rate that is multiplied by a factor once every s steps.
 
         η(t) = η₀ f^⌊t / s⌋
@@ -93,7 +97,7 @@ class StepDecay(NamedTuple):
         return initial * factor ** (t // every)
 
 
-class ExponentialDecay(NamedTuple):
+class ExponentialDecay(Record):
     """A rate that changes by the same factor in every step.
 
         η(t) = η₀ r^(t / s)
@@ -119,7 +123,7 @@ class ExponentialDecay(NamedTuple):
         return initial * rate ** (t / steps)
 
 
-class PolynomialDecay(NamedTuple):
+class PolynomialDecay(Record):
     """A rate that changes from one value to another as a power of time, by default linearly.
 
         η(t) = η₁ + (η₀ − η₁) (1 − t/s)ᵖ        and η₁ from t = s on
@@ -150,7 +154,7 @@ class PolynomialDecay(NamedTuple):
         return final + (initial - final) * xp.where(left == 0, 0, xp.where(left == 0, 1, left) ** power)[()]
 
 
-class CosineAnnealing(NamedTuple):
+class CosineAnnealing(Record):
     """A rate that decreases along half a cosine wave: slowly, then fast, then slowly again.
 
         η(t) = η₁ + ½ (η₀ − η₁) (1 + cos(π t/s))        and η₁ from t = s on
@@ -179,7 +183,7 @@ class CosineAnnealing(NamedTuple):
         return _cosine(xp, initial, final, xp.maximum(steps - t, 0) / steps)
 
 
-class CosineRestarts(NamedTuple):
+class CosineRestarts(Record):
     """Cosine annealing with restarts, over periods that may grow longer each time.
 
         η(t) = η₁ + ½ (η₀ − η₁) (1 + cos(π (t − Sᵢ) / (Sᵢ₊₁ − Sᵢ)))        where Sᵢ ≤ t < Sᵢ₊₁
@@ -215,7 +219,7 @@ class CosineRestarts(NamedTuple):
         return _cosine(xp, initial, final, xp.clip((end - t) / xp.maximum(end - start, 1), 0, 1))
 
 
-class LinearWarmup(NamedTuple):
+class LinearWarmup(Record):
     """A rate that grows linearly, so that the first steps, when everything is still random, are small.
 
         η(t) = a + (η₁ − a) t/s        and η₁ from t = s on
@@ -242,7 +246,7 @@ class LinearWarmup(NamedTuple):
         return start + (peak - start) * xp.minimum(t / steps, 1)
 
 
-class OneCycle(NamedTuple):
+class OneCycle(Record):
     """A rate that rises and then falls far below its start, each along half a cosine wave.
 
         η(t) = η₀ + ½ (η₁ − η₀) (1 − cos(π t/u))                    up to t = u = c s,   η₀ = η₁ / d
@@ -279,7 +283,7 @@ class OneCycle(NamedTuple):
         return xp.where(t < top, up, down)[()]
 
 
-class Piecewise(NamedTuple):
+class Piecewise(Record):
     """Constant rates, one after another.
 
         η(t) = ηᵢ        where bᵢ ≤ t < bᵢ₊₁        i = 0, …, k
@@ -305,7 +309,7 @@ class Piecewise(NamedTuple):
         return rate
 
 
-class Join(NamedTuple):
+class Join(Record):
     """Schedules one after another, each counting from its own start.
 
         η(t) = ηᵢ(t − bᵢ)        where bᵢ ≤ t < bᵢ₊₁        i = 0, …, k        b₀ = 0

@@ -10,9 +10,11 @@ The range of a number is declared beside its field, in frozen dataclasses and Na
     rate: Annotated[float, Interval("[0, 1)")] = 0.5
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import json
 import math
 import numbers
 import re
@@ -132,14 +134,50 @@ def registered(base=object):
 
 
 def namedtuples():
-    """All existing NamedTuple classes, by qualified name; of two with the same name, the later definition."""
-    result, stack = {}, [tuple]
+    """All existing classes of NamedTuples and records by qualified name; of two of one name, the later definition."""
+    result, stack = {}, [tuple, backend.Record]
     while stack:
         for cls in stack.pop().__subclasses__():
             stack.append(cls)
             if isinstance(getattr(cls, "_fields", None), tuple):
                 result[f"{cls.__module__}.{cls.__qualname__}"] = cls
     return result
+
+
+def make_exportable():
+    """Register fnn's nodes of trees with `jax.export`, so that programs that take or return them can be serialized.
+
+    Your own need `jax.export.register_namedtuple_serialization(YourParams, serialized_name="YourParams")`.
+    """
+    if backend.jax is None:
+        return
+    export = backend.jax.export
+    with contextlib.suppress(ValueError):  # they are registered already, if the package is loaded anew
+        for name, cls in namedtuples().items():
+            if name.startswith("fnn."):
+                if issubclass(cls, tuple):
+                    export.register_namedtuple_serialization(cls, serialized_name=f"fnn.{cls.__name__}")
+                else:
+                    export.register_pytree_node_serialization(
+                        cls,
+                        serialized_name=f"fnn.{cls.__name__}",
+                        serialize_auxdata=lambda _: b"",
+                        deserialize_auxdata=lambda _: None,
+                        from_children=lambda _, values, cls=cls: cls._make(values),
+                    )
+        export.register_pytree_node_serialization(
+            backend.Held,
+            serialized_name="fnn.Held",
+            serialize_auxdata=_choice_as_bytes,
+            deserialize_auxdata=lambda text: backend.Held(json.loads(text)),
+            from_children=lambda held, _: held,
+        )
+
+
+def _choice_as_bytes(held):
+    if not isinstance(held.thing, bool | int | float | str | None):
+        raise KindError(f"jax.export: expected a choice of a number, text, True or False, got {shorten(held)}")
+    return json.dumps(held.thing).encode()
 
 
 class Static:

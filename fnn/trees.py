@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .backend import Record
 from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
@@ -57,7 +58,7 @@ def paths(tree: Any, root="params"):
         return []
     if isinstance(tree, dict):
         return [item for key in sorted(tree) for item in paths(tree[key], f"{root}[{key!r}]")]
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, tuple | list | Record):
         fields = getattr(tree, "_fields", None)
         names = [f".{field}" for field in fields] if fields else [f"[{i}]" for i in range(len(tree))]
         return [item for name, branch in zip(names, tree, strict=True) for item in paths(branch, root + name)]
@@ -116,14 +117,14 @@ def over_prefix(f, is_end, expected, place, upper, tree, *rest) -> Any:
 
 def alike(tree, expected) -> bool:
     """Whether a tree has the same structure and shapes as another one."""
-    if isinstance(expected, tuple | list):
+    if isinstance(expected, tuple | list | Record):
         same = type(tree) is type(expected) and len(tree) == len(expected)
         return same and all(alike(*pair) for pair in zip(tree, expected, strict=True))
     if isinstance(expected, dict):
         return (
             isinstance(tree, dict) and tree.keys() == expected.keys() and all(alike(tree[k], expected[k]) for k in tree)
         )
-    return np.shape(tree) == np.shape(expected) and not isinstance(tree, tuple | list | dict)
+    return np.shape(tree) == np.shape(expected) and not isinstance(tree, tuple | list | dict | Record)
 
 
 def same_structure(name, tree, expected, path=""):
@@ -145,7 +146,7 @@ def outline(tree):
     """A tree with the shapes of its leaves in place of their values."""
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{key!r}: {outline(tree[key])}" for key in sorted(tree)) + "}"
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, tuple | list | Record):
         inner = ", ".join(outline(branch) for branch in tree)
         return f"{type(tree).__name__}({inner})" if hasattr(tree, "_fields") else f"({inner})"
     return str(tuple(tree.shape)) if hasattr(tree, "shape") else type(tree).__name__

@@ -421,3 +421,17 @@ def test_a_layers_noise_has_a_key_of_its_own(backend):
     params = net.init(key, (50,))
     np.testing.assert_array_equal(net.apply(params, x, key), twice)
     np.testing.assert_array_equal(net.apply(params, x), x)
+
+
+def test_a_mean_over_many_examples_does_not_underflow_in_float16(backend):
+    n, net = 65_536, fnn.Serial((fnn.Dense(1), fnn.Dense(1, bias=False)))
+    w = lambda *shape: np.ones(shape, np.float16)
+    params = on(backend, (fnn.DenseParams(w(1, 1), 0 * w(1)), fnn.DenseParams(w(1, 1), ())))
+    x, y = np.ones((n, 1), np.float16), np.full((n, 1), 1 - 2**-10)  # δ is 2⁻¹⁰, and δ / n too small for float16
+    x[-1] = np.inf
+    weights = np.where(np.arange(n) < n - 1, 3.0, 0.0)
+    run = compiled(backend, fnn.value_and_grad(net, fnn.Quadratic(), need_dx=True))
+    _, (grads, dx) = run(params, *on(backend, (x, np.float32(y), np.float32(weights))))
+    assert [np.asarray(g).tolist() for g in fnn.trees.leaves(grads)] == [[[2**-10]], [2**-10], [[2**-10]]]
+    assert grads[0].w.dtype == dx.dtype == np.float16
+    assert np.asarray(dx[-1]) == 0

@@ -449,3 +449,19 @@ def test_max_norm_holds_an_optax_optimizer_and_its_limit_is_a_leaf(needs_jax):
 
     limits = np.float32([0.5, 2.0])
     np.testing.assert_allclose(oracle.quick_jit(jax.vmap(longest))(limits), limits, rtol=1e-5)
+
+
+@pytest.mark.parametrize("around", [fnn.ClipByNorm, fnn.ClipByGlobalNorm, fnn.MaxNorm])
+def test_derivatives_are_numbers_where_the_whole_gradient_is_0(around, needs_jax):
+    """w ← w − η 0 w: whatever the limit is, a change of w is a change of what follows."""
+    w = fnn.backend.jnp.zeros((2, 2))
+
+    def moved(limit, w):
+        optimizer = around(fnn.Sgd(0.1), limit)
+        return w + optimizer.update(0 * w, optimizer.init(w), w)[0]
+
+    _, forwards = needs_jax.linearize(moved, np.float32(1), w)
+    np.testing.assert_array_equal(forwards(np.float32(1), w + 1), w + 1)
+    by_limit, by_w = needs_jax.linear_transpose(forwards, np.float32(1), w)(w + 1)
+    assert by_limit == 0
+    np.testing.assert_array_equal(by_w, w + 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import oracle
 import pytest
-from helpers import THOROUGH
+from helpers import THOROUGH, on
 
 import fnn
 from fnn import errors
@@ -319,6 +319,13 @@ def test_a_function_needs_jax_and_says_so():
         fnn.FunctionLoss(oracle.quartic).value_and_delta(np.ones((1, 1)), np.ones((1, 1)))
     with pytest.raises(errors.KindError, match=r"jax\.vjp"):
         fnn.Function(np.sin).apply((), np.ones((1, 1)))
+
+
+def test_a_penalty_of_many_weights_does_not_overflow_in_float16(backend):
+    (params,) = on(backend, (np.full((300, 300), 1, np.float16),))
+    assert fnn.L2(1.0).value(params) == 45_000
+    assert fnn.L1(1.0).value(params) == 90_000
+    assert fnn.L2(1.0).gradient(params).dtype == np.float16
 
 
 def test_a_negative_penalty_is_refused():

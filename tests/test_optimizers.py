@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
-from helpers import THOROUGH, compiled, on
+from helpers import THOROUGH, compiled, on, wide
 
 import fnn
 from fnn import errors, trees
@@ -242,6 +242,20 @@ def test_an_own_loop_with_numbers_of_python_runs_in_the_width_of_the_parameters(
         params, gradients = trees.map(fnn.backend.jnp.asarray, (params, tuple(g[:3] for g in gradients)))
         found, _ = run(fnn.Adam(0.1), params, gradients)
     oracle.assert_close(found, by_equation(adam, (0.1,) * 3), 1e-12)
+
+
+def test_so_does_a_schedule_of_numbers_of_python(backend):
+    schedule = fnn.schedules.Join((fnn.schedules.Constant(0.1), fnn.schedules.CosineAnnealing(0.1, 10)), (1,))
+    with wide():
+        for optimizer in (fnn.Sgd(schedule), fnn.Average(fnn.ClipByNorm(fnn.Sgd(schedule), 9.0))):
+            (w,) = on(backend, (np.ones(2),))
+            state = optimizer.init(w)
+            for _ in range(5):
+                updates, state = optimizer.update(w, state, w)
+        assert updates.dtype == np.float64
+        np.testing.assert_allclose(updates, -0.1 * np.cos(0.05 * np.pi * 3) ** 2 * np.ones(2), rtol=1e-14)
+        narrow, _ = optimizer.update(np.float32(w), optimizer.init(np.float32(w)), np.float32(w))
+        assert narrow.dtype == np.float32
 
 
 def test_an_optimizer_is_optaxs_over_100_steps(needs_jax):

@@ -287,6 +287,22 @@ def test_results_are_float32_and_never_nan_where_nothing_counts_or_all_agree(bac
         per_example.noise_scale(net, LOSS)(on("numpy", params), x[:1], y[:1])
 
 
+@pytest.mark.parametrize("shape", [(3,), (4, 3)], ids=["dense", "positions"])
+def test_norms_and_clipping_differentiate_where_an_example_has_no_gradient(shape, needs_jax):
+    net, x = fnn.Dense(2, initializer=fnn.Ones()), np.ones((2, *shape), np.float32)
+    params = net.init(key("jax"), shape)  # with sums that are exact
+    y = np.array(net.apply(params, x))
+    y[1] += 1  # the error of the first example is 0
+
+    lengths = lambda params, n: per_example.norms(net, fnn.Quadratic())(params, x[n:], y[n:]).sum()
+    clipped = lambda params, n: (per_example.clipped_gradient(net, fnn.Quadratic(), 0.5)(params, x[n:], y[n:]).w).sum()
+    of_both, of_one, through = oracle.quick_jit(
+        lambda params: (*[jax.grad(lengths)(params, n) for n in (0, 1)], jax.grad(clipped)(params, 0))
+    )(params)
+    oracle.assert_close(of_both, of_one, 1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in trees.leaves(through))
+
+
 def test_what_has_no_gradient_of_one_example_is_refused():
     net = fnn.Dense(1)
     with pytest.raises(fnn.errors.KindError, match="no example has a gradient of its own"):

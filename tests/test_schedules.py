@@ -1,10 +1,12 @@
 """Each schedule is its formula, written a second time for one step after the other; and Optax's, where there is one."""
 
+import copy
 import functools
 import inspect
 import math
+import pickle
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import oracle
@@ -13,8 +15,10 @@ from helpers import compiled
 
 import fnn
 from fnn import errors, schedules
+from fnn.backend import Record
 from fnn.optimizers import prepare
-from fnn.static import check_ranges, declared
+from fnn.schedules import Constant, CosineAnnealing, Join, Piecewise
+from fnn.static import Interval, check_ranges, declared
 
 STEPS = 40
 
@@ -344,3 +348,63 @@ def test_parts_that_do_not_fit_are_refused(name):
     schedule, error, message = BAD[name]
     with pytest.raises(error, match=message):
         schedule(0)
+
+
+# ---- as a record, and as a function for JAX --------------------------------------------------------------------------
+
+
+class Halving(Record):
+    """A schedule as a user writes it, with declared ranges."""
+
+    initial: Annotated[Any, Interval("[0, ∞)")]
+    floor: Annotated[Any, Interval("[0, ∞)")] = 0.0
+
+    def __call__(self, count):
+        xp = fnn.backend.namespace(count, self.initial)
+        return xp.maximum(self.initial * 0.5**count, self.floor)
+
+
+def test_jax_takes_a_schedule_as_a_function_as_often_as_one_likes(needs_jax):
+    jax, given = needs_jax, CosineAnnealing(0.1, steps=10)
+    prepared = prepare(fnn.Sgd(given), jax.numpy.ones(1)).learning_rate
+    for schedule in (given, given, prepared, prepared, Halving(0.1), Halving(0.1)):
+        assert jax.eval_shape(schedule, 3).shape == ()
+    assert len(jax.make_jaxpr(given)(3).in_avals) == 1
+    for schedule in (given, given, CosineAnnealing(0.2, steps=10)):
+        np.testing.assert_allclose(jax.jit(schedule)(3), schedule(3), rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(given)(np.arange(4))[3], given(3), rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(given)(3.0), -0.005 * np.pi * np.sin(0.3 * np.pi), rtol=1e-5)
+    several = Piecewise((2,), (np.float32([1.0, 2.0]), np.float32([3.0, 4.0])))  # as of two runs
+    for schedule in (several, several._replace(boundaries=(4,))):
+        assert jax.eval_shape(schedule, 3).shape == (2,)
+
+
+def test_a_schedule_is_a_record(backend):
+    schedule = CosineAnnealing(0.1, 10)
+    assert repr(schedule) == "CosineAnnealing(initial=0.1, steps=10, final=0)"
+    assert tuple(schedule) == (0.1, 10, 0)
+    assert schedule == CosineAnnealing(0.1, steps=10)
+    assert schedule not in (CosineAnnealing(0.1, 11), Constant(0.1), (0.1, 10, 0))
+    assert schedule._replace(steps=11) == CosineAnnealing(0.1, 11)
+    assert Join((schedule, Constant(0.1)), (3,)) != Join((schedule, Constant(0.2)), (3,))
+    assert len({schedule, CosineAnnealing(0.1, 10)}) == 1
+    for copied in (copy.deepcopy(schedule), pickle.loads(pickle.dumps(schedule))):
+        assert copied == schedule
+        assert type(copied) is CosineAnnealing
+    with pytest.raises(AttributeError):
+        schedule.initial = 0.2
+    doubled = fnn.trees.map(lambda number: 2 * number, {"a": (schedule, [Halving(0.1)])})
+    assert doubled == {"a": (CosineAnnealing(0.2, 20), [Halving(0.2)])}
+    assert fnn.trees.leaves(doubled) == [0.2, 20, 0, 0.2, 0.0]
+    assert fnn.trees.paths(doubled, "")[1] == ("['a'][0].steps", 20)
+    with pytest.raises(errors.ArgumentError, match=r"Sgd\.learning_rate\.floor >= 0"):
+        prepare(fnn.Sgd(Halving(0.1, -1.0)), np.ones(1))
+
+
+def test_a_record_of_ones_own_is_a_schedule_in_a_run_and_in_a_file(backend, tmp_path):
+    state = fnn.init_state(fnn.Dense(1), fnn.Sgd(Halving(0.5)), fnn.random.key(0, backend=backend), (1,))
+    state, _ = fnn.make_step(fnn.Dense(1), fnn.Quadratic())(state, (np.float32([[1]]), np.float32([[0]])))
+    fnn.checkpoints.save(tmp_path / "run.npz", state)
+    again = fnn.checkpoints.load(tmp_path / "run.npz", like=state).tree
+    assert type(again.optimizer.learning_rate) is Halving
+    assert again.optimizer == state.optimizer

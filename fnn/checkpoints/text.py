@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..backend import Record
 from ..errors import ArgumentError, FnnError, KindError, shorten
 from ..static import Static, namedtuples, registered
 
@@ -91,7 +92,7 @@ def add_classes(known: dict[str, type], more: Mapping[str, type]) -> None:
 
 
 def _is_namedtuple(cls):
-    return issubclass(cls, tuple) and hasattr(cls, "_fields")
+    return issubclass(cls, tuple | Record) and hasattr(cls, "_fields")
 
 
 # ---- text, and back --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import random
-from ..backend import Held
+from ..backend import Held, Record
 from ..errors import ArgumentError, CheckpointError, FnnError, KindError, ShapeError, shorten
 from .text import Classes, add_classes, is_fnns, own_classes, rebuild, text_of
 
@@ -73,7 +73,7 @@ def _describe(node, place, description, like, host, depth):
         return {"float": repr(float(node))}
     if isinstance(node, Held):
         return _describe_held(node, description)
-    if isinstance(node, tuple | list | dict):
+    if isinstance(node, tuple | list | dict | Record):
         kind = _kind_of(node)
         if not hasattr(node, "_fields") and type(node) not in (tuple, list, dict):
             raise KindError(f"{place or 'the tree'}: expected a tuple, NamedTuple, list or dict, got a {kind}")
@@ -211,6 +211,8 @@ def _container(kind, pairs, place, where, source, depth):
         return dict(zip(keys, values, strict=True))
     if cls is None:
         return values if kind == "list" else tuple(values)
+    if issubclass(cls, Record):
+        return cls._make(values)
     made: Any = tuple.__new__(cls, values)  # not by its constructor, which may be anybody's
     if cls.__name__ == "TrainState" and is_fnns(cls):
         made = made._replace(key=random.like(made.key, source.xp))

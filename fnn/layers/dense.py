@@ -79,7 +79,7 @@ class Dense(Layer):
         return product(dy, params.w, self.precision)
 
     def factors(self, params, x, dy):
-        positions = lambda a: a if a.ndim <= 3 else a.reshape(len(a), -1, a.shape[-1])
+        positions = lambda a: a if a.ndim <= 3 else a.reshape(a.shape[0], -1, a.shape[-1])
         return DenseParams(Outer(positions(self._rounded(dy)), positions(x)), over_positions(dy) if self.bias else ())
 
     def gradient(self, params, x, dy):

@@ -53,13 +53,13 @@ class Flatten(Layer):
         return (math.prod(shape("input_shape", input_shape)),)
 
     def forward(self, params, x, key=None):
-        return x.reshape(len(x), -1), x
+        return x.reshape(x.shape[0], -1), x
 
     def backward(self, params, x, dy):
         return dy.reshape(x.shape)
 
     def tangent(self, params, x, dparams, dx):
-        return None if dx is None else dx.reshape(len(dx), -1)
+        return None if dx is None else dx.reshape(dx.shape[0], -1)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Loss(Static):
 
 def over_outputs(values):
     """Sum over the outputs of each example: (N, ...) -> (N,)."""
-    return values if values.ndim == 1 else values.reshape(len(values), -1).sum(axis=1)
+    return values if values.ndim == 1 else values.reshape(values.shape[0], -1).sum(axis=1)
 
 
 def outputs(a):

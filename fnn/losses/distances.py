@@ -148,4 +148,4 @@ class ExponentialCost(Loss):
     def value_and_delta(self, a, y):
         r = a - floating(y, a.dtype)
         e = namespace(r).exp(over_outputs(r * r) * (1 / self.tau))
-        return self.tau * e, 2 * r * e.reshape((len(e),) + (1,) * (r.ndim - 1))
+        return self.tau * e, 2 * r * e.reshape(e.shape + (1,) * (r.ndim - 1))

@@ -6,7 +6,7 @@ Fused in this way they are stable and cheap, and δ has the form of the textbook
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from ..backend import floating, namespace
+from ..backend import cast, floating, namespace
 from ..numerics import exponentials, logistic, magnitude
 from ..static import Interval
 from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
@@ -43,7 +43,7 @@ class SoftmaxCrossEntropy(Loss):
         z, e, total = exponentials(z)
         if y.ndim == 1 and s == 0:
             hot = y[:, None] == xp.arange(z.shape[1])
-            return xp.log(total[:, 0]) - xp.where(hot, z, 0).sum(axis=1), e / total - hot
+            return xp.log(total[:, 0]) - xp.where(hot, z, 0).sum(axis=1), e / total - cast(hot, z.dtype)
         y = floating(y[:, None] == xp.arange(z.shape[1]) if y.ndim == 1 else y, z.dtype)
         y = (1 - s) * y + s / z.shape[1] if s else y
         value = (y * xp.where(y == 0, 0, xp.log(total) - z)).sum(axis=1)  # 0 · log 0 is 0

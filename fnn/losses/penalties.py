@@ -3,7 +3,7 @@
 from typing import Annotated, Any, NamedTuple
 
 from .. import trees
-from ..backend import namespace
+from ..backend import at_least_float32, cast, namespace
 from ..numerics import absolute
 from ..static import Interval
 
@@ -26,7 +26,7 @@ class L2(NamedTuple):
     coefficient: Annotated[Any, Interval("[0, ∞)")]
 
     def value(self, params):
-        return 0.5 * sum(trees.leaves(_each(self, lambda c, w: c * (w * w).sum(), params)))
+        return 0.5 * sum(trees.leaves(_each(self, lambda c, w: c * (_wide(w) ** 2).sum(), params)))
 
     def gradient(self, params):
         return _each(self, lambda c, w: c * w, params)
@@ -48,10 +48,15 @@ class L1(NamedTuple):
     coefficient: Annotated[Any, Interval("[0, ∞)")]
 
     def value(self, params):
-        return sum(trees.leaves(_each(self, lambda c, w: c * absolute(w).sum(), params)))
+        return sum(trees.leaves(_each(self, lambda c, w: c * absolute(_wide(w)).sum(), params)))
 
     def gradient(self, params):
         return _each(self, lambda c, w: c * namespace(w).sign(w), params)
+
+
+def _wide(w):
+    """w in float32 or wider, in which squares and sums do not overflow."""
+    return cast(w, at_least_float32(w.dtype))
 
 
 def _each(penalty, f, params):

@@ -5,7 +5,7 @@ An optimizer is a NamedTuple of its hyperparameters with two pure methods:
     init(params) -> opt_state        update(grads, opt_state, params) -> (updates, opt_state)
     params ← params + updates
 
-with Optax's signatures. g is the gradient, w a parameter, η the learning rate (a number, or a schedule: a NamedTuple
+with Optax's signatures. g is the gradient, w a parameter, η the learning rate (a number, or a schedule: a record
 that is called on the number of steps taken so far), t the step, counted from 1; products, quotients and roots of arrays
 are entry by entry. Hyperparameters are leaves, so they can be traced: another learning rate compiles nothing, and
 `jax.vmap` maps over them. States are float32 or wider. An optimizer of your own states its formula for one array, and

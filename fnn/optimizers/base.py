@@ -11,8 +11,9 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from .. import trees
-from ..backend import Held, at_least_float32, cast, is_jax, namespace
+from ..backend import Held, Record, at_least_float32, cast, is_jax, namespace
 from ..errors import KindError, shorten
+from ..numerics import root as root
 from ..static import Interval
 
 # Hyperparameters are annotated as Any, since a number, an array of one number and a tracer all serve.
@@ -116,8 +117,8 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
     def update(self, grads, opt_state, params=None):
         """The updates, which are added to the parameters, and the next state."""
         count, *moments = own_state(self, opt_state, state)
-        optimizer, decaying, formulas = at_step(self, count), "weight_decay" in self._fields, {}
         like = grads if params is None else params
+        optimizer, decaying, formulas = at_step(self, count, like), "weight_decay" in self._fields, {}
 
         def new_formula(dtype, decay):
             """The formula for arrays of this dtype and weight decay, and the dtype in which it computes."""
@@ -175,11 +176,21 @@ def another_optimizers(optimizer, opt_state, expected) -> KindError:
     )
 
 
-def at_step(optimizer, count):
-    """The optimizer with this step's number in place of each schedule."""
+def at_step(optimizer, count, params):
+    """The optimizer with this step's number in place of each schedule, in float64 if a parameter is.
+
+    `prepare` has made arrays of a schedule's numbers; in a loop of one's own they may still be Python's.
+    """
     if not any(map(callable, optimizer)):
         return optimizer
-    return optimizer._replace(**{name: f(count) for name, f in optimizer._asdict().items() if callable(f)})
+    double = any(w.dtype == np.float64 for w in trees.leaves(params))
+
+    def number(schedule):
+        if double and isinstance(schedule, tuple | Record):
+            schedule = trees.map(lambda n: np.float64(n) if isinstance(n, float) else n, schedule)
+        return schedule(count)
+
+    return optimizer._replace(**{name: number(f) for name, f in optimizer._asdict().items() if callable(f)})
 
 
 def spread_decay(optimizer, params):
@@ -219,14 +230,6 @@ def average(b, m, g):
     return b * m + (1 - b) * g
 
 
-def root(v):
-    """√v for v ≥ 0, with the derivative 0 at 0, where that of √ is infinite."""
-    xp = namespace(v)
-    if xp is np:  # is not differentiated
-        return np.sqrt(v)
-    return xp.where(v == 0, 0, xp.sqrt(xp.where(v == 0, 1, v)))
-
-
 def quotient(a, b, eps):
     """a / b where b ≥ ε; a itself where b is 0, as it may be with ε = 0. There a is 0: it never had a gradient."""
     xp = namespace(a, b, eps)
@@ -249,7 +252,7 @@ def norm_and_unit(arrays, axis=None):
             norm = np.sqrt(sum(square(a, a) for a in arrays))
         if np.all((norm > 1e-15) & (norm < np.inf)):
             return norm, None
-    largest = functools.reduce(xp.maximum, [abs(a).max(initial=0, **axes) for a in arrays], np.float32(0))
+    largest = functools.reduce(xp.maximum, [abs(a).max(initial=0, **axes) for a in arrays] or [np.float32(0)])
     unit = xp.where(largest == 0, 1, xp.minimum(largest, np.finfo(largest.dtype).max / 64))[()]
     with np.errstate(invalid="ignore"):  # ∞ / ∞
         return root(sum(xp.square(a / unit).sum(**axes) for a in arrays)), unit

@@ -43,7 +43,10 @@ class ClipByValue(NamedTuple):
         return self.optimizer.init(params)
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
-        clip = lambda g: cast(namespace(g, self.max_value).clip(g, -self.max_value, self.max_value), g.dtype)
+        def clip(g):
+            wide = cast(g, at_least_float32(g.dtype))
+            return cast(namespace(g, self.max_value).clip(wide, -self.max_value, self.max_value), g.dtype)
+
         return self.optimizer.update(trees.map(clip, grads), opt_state, params)
 
 
@@ -255,7 +258,7 @@ class SkipNonFinite(NamedTuple):
         take, leave = (lambda step, no_step: step), (lambda step, no_step: no_step)
         no_step = trees.map(no_update, updates), inner
         updates, inner = backend.cond(finite, take, leave, (updates, moved), no_step)
-        return updates, Skipped(skipped + ~finite, inner)
+        return updates, Skipped(skipped + cast(~finite, np.int32), inner)
 
 
 def _all_finite(tree):

@@ -147,14 +147,14 @@ def _prepared(optimizer, params, strong):
         else:
             if name == "weight_decay" and params is not None:
                 _check_decay(place, value, params)
-            elif isinstance(value, tuple | list | dict):
+            elif isinstance(value, tuple | list | dict | backend.Record):
                 _check_nested(place, name, value, field, default)
             values[name] = _converted(place, value, field, strong)
     return optimizer._replace(**values)
 
 
 def _is_schedule(value):
-    return isinstance(value, tuple) and callable(value)
+    return isinstance(value, tuple | backend.Record) and callable(value)
 
 
 def _check_decay(place, value, params):
@@ -204,7 +204,7 @@ def _check_number(place, value, field, in_schedule):
     """Raises unless it is a number in its range, or in a schedule an array. Of a tracer only the shape is known."""
     if callable(value):
         raise KindError(
-            f"{place}: expected a number, or a schedule that is a NamedTuple with __call__, got {shorten(value)}"
+            f"{place}: expected a number, or a schedule, a NamedTuple or Record with __call__, got {shorten(value)}"
         )
     if value is None or (np.ndim(value) and not in_schedule):
         raise KindError(f"{place}: expected a number, got {shorten(value)}")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np  # noqa: F401 - for the example
 
 from .. import backend, gate, random, trees
+from ..backend import namespace
 from ..backpropagation import Problem, check_problem, differentiate
 from ..errors import ArgumentError
 from ..layers import Layer
@@ -51,7 +52,9 @@ def _weight(problem, batch, value):
     """The divisor of the batch's sum of costs."""
     if problem.denominator is not None:
         return value * 0 + problem.denominator
-    return value.dtype.type(gate.size_of(batch.x)) if batch.weights is None else batch.weights.sum()
+    if batch.weights is not None:
+        return batch.weights.sum()
+    return namespace(value).asarray(gate.size_of(batch.x), value.dtype)[()]  # in an export the size may be a symbol
 
 
 _PLAIN = {bool, int, float}  # the types of numbers that have not been prepared

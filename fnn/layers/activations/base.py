@@ -121,7 +121,7 @@ class Learnt(Activation):
 
     def of_example(self, entries):
         """The sum over what shares a parameter: of entries (N, ...), (N, units) or (N, 1)."""
-        flat = entries.reshape(len(entries), math.prod(entries.shape[1:]))
+        flat = entries.reshape(entries.shape[0], math.prod(entries.shape[1:]))
         return flat if self.per_unit else flat.sum(axis=1, keepdims=True)
 
 

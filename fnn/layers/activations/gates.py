@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from ...backend import floating, namespace
+from ...backend import cast, floating, namespace
 from ...errors import ArgumentError, ShapeError
 from ...numerics import clipped, erfc, kept, logistic, nan_of, softplus
 from ...static import Interval
@@ -95,7 +95,7 @@ class HardSwish(Elementwise):
 
     def derivative(self, z):
         middle = kept((2 * clipped(z, -3, 3) + 3) * (1 / 6), (z > -3) & (z < 3))
-        return nan_of(z, middle + (z >= 3))
+        return nan_of(z, middle + cast(z >= 3, middle.dtype))
 
 
 @dataclass(frozen=True)
