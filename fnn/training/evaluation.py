@@ -7,7 +7,7 @@ import numpy as np
 from .. import backend, gate, random, trees  # noqa: F401 - random for the example
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
-from ..errors import ArgumentError, KindError, integer, shorten
+from ..errors import ArgumentError, KindError, integer, shorten, usage
 from ..gate import Data, size_of
 from ..layers import Layer
 from ..losses import Loss
@@ -38,6 +38,7 @@ def measure(metrics, prediction, y, weights) -> dict[str, Any]:
     return {name: metric(*arrays) for name, metric in metrics}
 
 
+@usage("fnn.evaluate(net, loss, params, (x, y))")
 def evaluate(
     net: Layer, loss: Loss, params: Any, data: Any, *, batch_size: int = 1024, metrics: dict[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import gate, random  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..diagnostics import statistics_of
-from ..errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten
+from ..errors import ArgumentError, KindError, MissingExtraError, integer, real, require, shorten, usage
 from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import SkipNonFinite
@@ -23,6 +23,7 @@ from .state import TrainState, check_counters, init_state, next_epoch
 from .step import weights_for
 
 
+@usage("fnn.fit(net, loss, optimizer, (x, y), key=key, epochs=10, batch_size=32)")
 def fit(
     net: Layer,
     loss: Loss,
@@ -183,6 +184,7 @@ def skips(optimizer) -> bool:
     return isinstance(optimizer, SkipNonFinite) or any(skips(part) for part in inner)
 
 
+@usage("fnn.range_test(net, loss, optimizer, (x, y), epochs=1, batch_size=32, key=key)")
 def range_test(
     net: Layer,
     loss: Loss,
