@@ -286,7 +286,3 @@ def test_help_begins_with_an_example_and_lists_every_public_name():
 def test_help_of_a_network_begins_with_how_it_is_used():
     text = shown_by_help(fnn.Serial)
     assert text.index("net.apply(params, x)") < text.index("Methods defined here")
-
-
-def test_there_is_one_version():
-    assert re.fullmatch(r"\d+\.\d+\.\d+", fnn.__version__)
