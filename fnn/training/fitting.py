@@ -3,6 +3,7 @@
 import contextlib
 import math
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,11 @@ def fit(
             holds the state before that step. With `fnn.SkipNonFinite` in the optimizer such steps are skipped and
             counted instead.
 
+    Warns:
+        UserWarning: if the loss of every epoch after the first was more than ten times that of the first. A run whose
+            first epoch is far above the cost of an untrained network (log C for `SoftmaxCrossEntropy` with C classes)
+            has the same causes: steps that are too large, or data that are not scaled.
+
     Source: L. Prechelt, "Early stopping, but when?" (1998).
 
     >>> from fnn import Quadratic, Sgd, mlp
@@ -165,6 +171,7 @@ def fit(
     if caught:
         leave(caught[0], path)
     history = run.history_arrays()
+    warn_if_worse(history["loss"])
     if private:
         history["not_private"] = tuple(name for name in history if not name.startswith("validation_"))
     return (run.state if patience is None else run.best), history
@@ -176,6 +183,17 @@ def resumed(state, **given) -> TrainState:
         if value is not None:
             raise ArgumentError(f"{name}: expected None with the state of an earlier run, which has its own {name}")
     return state
+
+
+def warn_if_worse(losses):
+    """Warn if the loss of every epoch after the first was more than ten times that of the first; each is of all data."""
+    if len(losses) > 1 and losses[1:].min() > 10 * losses[0] > 0:
+        warnings.warn(
+            f"fit: the loss rose from {losses[0]:.3g} in the first epoch to {losses[-1]:.3g} in the last. What helps: a "
+            "lower learning rate; x and y of spread 1, as by fnn.Standardize; fnn.ClipByGlobalNorm around the "
+            "optimizer. fnn.diagnose(net, loss, state.params, x, y) examines the layers.",
+            stacklevel=4,  # the line that calls fit, beyond its decorator
+        )
 
 
 def skips(optimizer) -> bool:
