@@ -186,11 +186,11 @@ def resumed(state, **given) -> TrainState:
 
 
 def warn_if_worse(losses):
-    """Warn if the loss of every epoch after the first was more than ten times that of the first; each is of all data."""
+    """Warn if every epoch after the first had more than ten times its loss. Each is a mean over all data."""
     if len(losses) > 1 and losses[1:].min() > 10 * losses[0] > 0:
         warnings.warn(
-            f"fit: the loss rose from {losses[0]:.3g} in the first epoch to {losses[-1]:.3g} in the last. What helps: a "
-            "lower learning rate; x and y of spread 1, as by fnn.Standardize; fnn.ClipByGlobalNorm around the "
+            f"fit: the loss rose from {losses[0]:.3g} in the first epoch to {losses[-1]:.3g} in the last. What helps: "
+            "a lower learning rate; x and y of spread 1, as by fnn.Standardize; fnn.ClipByGlobalNorm around the "
             "optimizer. fnn.diagnose(net, loss, state.params, x, y) examines the layers.",
             stacklevel=4,  # the line that calls fit, beyond its decorator
         )
