@@ -145,12 +145,11 @@ def shape(name, value) -> Any:
         and all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
     ):
         return tuple((key, shape(f"{name}[{key!r}]", inner)) for key, inner in sorted(value))
-    with_batch = isinstance(value, tuple | list) and len(value) > 0 and value[0] is None
-    if with_batch or not isinstance(value, tuple | list):
+    if not isinstance(value, tuple | list) or (value and value[0] is None):
         hint = "; write x.shape[1:]" if hasattr(value, "shape") else ""
         if isinstance(value, int):
             hint = f"; write ({value},)"
-        elif with_batch:
+        elif isinstance(value, tuple | list):
             hint = f"; write {tuple(value[1:])}"
         raise KindError(
             f"{name}: expected a tuple of sizes without the batch axis, such as (784,), got {shorten(value)}{hint}"

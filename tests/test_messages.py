@@ -5,7 +5,6 @@ import io
 import pydoc
 import re
 import typing
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -172,16 +171,7 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
     "layer(params, x)": (lambda: fnn.Relu()((), X), "write net.apply(params, x)"),
     "loss(a, y)": (lambda: LOSS(NET.apply(PARAMS, X), Y), "write loss.value(prediction, y)"),
 }
-NAMES = {  # attributes of networks and of the module in other libraries
-    "net.fit": (lambda: NET.fit, FIT),
-    "net.compile": (lambda: NET.compile, FIT),
-    "net.predict": (lambda: NET.predict, "write loss.predict(net.apply(params, x))"),
-    "net.parameters": (lambda: NET.parameters, "write state.params after fnn.fit, or net.init(key, input_shape)"),
-    "net.layers[0].w": (lambda: NET.layers[0].w, "write state.params after fnn.fit"),
-    "net.summary": (lambda: NET.summary, "write fnn.summary(net, input_shape)"),
-    "net.train": (lambda: NET.train, "write net.apply(params, x, key) for training mode"),
-    "net.eval": (lambda: NET.eval, "write net.apply(params, x) without a key"),
-    "net.add": (lambda: NET.add, "write Serial((*net.layers, layer))"),
+NAMES = {  # in other libraries
     "Sequential": (lambda: fnn.Sequential, "write fnn.Serial(("),
     "Linear": (lambda: fnn.Linear, "write fnn.Dense(units)"),
     "ReLU": (lambda: fnn.ReLU, "write fnn.Relu"),
@@ -225,17 +215,6 @@ def test_what_can_be_called_shows_its_own_signature():
     assert list(inspect.signature(fnn.fit).parameters)[:5] == ["net", "loss", "optimizer", "data", "epochs"]
     assert list(inspect.signature(fnn.Serial).parameters) == ["layers"]
     assert fnn.value_and_grad.__module__ == "fnn.backpropagation"
-
-
-def test_an_error_within_a_property_of_a_layer_is_not_hidden():
-    @dataclass(frozen=True)
-    class Broken(fnn.Layer):
-        @property
-        def size(self):
-            return self.units
-
-    with pytest.raises(AttributeError, match="no attribute 'units'"):
-        Broken().size  # noqa: B018 - it raises
 
 
 # ---- data frames -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ leading axis), T positions, I inputs, O outputs. With δ = ∂L/∂y, the error 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -22,21 +22,6 @@ from ..static import Static
 
 Array = Any  # of jax.numpy or numpy
 Params = Any  # a tree of arrays
-
-_FIT = "fnn.fit(net, loss, optimizer, (x, y), key=key, epochs=10, batch_size=32)"
-_PARAMS = "state.params after fnn.fit, or net.init(key, input_shape), as a network does not hold its parameters"
-_INSTEAD = {  # what other libraries have as attributes of a network
-    "fit": _FIT,
-    "compile": _FIT,
-    "predict": "loss.predict(net.apply(params, x))",
-    "evaluate": "fnn.evaluate(net, loss, params, (x, y))",
-    "score": "fnn.evaluate(net, loss, params, (x, y))",
-    "summary": "fnn.summary(net, input_shape)",
-    "train": "net.apply(params, x, key) for training mode, with dropout",
-    "eval": "net.apply(params, x) without a key for inference",
-    "add": "Serial((*net.layers, layer)), as a network is immutable",
-    **dict.fromkeys(("params", "parameters", "state_dict", "variables", "weights", "weight", "w"), _PARAMS),
-}
 
 
 @dataclass(frozen=True)
@@ -162,14 +147,6 @@ class Layer(Static):
     def __call__(self, *args, **kwargs) -> NoReturn:
         """Layers are not called: their parameters are an argument of `apply`."""
         raise KindError(f"{type(self).__name__} cannot be called; write net.apply(params, x)")
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            """The error for an attribute that a layer lacks, with what to write instead of other libraries' names."""
-            if name in _INSTEAD:
-                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; write {_INSTEAD[name]}")
-            return self.__getattribute__(name)  # raises the error, also one from within a property
 
 
 def _learns(cls):
