@@ -1,14 +1,47 @@
 """Neural networks as pure functions, with the backward pass in plain sight.
 
-A network is a layer, `net.apply(params, x)`; `fit` trains it; `backprop` shows all that backpropagation knows:
+A network is a layer, and holds no numbers. Its parameters are the first argument of whatever uses them:
 
-    Dense, Relu, ..., Serial, mlp                 layers and networks
-    SoftmaxCrossEntropy, Quadratic, ...           costs
-    Sgd, Adam, ..., schedules                     optimizers and learning rates
-    fit, evaluate, train, make_step, sweep        training
-    backprop, value_and_grad, factors             the gradient in your hands
-    per_example, rules, diagnostics, plots        what stands on it
+    >>> import numpy as np
+    >>> import fnn
+    >>> x = np.random.default_rng(0).normal(size=(200, 2))
+    >>> y = (x[:, 0] > x[:, 1]).astype(int)  # labels
+    >>> net, loss, optimizer = fnn.mlp((16, 2)), fnn.SoftmaxCrossEntropy(), fnn.Adam(0.01)
+    >>> key = fnn.random.key(0, backend="numpy")  # fnn.random.key(0) is on JAX, if it is installed
+    >>> state, history = fnn.fit(net, loss, optimizer, (x, y), key=key, epochs=20, batch_size=20)
+    >>> probabilities = loss.predict(net.apply(state.params, x))
+    >>> value, grads = fnn.value_and_grad(net, loss)(state.params, x, y)  # by hand-written backpropagation
+
+`help(fnn.fit)`, `help(fnn.Serial)` and so on describe each public name:
+
+    networks        Serial, mlp, Residual, Parallel, Frozen, summary; a base for your own: Composition
+    layers          Dense (DenseParams), Dropout, Flatten, LayerNorm, RMSNorm, Scale, Standardize (StandardizeParams),
+                    Function; a base for your own: Layer; in the module layers
+    activations     Relu, Tanh, Sigmoid, Softmax, LogSoftmax, Gelu, Elu, Selu, LeakyRelu, Swish, Softplus, Identity,
+                    ArcTan, BinaryStep, BipolarSigmoid, Celu, Glu, HardSigmoid, HardSwish, HardTanh, Isrlu, LogSigmoid,
+                    Mish, PElu, PRelu, RRelu, Relu6, Sign, SoftExponential, Softsign, Squareplus; bases for your own:
+                    Elementwise, Activation; in the module activations
+    initializers    HeNormal, HeUniform, GlorotNormal, GlorotUniform, LecunNormal, LecunUniform, VarianceScaling,
+                    Orthogonal, Normal, TruncatedNormal, Uniform, Constant, Ones, Zeros; in the module initializers
+    costs           on logits: SoftmaxCrossEntropy, SigmoidBinaryCrossEntropy, PoissonNll, Hinge, Perceptron; on
+                    probabilities: CrossEntropy, BinaryCrossEntropy, KullbackLeibler, Hellinger; on numbers:
+                    MeanSquaredError, Quadratic, RootMeanSquaredError, MeanAbsoluteError, Huber, ExponentialCost,
+                    ItakuraSaito, GeneralizedKullbackLeibler; FunctionLoss; a base for your own: Loss; in the module
+                    losses. Penalties: L1, L2
+    optimizers      Sgd, Momentum, Nesterov, Adam, AdamW, Adagrad, Adadelta, Adamax, AMSGrad, Nadam, RMSProp, Lion,
+                    Muon, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate, Average,
+                    MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
+    training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
+                    in the module training. How a batch becomes a gradient: rules, privacy
+    metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error
+    the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example; of scalars: autodiff
+    inspection      diagnose, diagnostics, plots, testing (a gradient checker)
+    files           load_network, checkpoints, datasets
+    for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
+    estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
 """
+
+import typing as _typing
 
 from . import autodiff as autodiff
 from . import backend as backend
@@ -166,3 +199,26 @@ from .training import sweep as sweep
 from .training import train as train
 
 static.make_exportable()
+
+__version__ = "0.1.0"
+
+if not _typing.TYPE_CHECKING:  # a type checker knows the names itself
+
+    def __getattr__(name):
+        """The error for a name that fnn does not have, with what to write instead of other libraries' names."""
+        elsewhere = {
+            "Sequential": "fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(10)))",
+            "Linear": "fnn.Dense(units), without the number of inputs",
+            "Module": "fnn.Layer",
+            "MSELoss": "fnn.MeanSquaredError()",
+            "CrossEntropyLoss": "fnn.SoftmaxCrossEntropy()",
+            "BCEWithLogitsLoss": "fnn.SigmoidBinaryCrossEntropy()",
+            "predict": "loss.predict(net.apply(params, x))",
+            "save": "fnn.checkpoints.save(path, state, net=net)",
+            "load": "fnn.checkpoints.load(path), or fnn.load_network(path)",
+            "sklearn": "import fnn.sklearn first",
+        }
+        known = {known.lower(): known for known in globals() if not known.startswith("_")}
+        same = known.get(name.replace("_", "").lower())
+        write = elsewhere.get(name) or (f"fnn.{same}" if same else "")
+        raise AttributeError(f"module 'fnn' has no attribute {name!r}{write and '; write '}{write}")

@@ -18,7 +18,7 @@ import numpy as np
 from . import backend, factors, gate, trees
 from .backend import at_least_float32, cast, floating, namespace
 from .composition import forward_recorded
-from .errors import KindError, shorten
+from .errors import KindError, shorten, usage
 from .layers import Layer
 from .layers.base import Array
 from .losses import Loss
@@ -47,8 +47,8 @@ class Tape(NamedTuple):
     losses        ℓ (N,), the cost of each example, unweighted
     outputs       the output of each layer
     residuals     what each layer keeps for its backward pass
-    deltas        δ = ∂ℓ/∂output of each layer, for each example: unweighted, and not divided by N. This is the δ of the
-                  textbooks where the layer is an affine map z; at an activation it is ∂ℓ/∂a
+    deltas        δ = ∂ℓ/∂output of each layer, for each example: unweighted, and not divided by N. The δ of textbooks
+                  is ∂ℓ/∂z: the entry of the layer that computes z, such as `Dense`; that of an activation is ∂ℓ/∂a
     dx            ∂ℓ/∂x of each example, or None if it was not requested
     shares        s (N,), the share of each example's ℓ in the value: ∂value/∂ℓ = w / Σ w, or 1/N
 
@@ -64,6 +64,7 @@ class Tape(NamedTuple):
     shares: Array
 
 
+@usage("fnn.backprop(net, loss)(params, x, y)")
 def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., Tape]:
     """Make the function that runs one forward and one backward pass, and returns everything they compute.
 
@@ -85,6 +86,7 @@ def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., T
     """
     check_problem(net, loss)
 
+    @usage("fnn.backprop(net, loss)(params, x, y)")
     def run(params, x, y, weights=None, key=None):
         params, (x, y, weights) = gate.batch(net, loss, params, x, y, weights)
         return tape_of(net, loss, params, x, y, weights, gate.key_for(key, x), need_dx)
@@ -102,6 +104,7 @@ def tape_of(net, loss, params, x, y, weights=None, key=None, need_dx=False) -> T
     return Tape(prediction, losses, outputs, residuals, deltas, dx, shares)
 
 
+@usage("fnn.value_and_grad(net, loss)(params, x, y)")
 def value_and_grad(
     net: Layer, loss: Loss, *, penalty: Any = None, need_dx: bool = False, denominator: float | None = None
 ) -> Callable[..., tuple[Array, Any]]:
@@ -133,6 +136,7 @@ def value_and_grad(
     check_problem(net, loss, penalty, denominator)
     problem = Problem(net, loss, penalty, denominator)
 
+    @usage("fnn.value_and_grad(net, loss)(params, x, y)")
     def run(params, x, y, weights=None, key=None):
         params, data = gate.batch(net, loss, params, x, y, weights)
         return differentiate(problem, params, data, gate.key_for(key, data.x), need_dx)
@@ -176,6 +180,7 @@ def penalised(penalty, params, value, grads) -> tuple[Array, Any]:
     return value + penalty.value(params), grads
 
 
+@usage("fnn.grad(net, loss)(params, x, y)")
 def grad(
     net: Layer, loss: Loss, *, penalty: Any = None, need_dx: bool = False, denominator: float | None = None
 ) -> Callable[..., Any]:
@@ -199,6 +204,7 @@ def grad(
     return lambda params, x, y, weights=None, key=None: run(params, x, y, weights, key)[1]
 
 
+@usage("fnn.custom_vjp(net)(params, x)")
 def custom_vjp(net: Layer) -> Callable[..., Array]:
     """Make `net.apply` with fnn's backward pass as its JAX derivative, for use inside any other JAX model.
 
@@ -244,7 +250,8 @@ def check_problem(net, loss, penalty=None, denominator=None):
     gate.check_cost(loss)
     if denominator is not None:
         gate.positive("denominator", denominator)
-    if penalty is not None and not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient")):
+    wrong = isinstance(penalty, type) or not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient"))
+    if penalty is not None and wrong:
         raise KindError(
             f"penalty: expected a NamedTuple with methods value and gradient, such as fnn.L2(1e-4), "
             f"got {shorten(penalty)}"

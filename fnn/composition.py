@@ -16,7 +16,7 @@ from . import random, trees
 from .backend import namespace
 from .errors import FnnError, KindError, shorten
 from .layers.base import Layer
-from .static import check_static
+from .static import check_static, instead
 
 
 class Kept(NamedTuple):
@@ -200,15 +200,23 @@ def _residuals(layer, recorded):
 def check_layer(name, layer):
     """Raise unless `layer` is a layer that can be compared by value."""
     if not isinstance(layer, Layer):
-        hint = f"; write {layer.__name__}()" if isinstance(layer, type) and issubclass(layer, Layer) else ""
-        raise KindError(f"{name}: expected a layer, got {shorten(layer)}{hint}")
+        hint = instead(layer, Layer) or of_several(layer)
+        hint = "; a cost is an argument of fnn.fit" if hasattr(layer, "value_and_delta") else hint
+        raise KindError(f"{name}: expected a layer, got {shorten(layer)}{hint or '; for example, write fnn.Relu()'}")
     check_static(layer)
+
+
+def of_several(layers) -> str:
+    """A hint for a message: a list or tuple of layers becomes a network by `Serial`."""
+    several = isinstance(layers, list | tuple) and layers and all(isinstance(layer, Layer) for layer in layers)
+    return f"; write fnn.Serial({shorten(tuple(layers))})" if several else ""
 
 
 def check_layers(name, layers):
     """`check_layer` for each layer of a tuple."""
     if not isinstance(layers, tuple):
-        raise KindError(f"{name}: expected a tuple of layers, got {shorten(layers)}")
+        hint = f"; write {shorten((layers,))}, with the comma" if isinstance(layers, Layer) else ""
+        raise KindError(f"{name}: expected a tuple of layers, got {shorten(layers)}{hint}")
     for i, layer in enumerate(layers):
         check_layer(f"{name}[{i}]", layer)
 

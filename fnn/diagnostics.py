@@ -24,7 +24,7 @@ from . import backend, gate, trees
 from .backend import cast, floating, namespace
 from .backpropagation import check_problem, tape_of
 from .composition import Composition, walk
-from .errors import KindError, encodable, shorten
+from .errors import KindError, encodable, shorten, usage
 from .factors import scale_of
 from .layers import Layer
 from .layers.activations import Activation
@@ -185,6 +185,7 @@ class Diagnosis(NamedTuple):
         return "\n".join([*_table(columns), *(texts or ["", "Nothing wrong was found."])])
 
 
+@usage("fnn.diagnose(net, loss, params, x, y)")
 def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any = None) -> Diagnosis:
     """Print and return a table of the layers, what is wrong with the network, and what usually helps.
 

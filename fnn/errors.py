@@ -6,11 +6,14 @@ the data that cannot be learnt from (`DataError`), arguments out of range (`Argu
 error that passes through it.
 """
 
+import functools
 import importlib
+import inspect
 import math
 import numbers
 import operator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 
 class FnnError(Exception):
@@ -77,6 +80,41 @@ def encodable(text, stream):
     return text.encode(encoding, "replace").decode(encoding)
 
 
+_T = TypeVar("_T")
+
+
+def usage(example: str) -> Callable[[_T], _T]:
+    """A decorator for a function or class: if a call does not fit its signature, the error says what to write instead.
+
+    >>> @usage("area((width, height))")
+    ... def area(sides): ...
+    >>> area(2, 3)
+    Traceback (most recent call last):
+    fnn.errors.KindError: area() takes 1 positional argument but 2 were given; write area((width, height))
+    """
+
+    def decorate(thing: Any) -> Any:
+        if isinstance(thing, type):
+            thing.__init__ = decorate(thing.__init__)  # type: ignore[misc]
+            return thing
+
+        @functools.wraps(thing)
+        def call(*args, **kwargs):
+            try:
+                return thing(*args, **kwargs)
+            except TypeError as error:
+                if error.__traceback__ and error.__traceback__.tb_next:  # raised inside, not by the call itself
+                    raise
+                what = str(error).replace(".<locals>", "")
+                names = [name for name in inspect.signature(thing).parameters if name != "self"]
+                known = f"; the arguments are {', '.join(names)}" if "unexpected keyword" in what else ""
+                raise KindError(f"{what}; write {example}{known}") from None
+
+        return call
+
+    return decorate
+
+
 def integer(name, value, least=0):
     """`value` as an int; raises unless it is an integer of at least `least`."""
     try:
@@ -113,9 +151,14 @@ def shape(name, value) -> Any:
         and all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
     ):
         return tuple((key, shape(f"{name}[{key!r}]", inner)) for key, inner in sorted(value))
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, tuple | list) or (value and value[0] is None):
+        hint = "; write x.shape[1:]" if hasattr(value, "shape") else ""
+        if isinstance(value, int):
+            hint = f"; write ({value},)"
+        elif isinstance(value, tuple | list):
+            hint = f"; write {tuple(value[1:])}"
         raise KindError(
-            f"{name}: expected a tuple of sizes without the batch axis, such as (784,), got {shorten(value)}"
+            f"{name}: expected a tuple of sizes without the batch axis, such as (784,), got {shorten(value)}{hint}"
         )
     return tuple(integer(f"{name}[{axis}]", size, least=1) for axis, size in enumerate(value))
 

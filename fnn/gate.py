@@ -6,6 +6,7 @@ x and y are arrays, or dicts or NamedTuples of arrays, with the N examples along
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Iterator
 from functools import partial
@@ -24,7 +25,7 @@ from .errors import (
     shorten,
 )
 from .sources import mapped, rows
-from .static import check_static
+from .static import Static, check_static, instead
 
 AT_ONCE = 2**24  # bytes of examples that are read from files at a time
 
@@ -86,7 +87,10 @@ def opened(data, name="data") -> Data:
     """`(x, y)` or `(x, y, weights)`, given as arrays, lists or data frames, as `Data` of arrays wherever they are."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         length = f" of length {len(data)}" if hasattr(data, "__len__") else ""
-        raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{length}")
+        hint = "write (x, y), with all examples in each"
+        if hasattr(data, "__iter__") and not isinstance(data, dict) and not hasattr(data, "shape"):
+            hint = "if these are examples (x, y), write tuple(map(np.stack, zip(*data)))"
+        raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{length}; {hint}")
     names = ("x", "y", "weights")
     try:
         given = zip(names, data, strict=False)
@@ -129,6 +133,8 @@ def each(f, name, examples):
 
 def arrays(name, examples, xp=None):
     """x, y or weights as arrays of the namespace, by default wherever they are: in a file, on a device or the host."""
+    if isinstance(examples, tuple) and _are_parameters(examples):
+        raise KindError(f"{name}: expected an array, got parameters: {shorten(examples)}; {_FIRST}")
     if isinstance(examples, tuple) and not hasattr(examples, "_fields") and any(hasattr(a, "shape") for a in examples):
         raise KindError(
             f"{name}: expected an array, or a dict or NamedTuple of arrays, got a tuple of {len(examples)} arrays; "
@@ -136,6 +142,16 @@ def arrays(name, examples, xp=None):
         )
     convert = lambda place, a: as_array(place, a, (backend.jnp if backend.is_jax(a) else np) if xp is None else xp)
     return each(convert, name, examples)
+
+
+def _are_parameters(examples) -> bool:
+    """Whether a tuple given as x or y is a tree of fnn's parameters, or a state."""
+    if hasattr(examples, "_fields"):
+        return type(examples).__module__.partition(".")[0] == __package__
+    return any(isinstance(part, tuple) and _are_parameters(part) for part in examples)
+
+
+_FIRST = "the parameters come first: net.apply(params, x), fnn.value_and_grad(net, loss)(params, x, y)"
 
 
 # ---- what kind of thing it is ----------------------------------------------------------------------------------------
@@ -146,7 +162,9 @@ def check_network(net):
     if not all(callable(getattr(net, method, None)) for method in ("forward", "propagate", "output_shape")) or (
         isinstance(net, type)
     ):
-        hint = f"; write {net.__name__}()" if isinstance(net, type) else ""
+        hint = instead(net, Static) or "; make one by fnn.mlp((32, 2)), for example"
+        if isinstance(net, list | tuple) and net and all(hasattr(layer, "output_shape") for layer in net):
+            hint = f"; write fnn.Serial({shorten(tuple(net))})"
         raise KindError(f"net: expected a layer or network, got {shorten(net)}{hint}")
     check_static(net)
 
@@ -154,7 +172,9 @@ def check_network(net):
 def check_cost(loss):
     """Raise unless `loss` is a cost that can be compared by value."""
     if not callable(getattr(loss, "value_and_delta", None)) or isinstance(loss, type):
-        hint = f"; write {loss.__name__}()" if isinstance(loss, type) else ""
+        hint = instead(loss, Static) if isinstance(loss, type) else ""
+        if inspect.isfunction(loss):
+            hint = "; write fnn.FunctionLoss(f) for a function f(prediction, y) that returns the cost of each example"
         raise KindError(f"loss: expected a loss such as fnn.SoftmaxCrossEntropy(), got {shorten(loss)}{hint}")
     check_static(loss)
 
@@ -173,7 +193,7 @@ def inputs(net, params, x):
 def batch(net, loss, params, x, y, weights=None) -> tuple[Any, Data]:
     """`(params, Data)` of a batch, checked: at least one example, a target for each, and shapes that fit."""
     data = entered(net, params, x, y, weights)
-    loss.check((data.size, *net.output_shape(data.shape)), data.y, values=False)
+    check_targets(net, loss, data, data.y, values=False)
     return params, data
 
 
@@ -195,7 +215,7 @@ def dataset(net, loss, params, data, name="data", weights="positive", like=None)
             for place, array in parts("x", data.x):
                 if is_floating(array.dtype):
                     finite(place, array)
-        loss.check((data.size, *net.output_shape(data.shape)), targets, values=known)
+        check_targets(net, loss, data, targets, values=known)
         if known and data.weights is not None:
             finite("weights", data.weights)
             if weights == "positive":
@@ -258,19 +278,24 @@ def key_for(key, x):
 # ---- arrays and their values -----------------------------------------------------------------------------------------
 
 
-def as_array(what, value, xp):
+def as_array(what, given, xp):
     """User data as an array of `xp`: lists and data frames are accepted; text, objects and masked arrays are not."""
+    value = given
     if not backend.is_jax(value):
         if isinstance(value, np.ma.MaskedArray):
             raise KindError(f"{what}: expected an array without mask, got a masked one; give masked examples weight 0")
         try:
             value = np.asarray(value)
+            if value.dtype.kind == "O" and not wrong_columns(given):  # a frame of numbers and of True and False
+                value = np.stack([np.asarray(given[name]) for name in given.columns], axis=1)
         except ValueError as error:  # rows of unequal length
             raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
-        except (TypeError, RuntimeError) as error:  # a tensor of another library that requires gradients, for example
-            raise KindError(f"{what}: expected an array, got {type(value).__name__}: {error}") from error
+        except (TypeError, RuntimeError) as error:  # a tensor of PyTorch that requires a gradient
+            raise KindError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from error
     if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
-        raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
+        raise KindError(
+            f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}{for_objects(given, value)}"
+        )
     if not backend.is_jax(value):
         value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX supports native byte order only
     if xp is np:
@@ -284,6 +309,25 @@ def as_array(what, value, xp):
             )
     with np.errstate(over="ignore"):
         return value if backend.is_jax(value) else backend.ready(backend.jnp.asarray(value))
+
+
+def wrong_columns(frame) -> list:
+    """The names of the columns of a data frame in which something is not a number; [None] for all other things."""
+    if not hasattr(frame, "__array__") or not hasattr(frame, "columns"):
+        return [None]
+    return [name for name in frame.columns if np.asarray(frame[name]).dtype.kind not in "fiub"]
+
+
+def for_objects(given, array) -> str:
+    """A hint for a message: how to make numbers of what has been given."""
+    if wrong_columns(given) != [None]:
+        return f"; not all are numbers in the columns {wrong_columns(given)}; pd.get_dummies(x) encodes text"
+    if isinstance(given, dict):
+        return "; for weights of classes write np.array([1.0, 2.0])[y]"
+    kind = getattr(array.dtype, "kind", "V")
+    if kind in "US" or (kind == "O" and any(isinstance(entry, str) for entry in array.flat)):
+        return "; for labels that are text write np.unique(y, return_inverse=True)[1]"
+    return f", from {type(given).__name__}" if array.ndim == 0 else ""
 
 
 def on_host(array):
@@ -345,14 +389,35 @@ def check_counts(data):
         raise ShapeError(f"weights: expected shape {(n,)}, got {data.weights.shape}")
 
 
+def check_targets(net, loss, data, targets, values):
+    """Raise unless the targets fit the network's output and the cost."""
+    prediction_shape = (data.size, *net.output_shape(data.shape))
+    try:
+        loss.check(prediction_shape, targets, values=values)
+    except ShapeError as error:
+        if len(prediction_shape) > 2 and getattr(targets, "ndim", 3) < 3:
+            raise ShapeError(f"{error}; for one prediction per example, begin the network with fnn.Flatten()") from None
+        raise
+
+
 def check_parameters(params):
     """Raise unless every leaf is a floating-point array."""
     for leaf in trees.leaves(params):
         if not is_floating(getattr(leaf, "dtype", None)):
             place, wrong = next((p, a) for p, a in trees.paths(params) if a is leaf)
-            raise KindError(
-                f"{place}: expected a floating-point array, got {getattr(wrong, 'dtype', None) or shorten(wrong)}"
-            )
+            got = getattr(wrong, "dtype", None) or shorten(wrong)
+            raise KindError(f"{place}: expected a floating-point array, got {got}; {_for_parameters(params, wrong)}")
+
+
+def _for_parameters(params, wrong) -> str:
+    """A hint for a message: what to write in place of parameters of which a leaf is wrong."""
+    if hasattr(params, "opt_state"):
+        return f"write state.params for the parameters of a {type(params).__name__}"
+    if hasattr(wrong, "output_shape"):
+        return "the parameters of a network are state.params after fnn.fit, or net.init(key, input_shape)"
+    if wrong is params or isinstance(params, list):
+        return _FIRST
+    return "write np.asarray(..., np.float32) for each parameter"
 
 
 def fits(net, params, x):

@@ -23,20 +23,27 @@ from .composition import (
     without,
     zeros_like,
 )
-from .errors import ArgumentError, FnnError, KindError, ShapeError, shape
+from .errors import ArgumentError, FnnError, KindError, ShapeError, shape, shorten, usage
 from .initializers import Initializer
 from .layers import Dense, Layer
 from .layers.activations import Relu
 from .layers.base import added
 
 
+@usage("fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(2))), with one tuple of layers")
 @dataclass(frozen=True)
 class Serial(Composition):
-    """Layers one after the other.
+    """A network: layers one after the other.
+
+    `net.init(key, input_shape)` makes its parameters, a tuple of those of each layer, `net.apply(params, x)` applies
+    it, and `fnn.fit` does the first of these and trains it. The other methods are the passes that backpropagation is
+    made of, which `fnn.Layer` describes.
 
         a⁰ = x,  aˡ⁺¹ = fₗ(aˡ; θₗ),  y = aᴸ        δᴸ = ∂L/∂y,  δˡ = δˡ⁺¹ ∂fₗ/∂aˡ,  dx = δ⁰        dθₗ = Σₙ δˡ⁺¹ ∂fₗ/∂θₗ
 
-    In a tape, entry l of `deltas` is δˡ⁺¹, the error at the output of layer l.
+    In a tape, entry l of `deltas`, counted from 0, is this δˡ⁺¹, the error at the output of layer l. The δ of textbooks
+    is ∂L/∂z, before the activation: it is the entry of each `Dense` layer. In `Serial((Dense(3), Tanh(), Dense(2)))`
+    their δ¹ and δ² are `deltas[0]` and `deltas[2]`, and `deltas[1]` is ∂L/∂a, from which δ¹ = ∂L/∂a tanh'(z).
 
     Args:
         layers: a tuple of layers, any of which may be a Serial itself.
@@ -112,6 +119,7 @@ class Around(Composition):
         check_layer("layer", self.layer)
 
 
+@usage("fnn.Residual(fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(2)))), with one layer or network")
 @dataclass(frozen=True)
 class Residual(Around):
     """A skip connection around a layer or network f that preserves the shape of its input.
@@ -155,6 +163,7 @@ class Residual(Around):
         return added(dx, self.layer.tangent(params, residuals, dparams, dx))
 
 
+@usage("fnn.Parallel((fnn.Dense(2), fnn.Identity())), with one tuple of layers")
 @dataclass(frozen=True)
 class Parallel(Composition):
     """Branches side by side, with their outputs concatenated along the last axis.
@@ -346,6 +355,8 @@ def mlp(
     >>> mlp((3, 1)) == Serial((Dense(3), Relu(), Dense(1)))
     True
     """
+    if not isinstance(units, tuple | list):
+        raise KindError(f"units: expected a tuple of sizes, got {shorten(units)}; write mlp((128, 10))")
     units = shape("units", units)
     if not units:
         raise ArgumentError("units: expected the size of at least one layer, got ()")
@@ -355,6 +366,7 @@ def mlp(
     return Serial(tuple(layers[:-1]))
 
 
+@usage("fnn.summary(net, input_shape)")
 def summary(net: Layer, input_shape: Any, dtype: Any = np.float32) -> str:
     """Summarize a network as a table: the output shape of each layer, its number of parameters and their bytes.
 

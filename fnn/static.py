@@ -133,6 +133,26 @@ def registered(base=object):
     return {name: cls for name, cls in _REGISTRY.items() if issubclass(cls, base)}
 
 
+def instead(thing, base) -> str:
+    """A hint for a message: the object to write in place of its class, its name, or a function of that name.
+
+    >>> from fnn import Layer
+    >>> instead("relu", Layer), instead(np.tanh, Layer), instead(3, Layer)
+    ('; write fnn.Relu()', '; write fnn.Tanh()', '')
+    """
+    if isinstance(thing, type) and issubclass(thing, base):
+        cls: Any = thing
+    else:
+        own = [cls for cls in registered(base).values() if cls.__module__.startswith("fnn.")]
+        name = thing if isinstance(thing, str) else getattr(thing, "__name__", type(thing).__name__)
+        cls = {cls.__name__.lower(): cls for cls in own}.get(str(name).replace("_", "").lower())
+    if cls is None or isinstance(thing, cls):
+        return ""
+    required = any(f.default is MISSING and f.default_factory is MISSING for f in fields(cls))
+    package = "fnn." if cls.__module__.startswith("fnn.") else ""
+    return f"; write {package}{cls.__name__}({'...' * required})"
+
+
 def namedtuples():
     """All existing classes of NamedTuples and records by qualified name; of two of one name, the later definition."""
     result, stack = {}, [tuple, backend.Record]
@@ -251,7 +271,7 @@ def _settle(name, value, annotation):
         settled = [_settle(f"{name}[{i}]", item, of_items[1] if of_items else "") for i, item in enumerate(value)]
         return type(value)(*settled) if hasattr(value, "_fields") else tuple(settled)
     if isinstance(value, list):
-        raise KindError(f"{name}: expected a tuple, got a list: {shorten(value)}")
+        raise KindError(f"{name}: expected a tuple, got a list: {shorten(value)}; write {shorten(tuple(value))}")
     if hasattr(value, "__array__") or hasattr(value, "__array_namespace__"):
         raise KindError(f"{name}: expected a static value, got an array; arrays belong in the parameters")
     try:

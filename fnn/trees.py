@@ -148,5 +148,7 @@ def outline(tree):
         return "{" + ", ".join(f"{key!r}: {outline(tree[key])}" for key in sorted(tree)) + "}"
     if isinstance(tree, tuple | list | Record):
         inner = ", ".join(outline(branch) for branch in tree)
+        if isinstance(tree, list):
+            return f"[{inner}]"
         return f"{type(tree).__name__}({inner})" if hasattr(tree, "_fields") else f"({inner})"
     return str(tuple(tree.shape)) if hasattr(tree, "shape") else type(tree).__name__

@@ -402,7 +402,7 @@ def test_half_precision_sums_losses_in_float32(needs_jax):
     [
         ("net", fnn.Quadratic(), "layer or network, got 'net'"),
         (fnn.Dense, fnn.Quadratic(), "layer or network"),
-        (fnn.Dense(2), fnn.Quadratic, "write Quadratic()"),
+        (fnn.Dense(2), fnn.Quadratic, "write fnn.Quadratic()"),
         (fnn.Dense(2), "mse", "got 'mse'"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import oracle
 import pytest
-from helpers import CountingDense, calls, compiled, moved, on, wide
+from helpers import CountingDense, calls, compiled, key, moved, on, wide
 
 import fnn
 from fnn import errors, factors
@@ -239,10 +239,10 @@ BAD_LAYERS = {
     "a negative rate": (lambda: fnn.Dropout(-0.1), errors.ArgumentError, "rate >= 0"),
     "a list of layers": (lambda: fnn.Serial([fnn.Dense(1)]), errors.KindError, "tuple, got a list"),
     "a layer alone": (lambda: fnn.Serial(fnn.Dense(1)), errors.KindError, "tuple of layers"),
-    "a class for a layer": (lambda: fnn.Serial((fnn.Relu,)), errors.KindError, r"layers\[0\].*write Relu\(\)"),
+    "a class for a layer": (lambda: fnn.Serial((fnn.Relu,)), errors.KindError, r"layers\[0\].*write fnn.Relu\(\)"),
     "a function for a layer": (lambda: fnn.Serial((np.tanh,)), errors.KindError, r"layers\[0\]"),
     "no layer within": (lambda: fnn.Residual(np.tanh), errors.KindError, "layer: expected a layer"),
-    "a class within": (lambda: fnn.Frozen(fnn.Relu), errors.KindError, r"write Relu\(\)"),
+    "a class within": (lambda: fnn.Frozen(fnn.Relu), errors.KindError, r"write fnn.Relu\(\)"),
     "no branches": (lambda: fnn.Parallel(()), errors.ArgumentError, "at least one"),
     "a list of branches": (lambda: fnn.Parallel([fnn.Relu()]), errors.KindError, "tuple"),
     "constants that are arguments": (lambda: fnn.Standardize(0.0), TypeError, "positional"),
@@ -393,3 +393,15 @@ def test_names_that_do_not_fit_the_branches_are_refused():
     for wrong in (("left",), ["left", "right"], (1, 2), "ab"):
         with pytest.raises(errors.KindError, match="inputs"):
             fnn.Parallel((fnn.Dense(2), fnn.Dense(3)), inputs=wrong)
+
+
+def test_the_delta_of_textbooks_is_the_entry_of_each_dense_layer():
+    """Nielsen's BP1 and BP2 for the quadratic cost: δ² = a² − y, δ¹ = (δ² W²) tanh'(z¹). At tanh: ∂L/∂a¹ = δ² W²."""
+    net, rng = fnn.Serial((fnn.Dense(3), fnn.Tanh(), fnn.Dense(2))), np.random.default_rng(0)
+    x, y = rng.normal(size=(4, 5)).astype(np.float32), rng.normal(size=(4, 2)).astype(np.float32)
+    tape = fnn.backprop(net, fnn.Quadratic())(params := net.init(key(), (5,)), x, y)
+    (w1, b1), _, (w2, b2) = (tuple(np.asarray(a, np.float64) for a in p) for p in params)
+    a1 = np.tanh(x @ w1.T + b1)
+    delta2 = a1 @ w2.T + b2 - y
+    for entry, expected in zip(tape.deltas, (delta2 @ w2 * (1 - a1**2), delta2 @ w2, delta2), strict=True):
+        np.testing.assert_allclose(entry, expected, rtol=1e-4, atol=1e-6)

@@ -451,7 +451,7 @@ def test_arguments_that_make_no_sense_are_refused():
             check_layer(fnn.Tanh(), x)
     with pytest.raises(errors.KindError, match="layer or network"):
         check_layer(np.tanh, (3,))
-    with pytest.raises(errors.KindError, match=r"write Tanh\(\)"):
+    with pytest.raises(errors.KindError, match=r"write fnn.Tanh\(\)"):
         check_layer(fnn.Tanh, (3,))
 
 

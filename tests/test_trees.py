@@ -30,7 +30,7 @@ TREES = [  # tree, its places, its outline
     (None, [], "NoneType"),
     ((), [], "()"),
     ((array(2), array(3)), ["params[0]", "params[1]"], "((2,), (3,))"),
-    ([array(2), None], ["params[0]"], "((2,), NoneType)"),
+    ([array(2), None], ["params[0]"], "[(2,), NoneType]"),
     (Pair(array(2, 3), array(2)), ["params.w", "params.b"], "Pair((2, 3), (2,))"),
     (Pair(array(2, 3), ()), ["params.w"], "Pair((2, 3), ())"),
     ({"b": array(1), "a": 2}, ["params['a']", "params['b']"], "{'a': int, 'b': (1,)}"),

@@ -11,13 +11,13 @@ leading axis), T positions, I inputs, O outputs. With δ = ∂L/∂y, the error 
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from .. import backend, factors, gate, trees
 from ..backend import is_unbatched
-from ..errors import KindError, ShapeError, shape
+from ..errors import KindError, ShapeError, shape, usage
 from ..static import Static
 
 Array = Any  # of jax.numpy or numpy
@@ -130,6 +130,7 @@ class Layer(Static):
         """
         return transposed(self, params, residuals, dparams, dx)
 
+    @usage("net.apply(params, x)")
     def apply(self, params, x, key=None) -> Array:
         """Apply the layer or network to x (N, ...).
 
@@ -150,6 +151,10 @@ class Layer(Static):
         """
         params, x = gate.inputs(self, params, x)
         return self.forward(params, x, gate.key_for(key, x))[0]
+
+    def __call__(self, *args, **kwargs) -> NoReturn:
+        """Layers are not called: their parameters are an argument of `apply`."""
+        raise KindError(f"{type(self).__name__} cannot be called; write net.apply(params, x)")
 
 
 def _learns(cls):

@@ -7,10 +7,10 @@ import numpy as np
 
 from .. import random, trees  # noqa: F401 - random for the example
 from ..backend import cast, contract, floating, is_jax, namespace, product
-from ..errors import ArgumentError, KindError, ShapeError, shape, shorten
+from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
-from ..static import Interval
+from ..static import Interval, instead
 from .base import Array, Layer, added
 
 
@@ -21,6 +21,7 @@ class DenseParams(NamedTuple):
     b: Array | tuple[()]
 
 
+@usage("fnn.Dense(units); an activation is a layer of its own, as in fnn.Serial((fnn.Dense(32), fnn.Relu()))")
 @dataclass(frozen=True)
 class Dense(Layer):
     """Affine map of the last axis: a layer of linear units, applied identically at each position.
@@ -53,16 +54,23 @@ class Dense(Layer):
     draws: ClassVar[bool] = False
 
     def __post_init__(self):
+        if np.ndim(self.bias) or self.bias not in (0, 1):
+            raise KindError(
+                f"bias: expected True or False, got {shorten(self.bias)}; write fnn.Dense(units), without the number "
+                "of inputs, which is that of x; an activation is a layer of its own"
+            )
         super().__post_init__()
         if self.precision not in (None, "bfloat16"):
             raise ArgumentError(f'precision: expected None or "bfloat16", got {shorten(self.precision)}')
-        if not callable(self.initializer):
-            raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}")
+        if not callable(self.initializer) or isinstance(self.initializer, type):
+            hint = instead(self.initializer, Initializer)
+            raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}{hint}")
 
     def output_shape(self, input_shape):
         input_shape = shape("input_shape", input_shape)
         if not input_shape or isinstance(input_shape[0], tuple):
-            raise ShapeError(f"expected input of shape (..., I), got {input_shape}")
+            hint = "; write x[None] for one example, x[:, None] for examples that are numbers" * (input_shape == ())
+            raise ShapeError(f"expected input of shape (..., I), got {input_shape}{hint}")
         return (*input_shape[:-1], self.units)
 
     def init(self, key, input_shape, dtype: Any = np.float32):

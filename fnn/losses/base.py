@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,13 @@ class Loss(Static):
     ...     def delta(self, prediction, target):
     ...         return 4 * (prediction - target) ** 3
     """
+
+    def __call__(self, *args, **kwargs) -> NoReturn:
+        """Costs are not called."""
+        raise KindError(
+            f"{type(self).__name__} cannot be called; write loss.value(prediction, y) for the cost of each example, "
+            "or fnn.value_and_grad(net, loss)(params, x, y) for the mean and its gradient"
+        )
 
     def value(self, prediction, target, /):
         """ℓ (N,), the cost of each example."""

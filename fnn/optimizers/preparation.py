@@ -179,6 +179,8 @@ def _converted(place, value, field, strong, in_schedule=False):
     in_schedule = in_schedule or _is_schedule(value)
     if isinstance(value, type) and hasattr(value, "update"):
         require_optimizer(place, value)
+    if isinstance(value, type):
+        raise KindError(f"{place}: expected a number or a schedule, got the class; write {value.__name__}(...)")
     if is_optimizer(value):
         return _prepared(value, None, strong)
     if hasattr(value, "_fields"):

@@ -8,7 +8,7 @@ import numpy as np
 from .. import backend, gate, random, trees  # noqa: F401 - random for the example
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
-from ..errors import ArgumentError, DataError, KindError, integer, shorten
+from ..errors import ArgumentError, DataError, KindError, integer, shorten, usage
 from ..gate import Data, size_of
 from ..layers import Layer
 from ..losses import Loss
@@ -73,6 +73,7 @@ def check_evaluation(data, metrics, name):
             )
 
 
+@usage("fnn.evaluate(net, loss, params, (x, y))")
 def evaluate(
     net: Layer, loss: Loss, params: Any, data: Any, *, batch_size: int = 1024, metrics: dict[str, Any] | None = None
 ) -> dict[str, Any]:

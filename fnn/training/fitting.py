@@ -3,6 +3,7 @@
 import contextlib
 import math
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..errors import (
     real,
     require,
     shorten,
+    usage,
 )
 from ..layers import Layer
 from ..losses import Loss
@@ -35,6 +37,7 @@ from .state import TrainState, check_counters, init_state, next_epoch, prepared
 from .step import weights_for
 
 
+@usage("fnn.fit(net, loss, optimizer, (x, y), key=key, epochs=10, batch_size=32)")
 def fit(
     net: Layer,
     loss: Loss,
@@ -124,6 +127,11 @@ def fit(
             `error.state`, `error.history` and, with `patience`, `error.best`, the state after the best epoch. Another
             `fit` goes on from `error.state`. In a console, `sys.last_value` is the last error.
 
+    Warns:
+        UserWarning: if the loss of every epoch after the first was more than ten times that of the first. A run whose
+            first epoch is far above the cost of an untrained network (log C for `SoftmaxCrossEntropy` with C classes)
+            has the same causes: steps that are too large, or data that are not scaled.
+
     Source: L. Prechelt, "Early stopping, but when?" (1998).
 
     >>> from fnn import Quadratic, Sgd, mlp
@@ -206,6 +214,7 @@ def fit(
         with keeping():
             leave(caught[0], path)
     history = run.history_arrays()
+    warn_if_worse(history["loss"])
     if private:
         history["not_private"] = tuple(name for name in history if not name.startswith("validation_"))
     return (run.state if patience is None else run.best), history
@@ -235,6 +244,17 @@ def kept_run(run, patience):
         raise
 
 
+def warn_if_worse(losses):
+    """Warn if every epoch after the first had more than ten times its loss. Each is a mean over all data."""
+    if len(losses) > 1 and losses[1:].min() > 10 * losses[0] > 0:
+        warnings.warn(
+            f"fit: the loss rose from {losses[0]:.3g} in the first epoch to {losses[-1]:.3g} in the last. What helps: "
+            "a lower learning rate; x and y of spread 1, as by fnn.Standardize; fnn.ClipByGlobalNorm around the "
+            "optimizer. fnn.diagnose(net, loss, state.params, x, y) examines the layers.",
+            stacklevel=4,  # the line that calls fit, beyond its decorator
+        )
+
+
 def skips(optimizer) -> bool:
     """Whether the optimizer skips non-finite steps of all parameters, at any depth of nesting."""
     inner = getattr(optimizer, "optimizers", getattr(optimizer, "optimizer", None))
@@ -242,6 +262,7 @@ def skips(optimizer) -> bool:
     return isinstance(optimizer, SkipNonFinite) or (bool(ends) and all(map(skips, ends)))
 
 
+@usage("fnn.range_test(net, loss, optimizer, (x, y), epochs=1, batch_size=32, key=key)")
 def range_test(
     net: Layer,
     loss: Loss,

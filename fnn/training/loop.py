@@ -13,7 +13,7 @@ from .. import backend, gate, random, trees
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import Problem, check_problem
 from ..diagnostics import first_broken, statistics_of
-from ..errors import ArgumentError, DivergenceError, integer
+from ..errors import ArgumentError, DivergenceError, integer, usage
 from ..gate import Data
 from ..layers.base import Array, Layer
 from ..losses import Loss
@@ -32,6 +32,7 @@ class Best(NamedTuple):
     epoch: Array
 
 
+@usage("fnn.train(net, loss, state, (x, y), epochs=10, batch_size=32)")
 def train(
     net: Layer,
     loss: Loss,

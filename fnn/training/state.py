@@ -13,7 +13,7 @@ import numpy as np
 from .. import backend, gate, random, rules, trees
 from ..backend import namespace
 from ..backpropagation import Problem
-from ..errors import ArgumentError, KindError, shape, shorten
+from ..errors import ArgumentError, KindError, shape, shorten, usage
 from ..layers.base import Array, Layer
 from ..optimizers import prepare
 from ..optimizers.preparation import check_optax
@@ -48,6 +48,7 @@ class TrainState(NamedTuple):
     length: Array
 
 
+@usage("fnn.init_state(net, optimizer, key, x.shape[1:])")
 def init_state(
     net: Layer,
     optimizer: Any,

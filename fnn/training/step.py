@@ -8,7 +8,7 @@ import numpy as np  # noqa: F401 - for the example
 from .. import backend, gate, random, trees
 from ..backend import namespace
 from ..backpropagation import Problem, check_problem, differentiate
-from ..errors import ArgumentError
+from ..errors import ArgumentError, usage
 from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import apply_updates
@@ -65,6 +65,7 @@ def _step(state, penalty, denominator, x, y, weights, *, net, loss):
     return update(Problem(net, loss, penalty, denominator), state, Batch(x, y, weights, gate.size_of(x)))
 
 
+@usage("fnn.make_step(net, loss)(state, (x, y))")
 def make_step(
     net: Layer, loss: Loss, *, penalty: Any = None, denominator: float | None = None
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
@@ -93,6 +94,7 @@ def make_step(
     """
     check_problem(net, loss, penalty, denominator)
 
+    @usage("step(state, (x, y))")
     def step(state, batch):
         check_counters(check_state(state), 0, 1)
         if not _PLAIN.isdisjoint(map(type, trees.leaves(state.optimizer))):  # the caller replaced it

@@ -373,3 +373,15 @@ def test_networks_of_any_number_of_sizes_are_trained_in_one_process(needs_jax, m
         assert len(programs) <= 3 or not size, "the parameters, the optimizer's state and the steps"
         maps.append(memory_maps())
     assert max(maps[12:]) <= max(maps[:12]) + 20
+
+
+def test_a_loss_that_stays_far_above_that_of_the_first_epoch_is_a_warning_that_says_what_helps(backend):
+    net, data, key = fnn.Dense(1, bias=False), (np.ones((4, 1)), np.zeros((4, 1))), fnn.random.key(0, backend=backend)
+    run = lambda rate, epochs: fnn.fit(net, fnn.Quadratic(), fnn.Sgd(rate), data, key=key, epochs=epochs, batch_size=4)
+    with pytest.warns(UserWarning, match="the loss rose from .* lower learning rate; x and y of spread 1") as caught:
+        _, history = run(5.0, 3)  # each step multiplies w by 1 − 5
+    np.testing.assert_allclose(history["loss"][1:] / history["loss"][:-1], 16, rtol=1e-5)
+    assert caught[0].filename == __file__, "the warning shows the line that calls fit"
+    run(4.0, 2)  # a warning would be an error here: 9 times is less than 10
+    run(5.0, 1)
+    run(0.1, 3)

@@ -1,0 +1,267 @@
+"""What someone who comes from another library writes first, and the message that says what to write instead."""
+
+import inspect
+import io
+import pydoc
+import re
+import typing
+
+import numpy as np
+import pytest
+from helpers import key, on
+
+import fnn
+from fnn import errors, trees
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(12, 3)).astype(np.float32), RNG.integers(0, 2, 12)
+NET, LOSS, ADAM = fnn.mlp((4, 2)), fnn.SoftmaxCrossEntropy(), fnn.Adam(0.01)
+STATE = fnn.init_state(NET, ADAM, key(), (3,))
+PARAMS = STATE.params
+IMAGES = np.zeros((12, 5, 5), np.float32)
+FIRST = "the parameters come first: net.apply(params, x)"
+FIT = "write fnn.fit(net, loss, optimizer, (x, y), key=key, epochs=10, batch_size=32)"
+SERIAL = "write fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(2)))"
+
+
+def fit(net=NET, loss=LOSS, optimizer=ADAM, data=(X, Y), **options):
+    return fnn.fit(net, loss, optimizer, data, **({"key": key(), "epochs": 2, "batch_size": 4} | options))
+
+
+def frame_like(**columns):
+    """An object that gives arrays as a data frame of pandas does: of objects, if the columns' types differ."""
+
+    class Frame:
+        def __init__(self):
+            self.columns = list(columns)
+
+        def __getitem__(self, name):
+            return columns[name]
+
+        def __array__(self, dtype=None, copy=None):
+            return np.stack([np.asarray(column).astype(object) for column in columns.values()], axis=1)
+
+    return Frame()
+
+
+# What is written first, and what the message says.
+CALLS: dict[str, tuple[typing.Any, str]] = {
+    "x and y one after the other": (lambda: fnn.fit(NET, LOSS, ADAM, X, Y, key=key(), epochs=2, batch_size=4), FIT),
+    "the number of epochs by position": (lambda: fnn.fit(NET, LOSS, ADAM, (X, Y), 5, 32), FIT),
+    "no epochs": (lambda: fnn.fit(NET, LOSS, ADAM, (X, Y), key=key()), FIT),
+    "no optimizer": (lambda: fnn.fit(NET, X, Y), FIT),
+    "validation_data": (lambda: fit(validation_data=(X, Y)), "the arguments are net, loss, .*, validation, metrics"),
+    "train, x and y": (lambda: fnn.train(NET, LOSS, STATE, X, Y), "write fnn.train(net, loss, state, (x, y), "),
+    "evaluate, x and y": (
+        lambda: fnn.evaluate(NET, LOSS, PARAMS, X, Y),
+        "write fnn.evaluate(net, loss, params, (x, y))",
+    ),
+    "a gradient without parameters": (
+        lambda: fnn.value_and_grad(NET, LOSS, X, Y),
+        "write fnn.value_and_grad(net, loss)(params, x, y)",
+    ),
+    "a gradient of x and y": (
+        lambda: fnn.value_and_grad(NET, LOSS)(X, Y),
+        "missing 1 required positional argument: 'y'; write fnn.value_and_grad(net, loss)(params, x, y)",
+    ),
+    "a tape at once": (lambda: fnn.backprop(NET, LOSS, PARAMS, X, Y), "write fnn.backprop(net, loss)(params, x, y)"),
+    "grad of a function": (lambda: fnn.grad(lambda x: x**2), "write fnn.grad(net, loss)(params, x, y)"),
+    "norms at once": (lambda: fnn.per_example.norms(NET, LOSS, PARAMS, X, Y), "norms(net, loss)(params, x, y)"),
+    "a step of x and y": (lambda: fnn.make_step(NET, LOSS)(STATE, X, Y), "write step(state, (x, y))"),
+    "a step with its optimizer": (lambda: fnn.make_step(NET, LOSS, ADAM), "write fnn.make_step(net, loss)(state, "),
+    "diagnose, a pair": (lambda: fnn.diagnose(NET, LOSS, PARAMS, (X, Y)), "write fnn.diagnose(net, loss, params, x, y"),
+    "summary without a shape": (lambda: fnn.summary(NET), "write fnn.summary(net, input_shape)"),
+    "a state without a shape": (
+        lambda: fnn.init_state(NET, ADAM, key()),
+        "write fnn.init_state(net, optimizer, key, x",
+    ),
+    # networks
+    "layers one after the other": (lambda: fnn.Serial(fnn.Dense(3), fnn.Relu()), SERIAL),
+    "three layers": (lambda: fnn.Serial(fnn.Dense(3), fnn.Relu(), fnn.Dense(1)), SERIAL),
+    "a list of layers": (lambda: fnn.Serial([fnn.Dense(3), fnn.Relu()]), "write (Dense(3), Relu())"),
+    "one layer": (lambda: fnn.Serial(fnn.Dense(3)), "write (Dense(3),), with the comma"),
+    "a class for a layer": (lambda: fnn.Serial((fnn.Dense(3), fnn.Relu)), "layers[1]: .*write fnn.Relu()"),
+    "a class with arguments": (lambda: fnn.Serial((fnn.Dense, fnn.Relu())), "layers[0]: .*write fnn.Dense(...)"),
+    "the name of a layer": (lambda: fnn.Serial((fnn.Dense(3), "leaky_relu")), "layers[1]: .*write fnn.LeakyRelu()"),
+    "a function for a layer": (lambda: fnn.Serial((fnn.Dense(3), np.tanh)), "layers[1]: .*write fnn.Tanh()"),
+    "a number for a layer": (lambda: fnn.Serial((3, 2)), "layers[0]: expected a layer, got 3; for example"),
+    "a cost as the last layer": (lambda: fnn.Serial((fnn.Dense(2), LOSS)), "a cost is an argument of fnn.fit"),
+    "a skip around two layers": (
+        lambda: fnn.Residual((fnn.Dense(3), fnn.Relu())),
+        "write fnn.Serial((Dense(3), Relu()))",
+    ),
+    "branches one after the other": (lambda: fnn.Parallel(fnn.Dense(3), fnn.Dense(2)), "with one tuple of layers"),
+    "Linear(in, out)": (lambda: fnn.Dense(784, 128), "got 128; write fnn.Dense(units), without the number of inputs"),
+    "an activation inside Dense": (lambda: fnn.Dense(3, "relu"), "an activation is a layer of its own"),
+    "activation=": (lambda: fnn.Dense(3, activation="relu"), "fnn.Serial((fnn.Dense(32), fnn.Relu()))"),
+    "use_bias=": (lambda: fnn.Dense(3, use_bias=False), "the arguments are units, bias, initializer, precision"),
+    "a class for an initializer": (lambda: fnn.Dense(3, initializer=fnn.HeNormal), "write fnn.HeNormal()"),
+    "sizes one after the other": (lambda: fnn.mlp(4, 2), "write mlp((128, 10))"),
+    "the name of an activation": (lambda: fnn.mlp((4, 2), "relu"), "write fnn.Relu()"),
+    "a class for an activation": (lambda: fnn.mlp((4, 2), fnn.Relu), "write fnn.Relu()"),
+    # parameters and data
+    "a state for parameters": (lambda: NET.apply(STATE, X), "write state.params"),
+    "a state for parameters in evaluate": (lambda: fnn.evaluate(NET, LOSS, STATE, (X, Y)), "write state.params"),
+    "a network for parameters": (lambda: NET.apply(NET, X), "state.params after fnn.fit, or net.init(key, input_"),
+    "x before the parameters": (lambda: NET.apply(X, PARAMS), FIRST),
+    "bytes before the parameters": (lambda: NET.apply(X.astype(np.uint8), PARAMS), FIRST),
+    "a list before the parameters": (lambda: NET.apply(X.tolist(), PARAMS), FIRST),
+    "x before the parameters of one layer": (lambda: fnn.Dense(4).apply(X, PARAMS[0]), FIRST),
+    "parameters last": (lambda: fnn.value_and_grad(NET, LOSS)(X, Y, PARAMS), FIRST),
+    "no parameters": (lambda: NET.apply(X), "write net.apply(params, x)"),
+    "lists for parameters": (
+        lambda: fnn.Dense(3).apply(fnn.DenseParams([[1.0, 2.0, 3.0]], [0.0]), X),
+        "params.w[0][0]: expected a floating-point array, got 1.0; write np.asarray(..., np.float32)",
+    ),
+    "integers for parameters": (
+        lambda: fnn.Dense(4).apply(fnn.DenseParams(np.ones((4, 3), int), np.zeros(4)), X),
+        "got int64; write np.asarray(..., np.float32)",
+    ),
+    "a list of parameters": (lambda: NET.apply(list(PARAMS), X), r"got \[DenseParams"),
+    "one example": (lambda: NET.apply(PARAMS, X[0]), "write x[None] for one example"),
+    "one example in fit": (lambda: fit(data=(X[0], Y[0])), "write x[None] for one example"),
+    "images": (lambda: fit(data=(IMAGES, Y)), "begin the network with fnn.Flatten()"),
+    "images in a gradient": (
+        lambda: fnn.grad(NET, LOSS)(NET.init(key(), (5, 5)), IMAGES, Y),
+        "begin the network with fnn.Flatten()",
+    ),
+    "x alone": (lambda: fit(data=X), "got ndarray of length 12; write (x, y), with all examples in each"),
+    "pairs of examples": (lambda: fit(data=list(zip(X, Y, strict=True))), "write tuple(map(np.stack, zip(*data)))"),
+    "a dict of x and y": (lambda: fit(data={"x": X, "y": Y}), "got dict of length 2; write (x, y)"),
+    "labels of text": (
+        lambda: fit(data=(X, np.array(["cat", "dog"])[Y])),
+        "y: .*write np.unique(y, return_inverse=True)[1]",
+    ),
+    "labels in a list of text": (
+        lambda: fit(data=(X, [["cat", "dog"][i] for i in Y])),
+        "y: .*write np.unique(y, return_inverse=True)[1]",
+    ),
+    "weights of classes": (lambda: fit(data=(X, Y, {0: 1.0, 1: 2.0})), "weights: .*write np.array([1.0, 2.0])[y]"),
+    "a column of text": (
+        lambda: fit(data=(frame_like(age=X[:, 0], town=np.array(["a", "b"])[Y]), Y)),
+        "not all are numbers in the columns ['town']; pd.get_dummies(x) encodes text",
+    ),
+    "None for x": (lambda: NET.apply(PARAMS, None), "from NoneType"),
+    # kinds
+    "a list for a network": (lambda: fit([fnn.Dense(3), fnn.Relu()]), "write fnn.Serial((Dense(3), Relu()))"),
+    "parameters for a network": (lambda: fit(PARAMS), "make one by fnn.mlp((32, 2))"),
+    "the name of a cost": (lambda: fit(loss="mse"), "expected a loss such as fnn.SoftmaxCrossEntropy(), got 'mse'"),
+    "a class for a cost": (lambda: fit(loss=fnn.Quadratic), "write fnn.Quadratic()"),
+    "a function for a cost": (lambda: fit(loss=lambda a, y: (a - y) ** 2), "write fnn.FunctionLoss(f)"),
+    "the name of an optimizer": (lambda: fit(optimizer="adam"), "such as fnn.Adam(), got 'adam'"),
+    "a class for an optimizer": (lambda: fit(optimizer=fnn.Adam), "write Adam(...)"),
+    "a class for a schedule": (lambda: fit(optimizer=fnn.Adam(fnn.schedules.Constant)), "write Constant(...)"),
+    "parameters in the optimizer": (lambda: fit(optimizer=fnn.Adam(PARAMS)), "Adam.learning_rate: expected a number"),
+    "text for a rate": (
+        lambda: fit(optimizer=fnn.Adam("0.1")),
+        "Adam.learning_rate: expected a real number, got '0.1'",
+    ),
+    "a class for a penalty": (lambda: fit(penalty=fnn.L2), "such as fnn.L2(1e-4), got <class"),
+    "a number for a penalty": (lambda: fit(penalty=0.01), "such as fnn.L2(1e-4), got 0.01"),
+    "no key": (lambda: fit(key=None), "key: expected a key, as fnn.random.key(0) gives"),
+    "an int for a key": (lambda: fit(key=0), "key: expected a key, as fnn.random.key(0) gives, got 0"),
+    "names of metrics": (lambda: fit(validation=(X, Y), metrics=["accuracy"]), 'such as {"accuracy": fnn.accuracy}'),
+    "no epochs at all": (lambda: fit(epochs=0), "epochs: expected an integer of at least 1"),
+    "a batch larger than the data": (lambda: fit(batch_size=500), "at most the number of examples, 12, got 500"),
+    "x for its shape": (lambda: fnn.init_state(NET, ADAM, key(), X), "write x.shape[1:]"),
+    "an int for a shape": (lambda: fnn.init_state(NET, ADAM, key(), 3), "write (3,)"),
+    "None for the batch axis": (lambda: fnn.init_state(NET, ADAM, key(), (None, 3)), "write (3,)"),
+    # calls of what is not called
+    "net(x)": (lambda: NET(X), "write net.apply(params, x)"),
+    "layer(params, x)": (lambda: fnn.Relu()((), X), "write net.apply(params, x)"),
+    "loss(a, y)": (lambda: LOSS(NET.apply(PARAMS, X), Y), "write loss.value(prediction, y)"),
+}
+NAMES = {  # in other libraries
+    "Sequential": (lambda: fnn.Sequential, "write fnn.Serial(("),
+    "Linear": (lambda: fnn.Linear, "write fnn.Dense(units)"),
+    "ReLU": (lambda: fnn.ReLU, "write fnn.Relu"),
+    "leaky_relu": (lambda: fnn.leaky_relu, "write fnn.LeakyRelu"),
+    "SGD": (lambda: fnn.SGD, "write fnn.Sgd"),
+    "MSELoss": (lambda: fnn.MSELoss, "write fnn.MeanSquaredError()"),
+    "CrossEntropyLoss": (lambda: fnn.CrossEntropyLoss, "write fnn.SoftmaxCrossEntropy()"),
+    "load": (lambda: fnn.load, "write fnn.checkpoints.load(path), or fnn.load_network(path)"),
+    "nothing like it": (lambda: fnn.conv, "module 'fnn' has no attribute 'conv'"),
+}
+
+
+def says(message):
+    """A pattern for a message in which only `.*` and `\\[` are patterns."""
+    return ".*".join(part if "\\" in part else re.escape(part) for part in message.split(".*"))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_mistake_is_answered_by_what_to_write_instead(name):
+    call, message = CALLS[name]
+    with pytest.raises(errors.FnnError, match=says(message)):
+        call()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_another_library_is_answered_by_fnns_own(name):
+    look_up, message = NAMES[name]
+    with pytest.raises(AttributeError, match=says(message)):
+        look_up()
+
+
+def test_an_error_within_a_call_is_not_taken_for_a_wrong_call():
+    def f(prediction, target):
+        raise TypeError("mine")
+
+    with pytest.raises(TypeError, match=r"^mine$"):
+        fnn.evaluate(NET, LOSS, PARAMS, (X, Y), metrics={"mine": f})
+
+
+def test_what_can_be_called_shows_its_own_signature():
+    assert list(inspect.signature(fnn.fit).parameters)[:5] == ["net", "loss", "optimizer", "data", "epochs"]
+    assert list(inspect.signature(fnn.Serial).parameters) == ["layers"]
+    assert fnn.value_and_grad.__module__ == "fnn.backpropagation"
+
+
+# ---- data frames -----------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_of_numbers_and_of_true_and_false_is_an_array_of_numbers(backend):
+    frame, x = frame_like(age=X[:, 0], owner=Y > 0, rooms=Y), np.stack([X[:, 0], Y > 0, Y], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(fnn.Flatten().apply((), frame), x)
+    scale = on(backend, fnn.Standardize().measured(x))
+    assert type(fnn.Standardize().apply(scale, frame)) is type(scale.mean)
+    for run in fnn.value_and_grad(NET, LOSS), fnn.backprop(NET, LOSS), fnn.per_example.norms(NET, LOSS):
+        trees.map(np.testing.assert_array_equal, run(PARAMS, frame, Y), run(PARAMS, x, Y))
+    trees.map(np.testing.assert_array_equal, fit(data=(frame, Y))[0].params, fit(data=(x, Y))[0].params)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_dummies_of_a_real_frame_are_numbers(library):
+    module, columns = pytest.importorskip(library), {"age": X[:, 0], "town": np.array(["a", "b"])[Y]}
+    frame = module.DataFrame(columns)
+    dummies = module.get_dummies(frame) if library == "pandas" else frame.to_dummies("town")
+    expected = np.stack([X[:, 0], Y == 0, Y == 1], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(fnn.Identity().apply((), dummies), expected)
+    state, _ = fit(data=(dummies, module.Series(Y)))
+    np.testing.assert_array_equal(NET.apply(state.params, dummies), NET.apply(state.params, expected))
+    with pytest.raises(errors.KindError, match=r"columns \['town'\]"):
+        fit(data=(frame, Y))
+
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+
+def shown_by_help(thing):
+    out = io.StringIO()
+    pydoc.Helper(output=out).help(thing)
+    return out.getvalue()
+
+
+def test_help_begins_with_an_example_and_lists_every_public_name():
+    words = set(re.findall(r"\w+", fnn.__doc__ or ""))
+    inside = {"gate", "numerics", "sources", "static", "files"}  # modules of no use to a user
+    public = {name for name in vars(fnn) if not name.startswith("_")} - inside
+    public -= {"backpropagation", "metrics", "networks"}  # whose names are all in fnn
+    assert public - words == set()
+    text = shown_by_help(fnn)
+    assert text.index(">>> state, history = fnn.fit(") < text.index("PACKAGE CONTENTS") < text.index("VERSION")
+
+
+def test_help_of_a_network_begins_with_how_it_is_used():
+    text = shown_by_help(fnn.Serial)
+    assert text.index("net.apply(params, x)") < text.index("Methods defined here")
