@@ -112,9 +112,10 @@ def confusion_matrix(prediction: Any, target: Any, classes: Any = None, weights:
     predicted, actual, width, ratios, sound = _classes(prediction, target, weights)
     xp = namespace(predicted, actual, weights)
     if classes is None and width is None:
-        if is_traced(predicted, actual):
-            raise ArgumentError("classes: expected the number of classes beside labels whose values are traced")
-        classes = int(max(predicted.max(), actual.max(), 0)) + 1
+        largest = xp.maximum(xp.maximum(predicted.max(), actual.max()), 0)
+        if is_traced(largest):
+            raise ArgumentError("classes: expected the number of classes beside labels in compiled code")
+        classes = int(largest) + 1
     classes = width if classes is None else integer("classes", classes, least=1)
     if width not in (None, classes):
         raise ArgumentError(f"classes: expected {width}, the classes that the prediction has, got {classes}")
@@ -210,7 +211,8 @@ def _entered(prediction, target, weights):
         weights = weights if is_floating(weights.dtype) else weights.astype(float)
         valid = (weights >= 0) & (weights < math.inf)
         sound = _demand(sound, "weights", weights, valid, "finite numbers of at least 0")
-        if not is_traced(weights) and not bool((weights > 0).any()):
+        some = (weights > 0).any()  # traced in compiled code, even if the weights are known
+        if not is_traced(some) and not bool(some):
             raise DataError("weights: expected at least one above 0")
         weights = weights * _unit(weights.max())  # then no sum overflows
     return xp, prediction, target, weights, sound
@@ -293,13 +295,13 @@ def _of_labels(xp, prediction, target, used):
 
 def _of_one_output(xp, prediction, target, used):
     """The same of one output (N,), which is a probability or, beside targets −1 and 1, has a sign."""
-    nan, signs = prediction != prediction, abs(prediction) == 1
-    signed = (~used | (abs(target) == 1)).all() & ((used & (target == -1)).any() | (~used | nan | signs).all())
+    y, nan, signs = cast(target, prediction.dtype), prediction != prediction, abs(prediction) == 1
+    signed = (~used | (abs(y) == 1)).all() & ((used & (y == -1)).any() | (~used | nan | signs).all())
     demands = [
         (
             "target",
             target,
-            signed | ((target >= 0) & (target <= 1) & (target != 0.5)),
+            signed | ((y >= 0) & (y <= 1) & (y != 0.5)),
             "0 and 1 or −1 and 1 for one output (labels need predictions of integer dtype)",
         ),
         (
@@ -309,8 +311,8 @@ def _of_one_output(xp, prediction, target, used):
             "probabilities beside targets 0 and 1 (of logits give loss.predict(logits), or logits > 0)",
         ),
     ]
-    predicted = xp.where(nan, -1, xp.where(signed, prediction >= 0, prediction > 0.5))
-    return predicted, xp.where(signed, target > 0, target > 0.5).astype(np.int32), 2, demands
+    predicted = xp.where(signed, prediction >= 0, prediction > 0.5).astype(np.int32)
+    return xp.where(nan, -1, predicted), xp.where(signed, y > 0, y > 0.5).astype(np.int32), 2, demands
 
 
 def _whole(xp, target):
@@ -332,9 +334,10 @@ def _errors(prediction, target, weights):
     else:
         weights = cast(weights, wide)
         prediction, target = (xp.where(weights[:, None] == 0, 0, array) for array in (prediction, target))
-    if not is_traced(target):
+    error = target - prediction
+    if not is_traced(error):
         finite("target", target)
-    return target - prediction, target, weights[:, None], sound, dtype
+    return error, target, weights[:, None], sound, dtype
 
 
 def _unit(size):

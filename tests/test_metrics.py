@@ -240,6 +240,8 @@ def test_in_compiled_code_it_means_the_same_and_what_would_be_refused_is_nan(nee
         }
 
     found, refused = oracle.quick_jit(both)(*arrays)
+    with_known = lambda p: fnn.accuracy(p, needs_jax.numpy.asarray([1, 1]), needs_jax.numpy.asarray([3.0, 1.0]))
+    assert float(needs_jax.jit(with_known)(np.float32([[0.1, 0.9], [0.8, 0.2]]))) == 0.75
     for name, value in found.items():
         assert float(value) == pytest.approx(SURE[name][3], rel=1e-6), name
     for name, value in refused.items():
