@@ -302,9 +302,34 @@ def test_nan_gives_nan_and_infinities_give_a_limit_or_nan(backend, dtype):
                     assert abs(value - float(wanted)) < 0.01, (row.layer, name, value)
 
 
-def test_activations_that_level_off_have_their_limit_at_infinity():
-    for layer, ends in ((fnn.Softsign(), (-1, 1)), (fnn.Isrlu(4.0), (-0.5, np.inf)), (fnn.Squareplus(), (0, np.inf))):
-        np.testing.assert_allclose(layer.apply((), np.array([[-np.inf, np.inf]])), [ends], atol=1e-300)
+LEVEL = {  # f(∓∞) and f'(∓∞)
+    fnn.Softsign(): ((-1, 1), (0, 0)),
+    fnn.Isrlu(4.0): ((-0.5, np.inf), (0, 1)),
+    fnn.Squareplus(): ((0, np.inf), (0, 1)),
+    fnn.ArcTan(): ((-np.pi / 2, np.pi / 2), (0, 0)),
+    fnn.Gelu(): ((np.nan, np.inf), (0, 1)),  # −∞ · 0 is NaN
+}
+
+
+def both(layer, z):
+    a, residuals = layer.forward((), z)
+    return a, layer.backward((), residuals, np.ones_like(z))
+
+
+@pytest.mark.parametrize("layer", LEVEL, ids=repr)
+def test_far_out_nothing_overflows_and_at_infinity_the_limit_is_the_value(layer):
+    with np.errstate(over="raise"):
+        both(layer, np.float32([[-3e30, 3e30]]))
+    with np.errstate(all="ignore"):
+        found = both(layer, np.array([[-np.inf, np.inf]]))
+    np.testing.assert_allclose(np.concatenate(found), LEVEL[layer], atol=1e-300)
+
+
+def test_a_steep_soft_exponential_levels_off_where_its_argument_overflows():
+    layer = fnn.SoftExponential(2.0)
+    params = layer.init(fnn.random.key(0, backend="numpy"), (1,), np.float64)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(layer.apply(params, np.array([[-1.5e308]])), 1.5)  # 2 − ½
 
 
 # ---- activations of several entries together -------------------------------------------------------------------------
