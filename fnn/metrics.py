@@ -5,6 +5,18 @@ is the order of `fnn.fit`, and the reverse of scikit-learn's, whose metrics can 
 
     fnn.fit(..., validation=(x, y), metrics={"auc": lambda p, y: roc_auc_score(y, p[:, 1])})    p (N, C): probabilities
     classification_report(y, loss.predict(net.apply(params, x)).argmax(axis=1))                 after training
+
+What a prediction means is decided by its shape and dtype, and by the targets:
+
+    (N, C)                                  scores: the class is the place of the largest entry, the first of equal ones
+    (N,) or (N, 1), integers or bool        labels
+    (N,) or (N, 1), targets 0 and 1         the probability of class 1, which is chosen above 0.5
+    (N,) or (N, 1), targets −1 and 1        a value whose sign is chosen, 1 at 0
+
+Anything else is refused: logits of one output beside targets 0 and 1, labels out of range, rows of several labels, no
+example at all. In compiled code, where values are unknown, the result is then NaN (−1 where counts are integers). A
+prediction that contains NaN is never correct. Weights are at least 0, only their ratios matter, and nothing that an
+example of weight 0 holds matters.
 """
 
 import math
@@ -12,28 +24,33 @@ from typing import Any
 
 import numpy as np
 
-from .backend import at_least_float32, cast, floating, namespace
-from .errors import ArgumentError, ShapeError, integer, same_shape
+from .backend import at_least_float32, cast, is_floating, is_traced, namespace
+from .errors import ArgumentError, DataError, KindError, ShapeError, integer, same_shape
+from .gate import as_array, finite
+from .losses.base import check_all
 
 
 def accuracy(prediction: Any, target: Any, weights: Any = None) -> Any:
     """The fraction of examples that are classified correctly.
 
     Args:
-        prediction: (N, C), with the largest entry at the predicted class (logits or probabilities); or (N, 1) or (N,),
-            the probability of class 1.
-        target: integer labels (N,); or (N, C), with the largest entry at the true class; or 0 and 1, shaped as the
-            prediction.
-        weights: (N,), the weights of the examples. Default: None, equal weights.
+        prediction: scores (N, C), such as logits or probabilities; or, (N,) or (N, 1), labels of integer dtype,
+            probabilities of class 1, or values whose sign is the class.
+        target: labels (N,); or rows (N, C), each with one largest entry, at the true class; or, for one output, 0 and 1
+            or −1 and 1. Rows of several labels or of none are refused; `(p > 0.5) == y` compares them.
+        weights: (N,), the weights of the examples, at least 0. Default: None, equal weights.
 
     Returns:
         A number from 0 to 1.
 
+    Raises:
+        FnnError: if it is not certain what prediction and target mean, as listed at the top of `fnn.metrics`.
+
     >>> float(accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])))
     0.5
     """
-    predicted, actual, _ = _classes(prediction, target)
-    return _mean(predicted == actual, weights)
+    predicted, actual, _, weights, sound = _classes(prediction, target, weights)
+    return _mean(predicted == actual, weights, sound)
 
 
 def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None) -> Any:
@@ -51,21 +68,24 @@ def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None
     Returns:
         A number from 0 to 1.
 
+    Raises:
+        FnnError: as for `accuracy`.
+
     >>> float(top_k_accuracy(np.array([[0.1, 0.6, 0.3], [0.6, 0.3, 0.1]]), np.array([2, 2]), k=2))
     0.5
     """
-    _, actual, classes = _classes(prediction, target)
-    xp = namespace(prediction, actual)
-    prediction = xp.asarray(prediction)
+    predicted, actual, classes, weights, sound = _classes(prediction, target, weights)
+    xp = namespace(prediction, predicted, actual)
+    prediction = as_array("prediction", prediction, xp)
     if prediction.shape[1:] != (classes,):
         raise ShapeError(f"prediction: expected (N, C), got {prediction.shape}")
     if integer("k", k, least=1) > classes:
         raise ArgumentError(f"k: expected at most the number of classes, {classes}, got {k}")
-    label, actual = xp.arange(classes), actual[:, None]
-    own = xp.where(label == actual, prediction, -math.inf).max(axis=1, keepdims=True)
+    label, actual = xp.arange(classes)[None], actual[:, None]
+    own = xp.take_along_axis(prediction, xp.clip(actual, 0, classes - 1), axis=1)
     # The classes ranked behind are counted, so that NaN, which every comparison fails, is never a success.
     behind = (prediction < own) | ((prediction == own) & (label >= actual))
-    return _mean((~behind).sum(axis=1) < k, weights)
+    return _mean(((~behind).sum(axis=1) < k) & (predicted >= 0), weights, sound)
 
 
 def confusion_matrix(prediction: Any, target: Any, classes: Any = None, weights: Any = None) -> Any:
@@ -74,37 +94,46 @@ def confusion_matrix(prediction: Any, target: Any, classes: Any = None, weights:
     For the matrix m, `m.diagonal() / m.sum(axis=1)` is the recall of each class; with `axis=0` it is the precision.
 
     Args:
-        prediction: as for `accuracy`; or labels (N,), with `classes`.
-        target: as for `accuracy`; or labels (N,), with `classes`.
-        classes: C, if prediction and target are labels. Default: the width of the prediction, or 2 if that is (N, 1) or
-            (N,).
+        prediction: as for `accuracy`.
+        target: as for `accuracy`.
+        classes: C, if the prediction is labels; in compiled code it must be given. Default: the largest label plus 1.
         weights: (N,), as for `accuracy`. Default: None.
 
     Returns:
-        The matrix (C, C), laid out as in scikit-learn. Examples with a label out of range are left out.
+        The matrix (C, C), laid out as in scikit-learn; 2 × 2 for one output, with 0 or −1 before 1.
+
+    Raises:
+        FnnError: as for `accuracy`; and if a prediction contains NaN, so that no class is predicted.
 
     >>> confusion_matrix(np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), np.array([1, 1, 1]))
     array([[0, 0],
            [1, 2]])
     """
-    if classes is None:
-        predicted, actual, classes = _classes(prediction, target)
-    else:
-        xp, classes = namespace(prediction, target), integer("classes", classes, least=1)
-        predicted, actual = xp.asarray(prediction), xp.asarray(target)
-        same_shape("prediction", predicted, (predicted.size,))
-        same_shape("target", actual, predicted.shape)
+    predicted, actual, width, ratios, sound = _classes(prediction, target, weights)
     xp = namespace(predicted, actual, weights)
-    predicted, actual = predicted.astype(np.int32), actual.astype(np.int32)
-    known = (predicted >= 0) & (predicted < classes) & (actual >= 0) & (actual < classes)
-    cell = xp.where(known, actual * classes + predicted, classes**2)
+    if classes is None and width is None:
+        largest = xp.maximum(xp.maximum(predicted.max(), actual.max()), 0)
+        if is_traced(largest):
+            raise ArgumentError("classes: expected the number of classes beside labels in compiled code")
+        classes = int(largest) + 1
+    classes = width if classes is None else integer("classes", classes, least=1)
+    if width not in (None, classes):
+        raise ArgumentError(f"classes: expected {width}, the classes that the prediction has, got {classes}")
+    if classes > 46340:
+        raise ArgumentError(f"classes: expected at most 46,340, whose pairs int32 can number, got {classes}")
+    cell = 0
+    for name, label in (("target", actual), ("prediction", predicted)):  # rows, then columns
+        known = (label >= 0) & (label < classes)
+        what = f"labels from 0 to {classes - 1} (−1 is a row without a class, such as NaN)"
+        sound = _demand(sound, name, label, known, what, ratios)
+        cell = cell * classes + xp.where(known, label, 0).astype(np.int32)
     if weights is not None:
-        weights = xp.asarray(weights)
-        same_shape("weights", weights, cell.shape)
-    # The last cell holds the examples out of range. JAX needs a static `length`; NumPy's `minlength` is enough.
-    size = {"minlength" if xp is np else "length": classes**2 + 1}
-    counts = xp.bincount(cell, weights, **size)[:-1].reshape(classes, classes)
-    return counts if weights is None else cast(counts, weights.dtype)
+        weights = as_array("weights", weights, xp)
+        weights = cast(weights, at_least_float32(weights.dtype)) if is_floating(weights.dtype) else weights.astype(int)
+    # JAX needs a static `length`; NumPy's `minlength` is enough.
+    counts = xp.bincount(cell, weights, **{"minlength" if xp is np else "length": classes**2}).reshape(classes, classes)
+    counts = counts if weights is None else cast(counts, weights.dtype)
+    return counts if sound is True else xp.where(sound, counts, np.nan if is_floating(counts.dtype) else -1)
 
 
 def r2_score(prediction: Any, target: Any, weights: Any = None) -> Any:
@@ -115,24 +144,32 @@ def r2_score(prediction: Any, target: Any, weights: Any = None) -> Any:
     As in scikit-learn, an output with a constant target scores 1 if it is predicted exactly, and 0 otherwise.
 
     Args:
-        prediction: a (N, ...).
-        target: y, shaped as the prediction.
-        weights: w (N,). Default: None, equal weights.
+        prediction: a (N, ...), at least two examples.
+        target: y, shaped as the prediction, finite.
+        weights: w (N,), at least 0. Default: None, equal weights.
 
     Returns:
-        R²; for several outputs, the unweighted average of theirs.
+        R²; for several outputs, the unweighted average of theirs. NaN if a prediction is.
+
+    Raises:
+        FnnError: if shapes or values are not as described.
 
     >>> float(r2_score(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0])))
     0.5
     """
-    error, target, weights = _errors(prediction, target, weights)
+    error, target, weights, sound, dtype = _errors(prediction, target, weights)
     xp = namespace(error)
+    if len(error) < 2:
+        raise ShapeError("target: expected at least two examples, since one has no variance, got 1")
     # Minus one of its own values a constant target is exactly 0, however its mean is rounded; and no digits cancel.
-    centred = target - target[weights[:, 0].argmax()]
-    centred = centred - (weights * centred).sum(axis=0) / weights.sum()
-    left, spread = ((weights * r * r).sum(axis=0) for r in (error, centred))
+    centred = target - target[weights[:, 0].argmax()][None]
+    centred = centred - ((weights * centred).sum(axis=0) / weights.sum())[None]
+    unit = _unit(abs(centred).max(axis=0)[None])  # only quotients are squared, so that nothing over- or underflows
+    left, spread = ((weights * r * r).sum(axis=0) for r in (error * unit, centred * unit))
     constant = spread == 0
-    return xp.where(constant, cast(left == 0, left.dtype), 1 - left / xp.where(constant, 1, spread)).mean()
+    of_constant = xp.where(left > 0, 0, xp.where(left == 0, 1, left))  # NaN stays NaN
+    score = xp.where(constant, of_constant, 1 - left / xp.where(constant, 1, spread)).mean()
+    return cast(score if sound is True else xp.where(sound, score, np.nan), dtype)
 
 
 def mean_absolute_error(prediction: Any, target: Any, weights: Any = None) -> Any:
@@ -140,51 +177,180 @@ def mean_absolute_error(prediction: Any, target: Any, weights: Any = None) -> An
 
     Args:
         prediction: a (N, ...).
-        target: y, shaped as the prediction.
-        weights: w (N,). Default: None, equal weights.
+        target: y, shaped as the prediction, finite.
+        weights: w (N,), at least 0. Default: None, equal weights.
 
     Returns:
-        The mean, a number.
+        The mean, a number. NaN if a prediction is.
+
+    Raises:
+        FnnError: if shapes or values are not as described.
 
     >>> float(mean_absolute_error(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.5])))
     0.16666666666666666
     """
-    error, _, weights = _errors(prediction, target, weights)
-    return _mean(abs(error).mean(axis=1), weights[:, 0])
+    error, _, weights, sound, dtype = _errors(prediction, target, weights)
+    return cast(_mean(abs(error / error.shape[1]).sum(axis=1), weights[:, 0], sound), dtype)
 
 
-def _classes(prediction, target):
-    """The predicted and the true classes, each (N,), and the number of classes."""
-    xp = namespace(prediction, target)
-    prediction, target = xp.asarray(prediction), xp.asarray(target)
-    if prediction.shape[:1] != target.shape[:1] or (target.ndim > 1 and target.shape != prediction.shape):
+# ---- what is shared --------------------------------------------------------------------------------------------------
+
+
+def _entered(prediction, target, weights):
+    """All three as arrays of one namespace: real numbers, in float32 or wider if floating, of at least one example.
+
+    Weights are divided by the largest. With them comes whether they are sound, as for `_demand`.
+    """
+    xp, sound = namespace(prediction, target, weights), True
+    prediction, target = (_real(name, a, xp) for name, a in (("prediction", prediction), ("target", target)))
+    if not prediction.size or not prediction.ndim:
+        raise ShapeError(f"prediction: expected at least one example and one output, got shape {prediction.shape}")
+    if weights is not None:
+        weights = _real("weights", weights, xp)
+        same_shape("weights", weights, prediction.shape[:1])
+        weights = weights if is_floating(weights.dtype) else weights.astype(float)
+        valid = (weights >= 0) & (weights < math.inf)
+        sound = _demand(sound, "weights", weights, valid, "finite numbers of at least 0")
+        some = (weights > 0).any()  # traced in compiled code, even if the weights are known
+        if not is_traced(some) and not bool(some):
+            raise DataError("weights: expected at least one above 0")
+        weights = weights * _unit(weights.max())  # then no sum overflows
+    return xp, prediction, target, weights, sound
+
+
+def _real(name, array, xp):
+    """User data as an array of real numbers, in float32 or wider if floating."""
+    array = as_array(name, array, xp)
+    if array.dtype.kind == "c":
+        raise KindError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return cast(array, at_least_float32(array.dtype)) if is_floating(array.dtype) else array
+
+
+def _demand(sound, name, array, valid, what, weights=None):
+    """`sound` if all examples are valid that have a weight; raises if one is not, or returns a traced False."""
+    if weights is not None:
+        valid = valid | (weights == 0)
+    if is_traced(valid):
+        return sound & valid.all()
+    check_all(name, array, valid, what)
+    return sound
+
+
+def _classes(prediction, target, weights) -> Any:
+    """The predicted class of each example, or −1 for none, and the true one, (N,); how many classes, None for labels.
+
+    Then the weights, or None, and whether all is sound: True, or traced.
+    """
+    xp, prediction, target, weights, sound = _entered(prediction, target, weights)
+    n = len(prediction)
+    if prediction.ndim > 2:
+        raise ShapeError(f"prediction: expected (N, C), (N, 1) or (N,), got {prediction.shape}")
+    if target.shape not in ((n,), prediction.shape):
+        hint = "; use y[:, 0] for labels" if target.shape == (n, 1) else ""
         raise ShapeError(
-            f"target: expected labels (N,) or {prediction.shape}, got {target.shape} for {prediction.shape}"
+            f"target: expected labels (N,) or {prediction.shape}, got {target.shape} for {prediction.shape}{hint}"
         )
-    if prediction.ndim == 1 or prediction.shape[1] == 1:
-        return prediction.reshape(-1) > 0.5, target.reshape(-1) > 0.5, 2
-    return prediction.argmax(axis=1), target if target.ndim == 1 else target.argmax(axis=1), prediction.shape[1]
+    if prediction.size > n:
+        predicted, actual, classes, demands = _of_scores(xp, prediction, target)
+    else:
+        used = xp.ones(n, bool) if weights is None else weights != 0
+        of_column = _of_one_output if is_floating(prediction.dtype) else _of_labels
+        predicted, actual, classes, demands = of_column(xp, prediction.reshape(-1), target.reshape(-1), used)
+    for demand in demands:
+        sound = _demand(sound, *demand, weights)
+    return predicted, actual, classes, weights, sound
+
+
+def _of_scores(xp, prediction, target):
+    """The classes of scores (N, C), and what is demanded of the target: name, array, where it is valid, what it is."""
+    classes, chosen = prediction.shape[1], prediction.argmax(axis=1)
+    best = xp.take_along_axis(prediction, chosen[:, None], axis=1)
+    decided = (best == best)[:, 0]  # NaN is chosen where there is one
+    if not is_floating(prediction.dtype):
+        decided = decided & _alone(prediction, best)
+    elif is_traced(best) or bool((abs(best) == 1).all()):
+        decided = decided & (_alone(prediction, best) | (abs(prediction) != 1).any())
+    predicted = xp.where(decided, chosen, -1)
+    if target.ndim == 1:
+        valid, what = _whole(xp, target) & (target >= 0) & (target < classes), f"labels from 0 to {classes - 1}"
+        return predicted, xp.where(valid, target, 0).astype(np.int32), classes, [("target", target, valid, what)]
+    valid = _alone(target, target.max(axis=1, keepdims=True))
+    what = "one largest entry in each row, at its class (compare rows of several labels by (p > 0.5) == y)"
+    return predicted, target.argmax(axis=1), classes, [("target", target, valid, what)]
+
+
+def _alone(rows, best):
+    """Where the best entry of a row is alone: of decisions that are made, such as signs, several or none may be 1."""
+    return (rows == best).sum(axis=1) == 1
+
+
+def _of_labels(xp, prediction, target, used):
+    """The same of predicted labels (N,)."""
+    if prediction.dtype == bool:
+        valid, what = (target == 0) | (target == 1), "0 and 1, beside predictions that are true or false"
+        return prediction.astype(np.int32), target, 2, [("target", target, valid, what)]
+    valid, what = _whole(xp, target), "labels, beside predictions of integer dtype"
+    return prediction, target, None, [("target", target, valid, what)]
+
+
+def _of_one_output(xp, prediction, target, used):
+    """The same of one output (N,), which is a probability or, beside targets −1 and 1, has a sign."""
+    y, nan, signs = cast(target, prediction.dtype), prediction != prediction, abs(prediction) == 1
+    signed = (~used | (abs(y) == 1)).all() & ((used & (y == -1)).any() | (~used | nan | signs).all())
+    demands = [
+        (
+            "target",
+            target,
+            signed | ((y >= 0) & (y <= 1) & (y != 0.5)),
+            "0 and 1 or −1 and 1 for one output (labels need predictions of integer dtype)",
+        ),
+        (
+            "prediction",
+            prediction,
+            signed | nan | ((prediction >= -1e-6) & (prediction <= 1 + 1e-6)),
+            "probabilities beside targets 0 and 1 (of logits give loss.predict(logits), or logits > 0)",
+        ),
+    ]
+    predicted = xp.where(signed, prediction >= 0, prediction > 0.5).astype(np.int32)
+    return xp.where(nan, -1, predicted), xp.where(signed, y > 0, y > 0.5).astype(np.int32), 2, demands
+
+
+def _whole(xp, target):
+    """Where the entries are integers."""
+    return target == xp.floor(target) if is_floating(target.dtype) else xp.ones(target.shape, bool)
 
 
 def _errors(prediction, target, weights):
-    """y − a and y, (N, K), in float32 or wider, and weights (N, 1); rows of weight 0 are set to 0."""
-    xp = namespace(prediction, target, weights)
-    prediction, target = floating(xp.asarray(prediction)), xp.asarray(target)
+    """y − a and y, (N, K), and weights (N, 1), in float32 or wider, on NumPy in float64; whether they are sound, and
+    the dtype of the result. Rows of weight 0 are set to 0."""
+    xp, prediction, target, weights, sound = _entered(prediction, target, weights)
     same_shape("target", target, prediction.shape)
-    dtype = at_least_float32(xp.result_type(prediction, floating(target, prediction.dtype)))
-    prediction, target = (cast(array, dtype).reshape(len(array), -1) for array in (prediction, target))
+    floats = [array.dtype for array in (prediction, target) if is_floating(array.dtype)]
+    dtype = np.dtype(xp.result_type(*floats or [float]))
+    wide = np.dtype(np.float64) if xp is np else dtype
+    prediction, target = (cast(array, wide).reshape(len(array), -1) for array in (prediction, target))
     if weights is None:
-        return target - prediction, target, xp.ones((len(target), 1), dtype)
-    weights = cast(xp.asarray(weights), dtype)
-    same_shape("weights", weights, target.shape[:1])
-    weights = weights[:, None]
-    return xp.where(weights > 0, target - prediction, 0), xp.where(weights > 0, target, 0), weights
+        weights = xp.ones(len(target), wide)
+    else:
+        weights = cast(weights, wide)
+        prediction, target = (xp.where(weights[:, None] == 0, 0, array) for array in (prediction, target))
+    error = target - prediction
+    if not is_traced(error):
+        finite("target", target)
+    return error, target, weights[:, None], sound, dtype
 
 
-def _mean(values, weights):
-    """The weighted mean over the examples."""
+def _unit(size):
+    """1 / size, or 1 for 0; not quite where that would be no normal number, which XLA sets to 0 on the CPU."""
+    xp, limits = namespace(size), np.finfo(size.dtype)
+    return 1 / xp.clip(xp.where(size == 0, 1, size), limits.tiny, limits.max / 8)
+
+
+def _mean(values, weights, sound):
+    """The weighted mean over the examples, of numbers or of what is true; NaN if the arguments are not sound."""
+    xp = namespace(values, weights)
     if weights is None:
-        return values.mean()
-    weights = namespace(values, weights).asarray(weights)
-    same_shape("weights", weights, values.shape)
-    return (weights * values).sum() / weights.sum()
+        mean = values.sum() / len(values)  # an integer, which is exact, divided by another one
+    else:
+        mean = (weights / weights.sum() * cast(values, weights.dtype)).sum()
+    return mean if sound is True else xp.where(sound, mean, np.nan)

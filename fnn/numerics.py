@@ -47,6 +47,12 @@ def clipped(z, low, high, at_ends=0):
     return xp.where(above, high, xp.where(below, low, z))
 
 
+def bounded(z):
+    """z, with the largest finite number of its dtype in place of ±∞: for formulas where ∞/∞ would be NaN."""
+    most = float((np if backend.jnp is None else backend.jnp).finfo(z.dtype).max)
+    return clipped(z, -most, most, at_ends=1)
+
+
 def kept(d, mask):
     """d where the mask is true, else 0; on NumPy a product, since `where` takes five to ten times as long."""
     xp = namespace(d, mask)
@@ -153,9 +159,8 @@ def erfc(x):
         return backend.jax.lax.erfc(x)
     x = np.asarray(x)
     dtype, x = x.dtype, cast(x, at_least_float32(x.dtype))
-    size = magnitude(x)
-    size = np.where(size > 40, 40, size)  # beyond it is 0
-    small, middle, large = np.where(size < 0.5, x, 0), np.clip(size, 0.46875, 4), np.where(size > 4, size, 4)
+    size = np.minimum(magnitude(x), 40)  # beyond it is 0
+    small, middle, large = np.where(size < 0.5, x, 0), np.clip(size, 0.46875, 4), np.maximum(size, 4)
     near = 1 - small * _ratio(_ERF, small * small)
     inverse = 1 / (large * large)
     tail = (math.sqrt(1 / math.pi) - inverse * _ratio(_ERFC_TAIL, inverse)) / large

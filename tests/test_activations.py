@@ -394,7 +394,11 @@ FAR_OUT = [  # layer, z, a, the derivative
     (fnn.Squareplus(), -1e15, 1e-15, 1e-30),
     (fnn.Squareplus(1e-4), 1e20, 1e20, 1),
     (fnn.Isrlu(), -1e20, -1, 0),
-    (fnn.Isrlu(4.0), -1e20, -0.5, 0),
+    (fnn.Isrlu(4.0), -3e38, -0.5, 0),
+    (fnn.Isrlu(), -3e38, -1, 0),
+    (fnn.Swish(2.0), 3e38, 3e38, 1),
+    (fnn.Swish(2.0), -3e38, 0, 0),
+    (fnn.ArcTan(), 3e38, math.pi / 2, 0),
     (fnn.Gelu(approximate=True), 1e20, 1e20, 1),
     (fnn.HardSwish(), 1e38, 1e38, 1),
     (fnn.HardSwish(), -np.inf, 0, 0),
@@ -417,22 +421,6 @@ def test_values_and_derivatives_far_out(backend):
     for (layer, z, a, slope), (value, dz) in zip(FAR_OUT, found, strict=True):
         np.testing.assert_allclose(value, np.float32(a), rtol=1e-6, err_msg=f"{layer} at {z}")
         np.testing.assert_allclose(dz, np.float32(slope), rtol=1e-6, err_msg=f"{layer} at {z}")
-
-
-FAR = (-1e4, -700, -90, -30, -12, -4, -2.5, -1, -0.25, -1e-2, 1e-2, 0.25, 1, 2.5, 4, 12, 30, 90, 700, 1e4)
-
-
-def test_narrow_dtypes_are_kept_and_hold_the_digits_that_they_can(backend):
-    for dtype, eps in (("float16", 2.0**-10), *([("bfloat16", 2.0**-7)] if backend == "jax" else [])):
-        params, z, found = passed(backend, dtype, tuple(FAR[i::5] for i in range(5)))
-        for name in [name for name in EACH if "SoftExponential" not in name]:  # which overflows
-            layer, wide = EACH[name], fnn.trees.map(lambda p: np.asarray(p, np.float64), params[name])
-            a, residuals = layer.forward(wide, np.asarray(z, np.float64))
-            for ours, wanted in zip(found[name], (a, layer.backward(wide, residuals, np.ones_like(a))), strict=True):
-                assert ours.dtype == z.dtype, name
-                ours = np.asarray(ours, np.float64)
-                assert np.isfinite(ours).all(), name
-                np.testing.assert_allclose(ours, wanted, rtol=8 * eps, atol=8 * eps, err_msg=name)
 
 
 def test_numbers_are_chosen_exactly_and_roots_do_not_overflow(backend):

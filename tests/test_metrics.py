@@ -160,10 +160,204 @@ def test_the_first_of_equal_entries_wins_as_in_accuracy():
     assert fnn.top_k_accuracy(scores, LABELS, k=C) == 1
 
 
-def test_nan_and_a_label_out_of_range_are_no_success():
+# ---- what a prediction means -----------------------------------------------------------------------------------------
+
+nan = np.nan
+SURE = {  # prediction, target, weights, accuracy
+    "labels that are all wrong": ([2, 2, 2, 2], [1, 1, 1, 1], None, 0),
+    "labels": ([2, 0, 1, 300], [2, 0, 2, 300], None, 0.75),
+    "labels as a column": ([[2], [0]], [2, 1], None, 0.5),
+    "labels of integers and of floats": ([2, 0], [2.0, 1.0], None, 0.5),
+    "what is true": ([True, False, True], [1, 0, 0], None, 2 / 3),
+    "probabilities of one output": ([[0.9], [0.2], [0.4], [0.5]], [[1], [0], [1], [0]], None, 0.75),
+    "soft targets of one output": ([0.9, 0.2], [0.95, 0.55], None, 0.5),
+    "signs of one output": ([0.3, 0.4, -0.1, 0.2], [1, -1, -1, -1], None, 0.5),
+    "signs of one output, as a column": ([[0.3], [-7.0], [0.0]], [[1.0], [-1.0], [1.0]], None, 1),
+    "signs that are made, beside targets that are all 1": ([1.0, -1.0, 1.0, 1.0], [1, 1, 1, 1], None, 0.75),
+    "float labels": ([[0.1, 0.9], [0.8, 0.2]], [1.0, 1.0], None, 0.5),
+    "rows of signs": ([[0.3, 0.2], [-3.0, -2.0]], [[1, -1], [-1, 1]], None, 1),
+    "rows of signs that are made": (
+        [[1.0, 1, -1], [-1, -1, -1], [-1, 1, -1]],
+        [[1, -1, -1]] * 2 + [[-1, 1, -1]],
+        None,
+        1 / 3,
+    ),
+    "rows of 0 and 1 of integers": ([[0, 1], [1, 1], [0, 0]], [1, 0, 0], None, 1 / 3),
+    "equal scores": ([[0.5, 0.5], [0.5, 0.5]], [0, 1], None, 0.5),
+    "infinite scores": ([[0.0, -np.inf], [np.inf, 0.0]], [0, 0], None, 1),
+    "nan": ([[nan, nan]] * 2, [0, 1], None, 0),
+    "nan beside the true class": ([[nan, 0.9], [0.1, 0.9]], [1, 1], None, 0.5),
+    "nan of one output": ([nan, 0.9], [0, 1], None, 0.5),
+    "nan of one output with a sign": ([nan, nan, -2.0], [-1, 1, -1], None, 1 / 3),
+    "weights of any scale": ([[0.1, 0.9], [0.9, 0.1]], [1, 1], [3e-30, 1e-30], 0.75),
+    "weights whose sum overflows": ([[0.1, 0.9], [0.9, 0.1]], [1, 1], np.float32([3e38, 1e38]), 0.75),
+    "weights of bytes": ([[0.1, 0.9], [0.9, 0.1]], [1, 1], np.uint8([210, 70]), 0.75),
+    "what has no weight": ([[0.1, 0.9], [nan, 0.1], [0, 1]], [1, 7, 1], [1.0, 0, 1], 1),
+    "what has no weight, of one output": ([0.9, 7.0, 0.1], [1, 5, 1], [1.0, 0, 1], 0.5),
+    "rows that have no weight": ([[0.1, 0.9], [0.1, 0.9]], [[0, 1], [1, 1]], [1.0, 0], 1),
+}
+DOUBTFUL = {  # metric, prediction, target, weights, the error
+    "labels out of range": (fnn.accuracy, [[0.1, 0.9]] * 2, [1, 2], None, r"labels from 0 to 1, got 2 at target\[1\]"),
+    "a negative label": (fnn.top_k_accuracy, np.ones((2, 5)), [-1, 2], None, r"from 0 to 4, got -1 at target\[0\]"),
+    "a label that is none": (fnn.accuracy, [[0.1, 0.9]] * 2, [1, nan], None, r"from 0 to 1, got nan at target\[1\]"),
+    "half a label": (fnn.confusion_matrix, [[0.1, 0.9]] * 2, [1, 0.5], None, "labels from 0 to 1, got 0.5"),
+    "several labels": (fnn.accuracy, [[0.9, 0.8, 0.1]], [[1, 1, 0]], None, r"\(p > 0.5\) == y\), got \[1 1 0\] at"),
+    "no label": (fnn.accuracy, [[0.9, 0.8]] * 2, [[0, 1], [0, 0]], None, r"got \[0 0\] at target\[1\]"),
+    "logits of one output": (fnn.accuracy, [3.0, -2.0], [1, 0], None, "probabilities .* logits > 0.*, got 3.0"),
+    "logits beside 1 alone": (fnn.accuracy, [3.0, -2.0], [1, 1], None, "probabilities"),
+    "labels of one output as floats": (fnn.accuracy, [2.0, 1.0], [2, 1], None, "integer dtype.*, got 2 at"),
+    "three kinds of sign": (fnn.accuracy, [0.2, 0.1, 0.3], [-1, 0, 1], None, "0 and 1 or −1 and 1"),
+    "truth beside signs": (fnn.accuracy, [True, False], [1, -1], None, "true or false.*, got -1"),
+    "labels beside probabilities": (fnn.accuracy, [1, 0], [0.9, 0.2], None, "labels, beside predictions of integer"),
+    "no class for a row": (fnn.confusion_matrix, [[nan, 1.0], [0.0, 1.0]], [1, 1], None, r"NaN\), got -1 at pred"),
+    "negative weights": (fnn.accuracy, [[0.1, 0.9]] * 2, [1, 0], [2.0, -1.0], r"at least 0, got -1.0 at weights\[1\]"),
+    "negative weights of errors": (fnn.r2_score, [0.1, 0.9], [1, 0], [2.0, -1.0], "of at least 0"),
+    "an infinite weight": (fnn.mean_absolute_error, [0.1, 0.9], [1, 0], [1.0, np.inf], "finite numbers"),
+    "no weight at all": (fnn.accuracy, [[0.1, 0.9]] * 2, [1, 0], [0.0, 0.0], "expected at least one above 0"),
+    "an unknown target": (fnn.r2_score, [0.1, 0.9], [1, nan], None, r"target: expected finite numbers, got nan"),
+}
+
+
+@on_numpy_at_least
+def test_a_prediction_means_what_its_dtype_and_its_targets_say(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    for name in SURE if THOROUGH or backend == "numpy" else list(SURE)[::3]:
+        prediction, target, weights, wanted = SURE[name]
+        given = [a if a is None or backend == "numpy" else xp.asarray(a) for a in (prediction, target, weights)]
+        assert float(fnn.accuracy(*given)) == pytest.approx(wanted, rel=1e-6), name
+
+
+def test_in_compiled_code_it_means_the_same_and_what_would_be_refused_is_nan(needs_jax):
+    some = slice(None) if THOROUGH else slice(None, None, 4)
+    sure = {n: SURE[n][:3] for n in list(SURE)[some]}
+    doubtful = {n: DOUBTFUL[n][1:4] for n in list(DOUBTFUL)[some]}
+    arrays = fnn.trees.map(np.asarray, (sure, doubtful), is_leaf=lambda a: isinstance(a, list))
+    arrays = fnn.trees.map(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, arrays)
+
+    def both(sure, doubtful):
+        return {n: fnn.accuracy(*case) for n, case in sure.items()}, {
+            n: DOUBTFUL[n][0](*case[:2], weights=case[2]) for n, case in doubtful.items()
+        }
+
+    found, refused = oracle.quick_jit(both)(*arrays)
+    with_known = lambda p: fnn.accuracy(p, needs_jax.numpy.asarray([1, 1]), needs_jax.numpy.asarray([3.0, 1.0]))
+    assert float(needs_jax.jit(with_known)(np.float32([[0.1, 0.9], [0.8, 0.2]]))) == 0.75
+    for name, value in found.items():
+        assert float(value) == pytest.approx(SURE[name][3], rel=1e-6), name
+    for name, value in refused.items():
+        counts = np.issubdtype(value.dtype, np.integer)
+        np.testing.assert_array_equal(value, np.full(value.shape, -1 if counts else nan), err_msg=name)
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_what_is_not_certain_is_refused(name):
+    metric, prediction, target, weights, message = DOUBTFUL[name]
+    with pytest.raises(errors.DataError, match=message):
+        metric(prediction, target, weights=weights)
+
+
+def test_what_is_no_metrics_data_is_refused():
+    for metric in (fnn.accuracy, fnn.confusion_matrix, fnn.r2_score, fnn.mean_absolute_error):
+        for shape in ((0,), (0, 3), (3, 0)):
+            with pytest.raises(errors.ShapeError, match="at least one example and one output"):
+                metric(np.zeros(shape), np.zeros(shape))
+        with pytest.raises(errors.KindError, match="target: expected an array of numbers, got dtype <U1"):
+            metric(np.zeros(1), ["a"])
+        with pytest.raises(errors.KindError, match="prediction: expected real numbers, got dtype complex128"):
+            metric(np.ones(2) + 0j, np.ones(2))
+    with pytest.raises(errors.ShapeError, match=r"expected \(N, C\), \(N, 1\) or \(N,\), got \(2, 3, 4\)"):
+        fnn.accuracy(np.ones((2, 3, 4)), np.ones(2, int))
+    with pytest.raises(errors.ShapeError, match=r"labels \(N,\).*; use y\[:, 0\]"):
+        fnn.accuracy(np.ones((2, 3)), np.ones((2, 1), int))
+    with pytest.raises(errors.ShapeError, match="at least two examples"):
+        fnn.r2_score([1.0], [1.0])
+
+
+@on_numpy_at_least
+def test_the_confusion_matrix_knows_labels_signs_and_how_many_classes_there_are(backend):
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    m = fnn.confusion_matrix(xp.asarray([2, 2, 0, 2]), xp.asarray([1, 2, 0, 1]))
+    np.testing.assert_array_equal(m, theirs.confusion_matrix([1, 2, 0, 1], [2, 2, 0, 2]))
+    signs, y = xp.asarray([0.3, -2.0, 0.0, -0.1]), xp.asarray([1, 1, -1, -1])
+    np.testing.assert_array_equal(fnn.confusion_matrix(signs, y), [[1, 1], [1, 1]])
+    bytes_ = fnn.confusion_matrix(
+        xp.asarray([0, 0, 1]), xp.asarray([0, 0, 1]), weights=xp.asarray([200, 200, 9], np.uint8)
+    )
+    np.testing.assert_array_equal(bytes_, [[400, 0], [0, 9]])
+    halves = fnn.confusion_matrix(xp.asarray([0, 0, 1]), xp.asarray([0, 0, 1]), weights=xp.full(3, 6e4, np.float16))
+    np.testing.assert_array_equal(halves, [[2 * float(np.float16(6e4)), 0], [0, float(np.float16(6e4))]])
+    if backend == "jax":
+        with pytest.raises(errors.ArgumentError, match="classes: expected the number of classes beside labels"):
+            fnn.backend.jax.eval_shape(fnn.confusion_matrix, y, y)
+
+
+def test_a_label_is_not_wrapped_around():
+    with pytest.raises(errors.DataError, match="got 4294967297"):
+        fnn.accuracy([[0.1, 0.9]], np.array([2**32 + 1]))
+    with pytest.raises(errors.DataError, match="got 4294967297"):
+        fnn.confusion_matrix([1], np.array([2**32 + 1]), classes=2)
+    with pytest.raises(errors.ArgumentError, match="at most 46,340"):
+        fnn.confusion_matrix([1], np.array([2**32 + 1]))
+
+
+def test_nan_is_never_among_the_first_k():
     assert fnn.top_k_accuracy(np.full((3, C), np.nan), np.arange(3), k=C) == 0
-    assert fnn.top_k_accuracy(np.ones((3, C)), np.array([-1, C, 0]), k=C) == pytest.approx(1 / 3)
-    assert fnn.confusion_matrix(np.eye(3), np.array([-1, 3, 2])).sum() == 1
+
+
+@on_numpy_at_least
+def test_errors_keep_their_scale(backend):
+    """Squares of 1e30 and of 1e-30, and sums of 1e38, are more, or less, than float32 holds."""
+    xp = np if backend == "numpy" else fnn.backend.jnp
+    for unit in (1e-37, 1e-30, 1, 1e30, 1e38):
+        a, y = (xp.asarray(np.float32(unit) * np.float32(values)) for values in ([1, 2, 2.5], [1, 2, 3]))
+        assert float(fnn.r2_score(a, y)) == pytest.approx(0.875, rel=1e-6), unit
+        assert float(fnn.mean_absolute_error(a, y)) == pytest.approx(unit / 6, rel=1e-6), unit
+    large = xp.full(100, 1e38, np.float32)
+    assert float(fnn.mean_absolute_error(large, 0 * large)) == pytest.approx(1e38)
+    assert np.isnan(fnn.r2_score(xp.asarray([nan, 2.0]), xp.asarray([2.0, 2.0]))), "though the target is constant"
+    if backend == "numpy":  # a digit more than float32 has
+        assert fnn.mean_absolute_error(np.float32([2**24]), np.array([2**24 + 1])) == 1
+
+
+def test_metrics_know_what_every_cost_predicts():
+    """As `fit`, `evaluate` and `train` give it to them: probabilities, signs, or the output itself."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    y = (x @ [1.0, -2.0, 0.5] > 0).astype(int)
+    cases = (
+        (fnn.SoftmaxCrossEntropy(), 2, y),
+        (fnn.SigmoidBinaryCrossEntropy(), 1, y[:, None]),
+        (fnn.Hinge(), 1, 2 * y[:, None] - 1),
+        (fnn.Perceptron(), 2, 2 * np.eye(2)[y] - 1),
+    )
+    how = {"key": fnn.random.key(0, backend="numpy"), "epochs": 8, "metrics": {"accuracy": fnn.accuracy}}
+    for loss, outputs, target in cases:
+        net, data = fnn.mlp((outputs,)), (x, target)
+        state, history = fnn.fit(net, loss, fnn.Sgd(0.5), data, validation=data, batch_size=10, **how)
+        out = net.apply(state.params, x)
+        wanted = np.mean((out.argmax(axis=1) if outputs == 2 else out[:, 0] > 0) == y)
+        if isinstance(loss, fnn.Perceptron):  # of two signs that are made one has to be 1
+            wanted = np.mean(((out >= 0) == (target > 0)).all(axis=1))
+        assert history["validation_accuracy"][-1] == pytest.approx(wanted), loss
+        assert wanted > 0.8
+        assert fnn.evaluate(net, loss, state.params, data, metrics=how["metrics"])["accuracy"] == pytest.approx(wanted)
+    several = np.ones((60, 2), int)
+    with pytest.raises(errors.DataError, match="one largest entry in each row"):
+        fnn.fit(fnn.mlp((2,)), cases[1][0], fnn.Sgd(0.5), (x, several), validation=(x, several), batch_size=10, **how)
+
+
+@on_numpy_at_least
+def test_train_has_nan_where_fit_refuses(backend):
+    x, y = np.ones((8, 2), np.float32), np.ones((8, 2), np.float32)
+    net, key = fnn.mlp((2,)), fnn.random.key(0, backend=backend)
+    state = fnn.init_state(net, fnn.Sgd(0.1), key, (2,))
+    how = {"epochs": 2, "batch_size": 4, "validation": (x, y), "metrics": {"accuracy": fnn.accuracy}}
+    run = lambda: fnn.train(net, fnn.SigmoidBinaryCrossEntropy(), state, (x, y), **how)
+    if backend == "jax":
+        np.testing.assert_array_equal(run()[1]["validation_accuracy"], [nan, nan])
+    else:
+        with pytest.raises(errors.DataError, match="one largest entry in each row"):
+            run()
 
 
 @on_numpy_at_least
@@ -250,8 +444,8 @@ def test_numbers_of_classes_that_make_no_sense_are_refused():
         fnn.top_k_accuracy(SCORES, LABELS, k=0)
     with pytest.raises(errors.KindError, match="classes: expected an integer"):
         fnn.confusion_matrix(LABELS, LABELS, classes=7.0)
-    with pytest.raises(errors.ShapeError, match=r"prediction: expected shape \(1400,\), got \(200, 7\)"):
-        fnn.confusion_matrix(SCORES, LABELS, classes=C)
+    with pytest.raises(errors.ArgumentError, match="classes: expected 7, the classes that the prediction has, got 8"):
+        fnn.confusion_matrix(SCORES, LABELS, classes=8)
 
 
 def test_scikit_learns_metrics_are_asked_by_fit_and_after_it():

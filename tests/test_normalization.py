@@ -97,6 +97,14 @@ def test_normalized_examples_have_mean_zero_and_variance_one_however_large(backe
         np.testing.assert_allclose((y**2).mean(axis=1), 1, atol=1e-3)
 
 
+@pytest.mark.parametrize("layer", [fnn.LayerNorm(), fnn.RMSNorm()])
+def test_an_example_whose_squares_overflow_is_nan_and_not_0(layer, backend):
+    x = np.array([[1e20, -1e20, 3e20], [1, -2, 3]], np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        y = np.asarray(layer.apply(layer.init(fnn.random.key(0, backend=backend), (3,)), x))
+    np.testing.assert_array_equal(np.isnan(y), [[True] * 3, [False] * 3])
+
+
 # ---- Standardize and what it measures --------------------------------------------------------------------------------
 
 RNG = np.random.default_rng(5)

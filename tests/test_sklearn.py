@@ -123,6 +123,22 @@ def test_probabilities_are_of_the_classes_in_their_order():
     assert (two.classes_[two.predict_proba(X[:100]).argmax(axis=1)] == NAMES[Y[:100]]).all()
 
 
+@pytest.mark.parametrize("labels", [Y[:100], Y])
+def test_probabilities_and_their_logarithms_keep_their_digits_far_out(labels):
+    """Beyond the logit, 17, at which 1 − σ(z) is 0 in float32."""
+    x = X[: len(labels)].astype(np.float32)
+    model = FNNClassifier(random_state=0, max_iter=20).fit(x, labels)
+    z = model._logits(far := 20 * x).astype(float)
+    assert np.ptp(z, axis=1).max() > 25
+    shifted = z - z.max(axis=1, keepdims=True)
+    if len(labels) == 100:  # σ(−z) and σ(z)
+        wanted = -np.logaddexp(0, -z)
+    else:
+        wanted = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(model.predict_log_proba(far), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.predict_proba(far), np.exp(wanted), rtol=1e-4, atol=1e-37)
+
+
 def test_sets_of_labels_are_learnt():
     labels = np.stack([Y == 0, Y > 0, X[:, 0] > 5.8], axis=1).astype(int)
     model = FNNClassifier(random_state=0).fit(X, labels)

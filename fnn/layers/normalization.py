@@ -62,7 +62,7 @@ class LayerNorm(Layer):
         wide = cast(x, at_least_float32(x.dtype))
         centred = wide - wide.mean(axis=-1, keepdims=True)
         r = (centred * centred).mean(axis=-1, keepdims=True) + self.eps
-        r = 1 / namespace(r).sqrt(r)
+        r = namespace(r).sqrt(r) / r  # 1/√r; where r overflows NaN, and not 0, which would make y its bias
         normal = cast(centred * r, x.dtype)
         return params.gain * normal + params.bias, (normal, cast(r, x.dtype))
 
@@ -126,7 +126,7 @@ class RMSNorm(Layer):
         x = floating(x, params.gain.dtype)
         wide = cast(x, at_least_float32(x.dtype))
         r = (wide * wide).mean(axis=-1, keepdims=True) + self.eps
-        r = 1 / namespace(r).sqrt(r)
+        r = namespace(r).sqrt(r) / r  # 1/√r; where r overflows NaN, and not 0
         normal = cast(wide * r, x.dtype)
         return params.gain * normal, (normal, cast(r, x.dtype))
 

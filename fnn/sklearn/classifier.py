@@ -7,6 +7,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..errors import ArgumentError, shorten
+from ..layers.activations import LogSigmoid, LogSoftmax
 from ..losses import SigmoidBinaryCrossEntropy, SoftmaxCrossEntropy
 from .base import Network
 
@@ -79,14 +80,14 @@ class FNNClassifier(ClassifierMixin, Network):
 
     def predict_proba(self, X):
         """Predict the probability of each class or label, (n_samples, n_classes), in the order of `classes_`."""
-        output = self._output(X)
-        p = self._loss().predict(output)
-        return np.hstack([1 - p, p]) if p.shape[1] < len(self.classes_) else p
+        logits = self._logits(X)
+        return self._loss().predict(logits)
 
     def predict_log_proba(self, X):
-        """The logarithm of `predict_proba`."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+        """The logarithm of `predict_proba`, which is finite where the probability itself underflows."""
+        logits = self._logits(X)
+        logarithm = LogSoftmax() if isinstance(self._loss(), SoftmaxCrossEntropy) else LogSigmoid()
+        return logarithm.forward((), logits)[0]
 
     @property
     def out_activation_(self):
@@ -98,6 +99,11 @@ class FNNClassifier(ClassifierMixin, Network):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+    def _logits(self, X):
+        """The logit of each class or label; of two classes with one output, −z and z, as 1 − σ(z) loses its digits."""
+        output = self._output(X)
+        return np.hstack([-output, output]) if output.shape[1] < len(self.classes_) else output
 
     def _labels(self, y, anew, classes):
         """y, checked; on the first fit it determines the classes."""

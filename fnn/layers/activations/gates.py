@@ -63,7 +63,7 @@ class Swish(Learnt):
 
     def backward(self, params, residuals, da):
         z, s = residuals
-        return da * (s + self._beta(params, z) * z * (s * (1 - s)))
+        return da * (s + self._beta(params, z) * (z * (s * (1 - s))))  # βz might overflow where 1 − s is 0
 
     def partials(self, params, residuals):
         z, s = residuals
@@ -132,6 +132,7 @@ class Gelu(Activation):
         if self.approximate:
             rise = z * (gate * (1 - gate))  # first, since z² might overflow where this is 0
             return da * (gate + _TWICE * (rise + 3 * _CUBIC * rise * z * z))
+        z = clipped(z, -40, 40)  # beyond, the density is 0, and z² might overflow
         density = math.sqrt(0.5 / math.pi) * namespace(z).exp(-0.5 * z * z)
         return da * (gate + z * density)
 

@@ -125,8 +125,8 @@ class SoftExponentialParams(NamedTuple):
 class SoftExponential(Learnt):
     """a = −log(1 − α(z + α)) / α if α < 0; z if α = 0; (e^(αz) − 1) / α + α if α > 0
     dz = δ / (1 − α(z + α)) if α < 0; δ if α = 0; δ e^(αz) if α > 0        dα = Σ δ ∂a/∂α
-    ∂a/∂α = (z + α)² (1/u + (log u + v) / v²) + 1/u if α < 0, with v = α(z + α), u = 1 − v
-    ∂a/∂α = z² (1 + (αz − 1) e^(αz)) / (αz)² + 1 if α ≥ 0, and z²/2 + 1 at 0
+    ∂a/∂α = (z + α) / (αu) + log u / α² + 1/u if α < 0, with u = 1 − α(z + α)
+    ∂a/∂α = (1 + (αz − 1) e^(αz)) / α² + 1 if α > 0, and z²/2 + 1 at 0
     range (−∞, ∞) if α ≤ 0, else (α − 1/α, ∞)
 
     α (1,) or (units,)        z, a, δ (N, ...)
@@ -159,22 +159,27 @@ class SoftExponential(Learnt):
         z = floating(z, params.alpha.dtype)
         alpha = self.placed(params.alpha, z)
         xp, (w, v, t) = namespace(z), self._terms(alpha, z)
-        logarithm = w * _small(v, 0.1, lambda v: -xp.log1p(-v) / v, [1 / (k + 1) for k in range(16)])
-        exponential = z * _small(t, 0.5, lambda t: xp.expm1(t) / t, [1 / math.factorial(k + 1) for k in range(15)])
+        logarithm = _small(
+            v, 0.1, lambda v, alpha: -xp.log1p(-v) / alpha, alpha, (w,), [1 / (k + 1) for k in range(16)]
+        )
+        series = [1 / math.factorial(k + 1) for k in range(15)]
+        exponential = _small(t, 0.5, lambda t, alpha: xp.expm1(t) / alpha, alpha, (z,), series)
         return xp.where(alpha < 0, logarithm, exponential + alpha), z
 
     def backward(self, params, z, da):
         alpha = self.placed(params.alpha, z)
         xp, (_, v, t) = namespace(z), self._terms(alpha, z)
-        return da * xp.where(alpha < 0, 1 / (1 - v), xp.exp(t))
+        return da * xp.where(alpha < 0, 1 / xp.where(v < 1, 1 - v, math.nan), xp.exp(t))
 
     def partials(self, params, z):
         alpha = self.placed(params.alpha, z)
         xp, (w, v, t) = namespace(z), self._terms(alpha, z)
         series = [1 / (math.factorial(k) * (k + 2)) for k in range(14)]
-        exponential = z * z * _small(t, 0.5, lambda t: (1 + (t - 1) * xp.exp(t)) / t**2, series) + 1
-        series = [-1 / (k + 2) for k in range(16)]
-        logarithm = w * w * (1 / (1 - v) + _small(v, 0.1, lambda v: (xp.log1p(-v) + v) / v**2, series)) + 1 / (1 - v)
+        far = lambda t, alpha: (1 + (t - 1) * xp.exp(t)) / alpha**2
+        exponential = _small(t, 0.5, far, alpha, (z, z), series) + 1
+        series = [(k + 1) / (k + 2) for k in range(16)]
+        far = lambda v, alpha: w / (1 - v) / alpha + xp.log1p(-v) / alpha**2
+        logarithm = _small(v, 0.1, far, alpha, (w, w), series) + 1 / (1 - v)
         return SoftExponentialParams(xp.where(alpha < 0, logarithm, exponential))
 
     factors, tangent = learnt_factors, learnt_tangent
@@ -185,11 +190,13 @@ class SoftExponential(Learnt):
         return w, xp.where(alpha < 0, alpha * w, 0), xp.where(alpha < 0, 0, alpha * z)
 
 
-def _small(t, limit, formula, series):
-    """The formula; near 0, where it would lose its digits, its power series, a polynomial in t."""
+def _small(t, limit, formula, alpha, factors, series):
+    """The formula in t and α; near 0, where it would lose its digits, a power series in t times the factors."""
     xp = namespace(t)
     near = (t < limit) & (t > -limit)
     inner, total = xp.where(near, t, 0), 0.0
     for coefficient in reversed(series):
         total = total * inner + coefficient
-    return xp.where(near, total, formula(xp.where(near, 1.0 * limit, t)))
+    for factor in factors:  # one after another, as z² might overflow where z²/2 does not
+        total = total * factor
+    return xp.where(near, total, formula(xp.where(near, 1.0 * limit, t), xp.where(near, 1.0, alpha)))

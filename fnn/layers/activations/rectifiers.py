@@ -9,7 +9,7 @@ import numpy as np
 from ... import random
 from ...backend import cast, floating, namespace
 from ...errors import ArgumentError
-from ...numerics import clipped, dip, either, hypotenuse, logistic, magnitude, nan_of, ramp, softplus
+from ...numerics import bounded, clipped, dip, either, hypotenuse, logistic, magnitude, nan_of, ramp, softplus
 from ...static import Interval
 from ..base import symmetric
 from .base import Activation, Elementwise
@@ -245,9 +245,10 @@ class Isrlu(Activation):
         return -1 / math.sqrt(self.alpha), math.inf
 
     def forward(self, params, z, key=None):
-        z = floating(z)
-        r = 1 / hypotenuse(math.sqrt(self.alpha) * dip(z), 1)  # 1 where z ≥ 0
-        return z * r, r
+        z, root = floating(z), math.sqrt(self.alpha)
+        c, below = 1 / max(root, 1.0), bounded(dip(z))
+        h = hypotenuse(root * c * below, c)  # c/r, which overflows less than √α z does
+        return ramp(z) + below / h * c, c / h  # r is 1 where z ≥ 0
 
     def backward(self, params, r, da):
         return da * (r * r * r)
@@ -299,10 +300,12 @@ class Squareplus(Elementwise):
         return 0, math.inf
 
     def function(self, z):
-        half = 0.5 * magnitude(z) + 0.5 * hypotenuse(z, math.sqrt(self.b))
+        size = bounded(magnitude(z))
+        half = size + 0.5 * (hypotenuse(size, math.sqrt(self.b)) - size)  # their sum might overflow
         return ramp(z, at_zero=1) + 0.25 * self.b / half
 
     def derivative(self, a):
+        a = bounded(a)
         return a / (a + 0.25 * self.b / a)
 
 

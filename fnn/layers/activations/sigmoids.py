@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from ...backend import floating, namespace
-from ...numerics import clipped, either, logistic, magnitude, nan_of
+from ...numerics import bounded, clipped, either, hypotenuse, logistic, magnitude, nan_of
 from ...static import Interval
 from ..base import symmetric
 from .base import Activation, Elementwise
@@ -202,7 +202,8 @@ class ArcTan(Elementwise):
         return namespace(z).arctan(z)
 
     def derivative(self, z):
-        return 1 / (1 + z * z)
+        r = 1 / hypotenuse(z, 1)  # z² might overflow
+        return r * r
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class Softsign(Elementwise):
         return -1, 1
 
     def function(self, z):
+        z = bounded(z)
         return z / (1 + magnitude(z))
 
     def derivative(self, z):
