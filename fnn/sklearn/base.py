@@ -44,7 +44,7 @@ except ImportError as error:
 
 ACTIVATIONS = {"identity": Identity(), "logistic": Sigmoid(), "tanh": Tanh(), "relu": Relu()}
 WORTH_COMPILING = 1e10  # operations of a whole run: about a second of NumPy's
-QUICK = WORTH_COMPILING / 10  # of several epochs that are not worth an interruption
+QUICK = WORTH_COMPILING / 100  # operations that are not worth an interruption
 USUAL_BATCH = 200  # about the batch size "auto"
 
 

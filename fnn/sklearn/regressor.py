@@ -7,7 +7,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import column_or_1d
 
-from ..errors import ArgumentError, shorten
+from ..errors import ArgumentError, DataError, shorten
 from ..losses import Huber, MeanAbsoluteError, PoissonNll, Quadratic
 from .base import Network
 
@@ -112,6 +112,8 @@ class FNNRegressor(RegressorMixin, Network):
         super()._check_continued()
 
     def _labels(self, y, anew, classes):
+        if y.dtype.kind not in "fiub":
+            raise DataError(f"y: expected numbers, got {shorten(y.flat[0])}; FNNClassifier learns classes")
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         if anew:
             self._flat, self.out_activation_ = y.ndim == 1, "exp" if self.loss == "poisson" else "identity"
