@@ -1,5 +1,6 @@
 """The common part of the estimators: parameters, the training run, and the resulting network."""
 
+import functools
 import math
 import warnings
 from typing import Annotated, Any, NamedTuple
@@ -102,6 +103,23 @@ class Seen(NamedTuple):
             return trees.lock(constants(self.mean, self.std, dtype, name))
 
 
+def knows_its_parameters(init):
+    """A constructor that says what to write instead of a parameter that it does not have."""
+
+    @functools.wraps(init)  # so that scikit-learn finds the parameters in its signature
+    def checked(self, *values, **named):
+        known = self._get_param_names()
+        unknown = [name for name in named if name not in known]
+        if unknown:
+            hint = f"expected some of {', '.join(known)}"
+            if "class_weight" in unknown and isinstance(self, ClassifierMixin):
+                hint = "use fit(X, y, sample_weight=sklearn.utils.class_weight.compute_sample_weight('balanced', y))"
+            raise KindError(f"{type(self).__name__} has no parameter {', '.join(unknown)}; {hint}")
+        init(self, *values, **named)
+
+    return checked
+
+
 class Network(BaseEstimator):
     """Base class of the two estimators, which define `predict` and
 
@@ -134,6 +152,7 @@ class Network(BaseEstimator):
     validation_scores_: Any
     best_validation_score_: Any
 
+    @knows_its_parameters
     def __init__(
         self,
         hidden_layer_sizes=(100,),
@@ -161,13 +180,7 @@ class Network(BaseEstimator):
         n_iter_no_change=10,
         standardize=True,
         backend=None,
-        **unknown,
     ):
-        if unknown:
-            hint = f"expected some of {', '.join(self._get_param_names())}"
-            if "class_weight" in unknown and isinstance(self, ClassifierMixin):
-                hint = "use fit(X, y, sample_weight=sklearn.utils.class_weight.compute_sample_weight('balanced', y))"
-            raise KindError(f"{type(self).__name__} has no parameter {', '.join(unknown)}; {hint}")
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.solver = solver
@@ -306,7 +319,7 @@ class Network(BaseEstimator):
         key = random.key(int(chance.randint(2**32, dtype=np.uint64)), backend="numpy")
         params = self._net.init(random.split(key)[0], X.shape[1:], np.float64)  # so that float32 draws the same ones
         params = trees.map(lambda p: p.astype(self._dtype), params)
-        self._state = init_state(self._net, self._optimizer(len(X)), key, X.shape[1:], params=params)
+        self._state = init_state(self._net, self._new_optimizer(len(X)), key, X.shape[1:], params=params)
         self.loss_curve_, self.validation_scores_ = [], None
         self.best_loss_ = self.best_validation_score_ = None
 
@@ -330,7 +343,7 @@ class Network(BaseEstimator):
         recipe = self._recipe_for(n)
         if recipe == self._recipe and (self.learning_rate != "adaptive" or epochs is not None):
             return
-        begin = lambda: init_state(self._net, self._optimizer(n), before.key, X.shape[1:], params=before.params)
+        begin = lambda: init_state(self._net, self._new_optimizer(n), before.key, X.shape[1:], params=before.params)
         new, self._recipe = begin(), recipe
         if type(new.optimizer) is type(before.optimizer) and trees.alike(new.opt_state, before.opt_state):
             self._state = before._replace(optimizer=new.optimizer)
@@ -351,7 +364,7 @@ class Network(BaseEstimator):
         numbers = [getattr(self, name) for name in (*names, "beta_1", "beta_2", "epsilon")]
         return [*numbers, n, self._batch(n)] if self.learning_rate == "invscaling" else numbers
 
-    def _optimizer(self, n):
+    def _new_optimizer(self, n):
         """A new optimizer, for n examples."""
         rate: Any = float(self.learning_rate_init)
         if self.learning_rate == "invscaling":

@@ -9,7 +9,7 @@ from sklearn.utils.validation import column_or_1d
 
 from ..errors import ArgumentError, DataError, shorten
 from ..losses import Huber, MeanAbsoluteError, PoissonNll, Quadratic
-from .base import Network
+from .base import Network, knows_its_parameters
 
 LOSSES = {
     "squared_error": Quadratic(),
@@ -17,7 +17,6 @@ LOSSES = {
     "huber": Huber(),
     "poisson": PoissonNll(),
 }
-OWN = ("self", "loss", "unknown", "__class__")  # what its constructor does not pass on as a parameter
 
 
 class FNNRegressor(RegressorMixin, Network):
@@ -44,6 +43,7 @@ class FNNRegressor(RegressorMixin, Network):
 
     _score = staticmethod(r2_score)
 
+    @knows_its_parameters
     def __init__(
         self,
         loss="squared_error",
@@ -72,11 +72,10 @@ class FNNRegressor(RegressorMixin, Network):
         n_iter_no_change=10,
         standardize=True,
         backend=None,
-        **unknown,
     ):
         # scikit-learn reads the names and defaults from this signature
-        arguments = {name: value for name, value in locals().items() if name not in OWN}
-        super().__init__(**arguments, **unknown)
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "loss", "__class__")}
+        super().__init__(**arguments)
         self.loss = loss
 
     def partial_fit(self, X, y, sample_weight=None):
