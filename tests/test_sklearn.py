@@ -13,6 +13,7 @@ pytest.importorskip("sklearn")
 from helpers import THOROUGH
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
@@ -20,11 +21,14 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import validate_data
 
 import fnn
 from fnn import errors
 from fnn.backend import jax
-from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling
+from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling, base
+from fnn.sklearn.base import Seen
+from fnn.training import loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, Y = load_iris(return_X_y=True)
@@ -260,13 +264,11 @@ def test_with_early_stopping_the_best_epoch_on_what_was_held_out_counts(kind):
     how = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 5, "learning_rate_init": 0.05}
     y = np.where(RNG.random(150) < 0.3, 0, Y)
     model = kind(random_state=0, **how).fit(X, y)
-    again = kind(random_state=0, early_stopping=False)
     assert model.n_iter_ == len(model.validation_scores_) < 200
     assert model.best_validation_score_ == max(model.validation_scores_)
     split = {"test_size": 0.3, "random_state": np.random.RandomState(0)}
     _, held_x, _, held_y = train_test_split(X, y, stratify=y if kind is FNNClassifier else None, **split)
     assert model.score(held_x, held_y) == pytest.approx(model.best_validation_score_, rel=1e-12)
-    assert again.fit(X, Y).validation_scores_ == []
 
 
 @pytest.mark.parametrize(("n", "steps", "largest"), [(150, 1, 150), (430, 2, 215), (501, 3, 167), (1000, 5, 200)])
@@ -322,6 +324,24 @@ def test_a_weight_is_so_many_examples():
     weighted = FNNClassifier(**how).fit(X, Y, sample_weight=weights)
     repeated = FNNClassifier(**how).fit(X.repeat(weights, axis=0), Y.repeat(weights))
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("how", [{}, {"early_stopping": True}])
+def test_only_the_ratios_of_weights_matter(kind, how):
+    weights = RNG.integers(1, 4, 150)
+    fit = lambda w: kind(hidden_layer_sizes=5, batch_size=60, max_iter=3, random_state=0, **how).fit(X, Y, w)
+    alike, weighted = fit(None), fit(weights)
+    for scale in (1 / 150, 1e-300, 1e306):  # whose sum overflows
+        np.testing.assert_allclose(fit(np.full(150, scale)).predict(X), alike.predict(X), rtol=1e-9)
+        np.testing.assert_allclose(fit(weights * scale).predict(X), weighted.predict(X), rtol=1e-9)
+    parts = [kind(**SOON).fit(X, Y).partial_fit(X, 2 - Y, w) for w in (weights, weights * 1e-300)]
+    np.testing.assert_allclose(parts[0].predict(X), parts[1].predict(X), rtol=1e-9)
+
+
+def test_boosting_learns():
+    boosted = AdaBoostClassifier(FNNClassifier((5,), max_iter=20, learning_rate_init=0.05), n_estimators=3)
+    assert boosted.set_params(random_state=0).fit(X, Y).score(X, Y) > 0.9
 
 
 def test_the_rate_falls_by_inverse_scaling_and_where_it_is_adaptive():
@@ -387,6 +407,217 @@ def test_a_penalty_makes_weights_smaller():
     assert size[0] < size[1] / 2
 
 
+# ---- a run that is continued -----------------------------------------------------------------------------------------
+
+
+def test_of_parts_the_mean_and_deviation_are_those_of_the_whole():
+    weights = RNG.integers(0, 3, 150)
+    merged = None
+    for part in (slice(0, 10), slice(10, 90), slice(90, 150)):
+        merged = Seen.of(X[part], None, merged)
+    np.testing.assert_allclose(merged.mean, X.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(merged.std, X.std(axis=0), rtol=1e-13)
+    first = Seen.of(X, weights)
+    again = Seen.of(X, weights, first)
+    assert again.n == 2 * first.n == 2 * np.count_nonzero(weights)
+    assert (again.mean == first.mean).all()
+    assert (again.std == first.std).all()
+
+
+@pytest.mark.parametrize("first", ["constant", "narrow", "far"])
+def test_a_first_part_that_is_unlike_the_rest_does_no_harm(first):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2))
+    x[:20] = {"constant": 0.5, "narrow": 0.5 + 1e-6 * x[:20], "far": 5 + 0.1 * x[:20]}[first]
+    y = np.tanh(x[:, 0]) + x[:, 1] ** 2 / (1 + x[:, 1] ** 2)
+    model = FNNRegressor(hidden_layer_sizes=30, learning_rate_init=0.02, batch_size=60, random_state=0)
+    for _ in range(40):
+        for part in (slice(0, 20), slice(20, 200)):
+            model.partial_fit(x[part], y[part])
+    assert model.score(x[20:], y[20:]) > 0.9
+    scale = model.params_[0].params
+    assert (abs(scale.mean - x.mean(axis=0)) <= x.std(axis=0)).all()
+    assert (abs(np.log(scale.std / x.std(axis=0))) <= np.log(3)).all()
+
+
+def test_parts_that_are_like_the_rest_change_predictions_by_training_only():
+    model = FNNRegressor(max_iter=20, random_state=0).fit(X[::2], X[::2, 0])
+    before = model.predict(X)
+    model.set_params(learning_rate_init=1e-15).partial_fit(X[1::2], X[1::2, 0])
+    np.testing.assert_allclose(model.predict(X), before, rtol=1e-9)
+
+
+def test_a_warm_start_is_measured_by_its_own_data():
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(300, 2)), rng.normal(size=300)
+    how = {"batch_size": 50, "warm_start": True, "learning_rate_init": 0.01, "max_iter": 40, "random_state": 0}
+    held = FNNRegressor(early_stopping=True, **how).fit(x, x[:, 0])
+    assert held.score(x, x[:, 0]) > 0.99
+    held.fit(x, x[:, 1] + 0.2 * noise)  # on which no network can be as good
+    assert 0.9 < held.best_validation_score_ < 0.99
+    assert held.score(x, x[:, 1]) > 0.95
+    loss = FNNRegressor(**how).fit(x, x[:, 0])
+    easy = loss.best_loss_
+    loss.fit(x, x[:, 0] + noise)  # a loss that never comes near that of the first data
+    assert loss.n_iter_ > 20
+    assert loss.best_loss_ > 10 * easy
+
+
+def test_a_warm_start_goes_on_from_the_network_that_was_kept():
+    model = FNNClassifier(early_stopping=True, learning_rate_init=0.1, random_state=0).fit(X, Y)
+    kept = model.predict_proba(X)
+    model.set_params(warm_start=True, learning_rate_init=1e-15, early_stopping=False, max_iter=1).fit(X, Y)
+    np.testing.assert_allclose(model.predict_proba(X), kept, rtol=1e-9)
+
+
+def test_a_run_that_is_continued_has_the_present_parameters():
+    for more in (lambda m: m.fit(X, Y), lambda m: m.partial_fit(X, Y)):
+        model = FNNRegressor(warm_start=True, **SOON).fit(X, Y)
+        moments = model._state.opt_state.count
+        more(model.set_params(learning_rate_init=0.25, activation="tanh", loss="huber", alpha=3.0))
+        assert model._state.optimizer.learning_rate == 0.25
+        assert model._state.opt_state.count > moments  # it is the same optimizer
+        assert model.net_.layers[2] == fnn.Tanh()
+        more(model.set_params(solver="sgd", learning_rate_init=0.125))
+        assert type(model._state.optimizer) is fnn.Nesterov
+        assert model._state.opt_state.count < 6
+        assert model._state.optimizer.learning_rate == 0.125
+        for name, value in {"hidden_layer_sizes": 3, "standardize": False, "loss": "poisson"}.items():
+            before, predicted = model.get_params()[name], model.predict(X)
+            with pytest.raises(errors.ArgumentError, match=f"{name}: expected .*warm_start=False"):
+                more(model.set_params(**{name: value}))
+            np.testing.assert_array_equal(model.predict(X), predicted)
+            model.set_params(**{name: before})
+    some = FNNClassifier(warm_start=True, **SOON).fit(X, Y)
+    with pytest.raises(errors.ArgumentError, match="y: expected all classes of the last fit"):
+        some.fit(X[:100], Y[:100])
+    some.partial_fit(X[:100], Y[:100])
+
+
+def test_each_fit_begins_with_the_rate_it_is_given():
+    model = FNNClassifier(solver="sgd", learning_rate="adaptive", warm_start=True, tol=0.5, random_state=0).fit(X, Y)
+    assert model._state.optimizer.learning_rate < 1e-6
+    model.set_params(tol=0, max_iter=2).fit(X, Y)
+    assert model._state.optimizer.learning_rate == 0.005
+
+
+def test_inverse_scaling_counts_the_examples_of_all_parts():
+    model = FNNRegressor(solver="sgd", learning_rate="invscaling", batch_size=40, random_state=0)
+    for n in (150, 150, 10, 90):
+        seen = getattr(model, "t_", 0)
+        model.partial_fit(X[:n], Y[:n])
+        rate, last = model._state.optimizer.learning_rate, int(model._state.opt_state.count) - 1
+        assert rate(last) == pytest.approx(0.001 / (1 + seen) ** 0.5, rel=1e-12)
+        assert rate(last + 1) == pytest.approx(0.001 / (1 + seen + n) ** 0.5, rel=1e-12)
+        assert model.t_ == seen + n
+    model.set_params(momentum=0).partial_fit(X, Y)  # another optimizer, whose steps are counted from 0
+    rate = model._state.optimizer.learning_rate
+    assert rate(0) == rate(3) == pytest.approx(0.001 / (1 + 400) ** 0.5, rel=1e-12)
+    assert rate(4) == pytest.approx(0.001 / (1 + 550) ** 0.5, rel=1e-12)
+
+
+def interrupted(monkeypatch, after):
+    """Ctrl-C in the epoch that follows so many calls of the loop."""
+    calls = iter(range(100))
+
+    def advance(*arguments):
+        if next(calls) == after:
+            raise KeyboardInterrupt
+        return loop.advance(*arguments)
+
+    monkeypatch.setattr(base, "advance", advance)
+
+
+@pytest.mark.parametrize("how", [{"verbose": True}, {"early_stopping": True}])
+def test_ctrl_c_keeps_the_epochs_before_it(how, monkeypatch):
+    how = {"random_state": 0, **how}
+    for after in (3, 0):
+        with monkeypatch.context() as patched:
+            interrupted(patched, after)
+            model = FNNClassifier(**how)
+            with pytest.warns(UserWarning, match=f"interrupted after {after} epochs"):
+                assert model.fit(X, Y) is model
+        assert model.n_iter_ == len(model.loss_curve_) == after
+        if after:
+            same(model, FNNClassifier(max_iter=after, **how).fit(X, Y))
+    assert model.predict(X).shape == (150,)
+
+
+def test_ctrl_c_ends_a_loop_of_parts_and_leaves_the_network_of_before(monkeypatch):
+    model = FNNRegressor(**SOON).fit(X, Y)
+    before = model.predict(X)
+    interrupted(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(X, Y)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+# ---- what scikit-learn's own do --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_attributes_without_a_meaning_are_none(kind):
+    plain, held = (kind(early_stopping=early, **SOON).fit(X, Y) for early in (False, True))
+    assert plain.validation_scores_ is plain.best_validation_score_ is held.best_loss_ is None
+    assert (type(plain.best_loss_), len(held.validation_scores_)) == (float, 5)
+    held.set_params(early_stopping=False)
+    held.partial_fit(X, Y)
+    assert held.validation_scores_ is held.best_validation_score_ is None
+    assert held.best_loss_ == held.loss_
+    assert kind(**SOON).fit(X, Y).out_activation_ == ("softmax" if kind is FNNClassifier else "identity")
+    assert FNNRegressor("poisson", **SOON).fit(X, Y).out_activation_ == "exp"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_float32_and_float64_give_the_same_network_but_for_rounding(kind):
+    x = X.astype(np.float32)
+    narrow, wide = (kind(batch_size=40, random_state=0, max_iter=20).fit(x, Y) for x in (x, x.astype(np.float64)))
+    for a, b in zip(params_of(narrow), params_of(wide), strict=True):
+        assert (a.dtype, b.dtype) == (np.float32, np.float64)
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_early_stopping_does_not_warn_of_names_of_features(monkeypatch):
+    def with_names(model, *data, **options):
+        checked = validate_data(model, *data, **options)
+        model.feature_names_in_ = np.array(list("abcd"), object)  # as a frame would have given them
+        return checked
+
+    monkeypatch.setattr(base, "validate_data", with_names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        FNNClassifier(early_stopping=True, **SOON).fit(X, Y)
+
+
+def test_the_best_epoch_is_kept_of_a_run_that_diverges_after_it():
+    how = {"solver": "sgd", "early_stopping": True, "random_state": 0}
+    model = FNNRegressor(learning_rate_init=30, **how)
+    with np.errstate(all="ignore"), pytest.warns(ConvergenceWarning, match="lower learning_rate_init .*best epoch's"):
+        model.fit(X, Y)
+    assert math.isnan(model.validation_scores_[-1])
+    assert model.n_iter_ == len(model.validation_scores_) < 200
+    assert model.score(X, Y) < np.inf
+    with np.errstate(all="ignore"), pytest.raises(errors.DivergenceError, match="lower learning_rate"):
+        FNNRegressor(learning_rate_init=1e200, **how).fit(X, Y)
+
+
+def test_logarithms_of_probabilities_are_finite_where_probabilities_are_0():
+    for classes, x in ((2, X[:100]), (3, X)):
+        model = FNNClassifier(max_iter=50, random_state=0).fit(x.astype(np.float32), Y[: len(x)])
+        far = (x * 1e4).astype(np.float32)
+        z, log_p = model.net_.apply(model.params_, far), model.predict_log_proba(far)
+        z = np.hstack([0 * z, z]) if classes == 2 else z
+        z = z - z.max(axis=1, keepdims=True)  # the largest is far away from the others
+        assert z.min() < -1000
+        np.testing.assert_allclose(log_p, z, rtol=1e-5, atol=1)
+    z = np.float32([[18.0]])
+    model = FNNClassifier(random_state=0, standardize=False, max_iter=1).fit([[0.0], [1.0]], [0, 1])
+    model.net_, model.params_ = fnn.Identity(), ()
+    np.testing.assert_allclose(model.predict_proba(z)[0], [1.5229979e-8, 1], rtol=1e-6)
+    np.testing.assert_allclose(model.predict_log_proba(z)[0], [-18.000000015229979, -1.5229979e-8], rtol=1e-6)
+
+
 # ---- what is wrong ---------------------------------------------------------------------------------------------------
 
 WRONG = {
@@ -424,7 +655,10 @@ BAD = {
     "one row more": (lambda: FNNClassifier().fit(X, Y[1:]), "inconsistent numbers of samples"),
     "numbers as classes": (lambda: FNNClassifier().fit(X, X[:, 0]), "Unknown label type: continuous"),
     "weights all 0": (lambda: FNNClassifier().fit(X, Y, np.zeros(150)), "sample_weight: .* all are zero"),
-    "weights below 0": (lambda: FNNRegressor().fit(X, Y, -np.ones(150)), "weights: expected numbers of at least 0"),
+    "weights below 0": (
+        lambda: FNNRegressor().fit(X, Y, -np.ones(150)),
+        "sample_weight: expected numbers of at least 0",
+    ),
     "weights too few": (lambda: FNNRegressor().fit(X, Y, np.ones(149)), "sample_weight: expected shape"),
     "counts below 0": (lambda: FNNRegressor("poisson").fit(X, -Y), "at least 0"),
     "loss": (lambda: FNNRegressor("log").fit(X, Y), "loss: expected one of squared_error"),
@@ -442,6 +676,29 @@ BAD = {
     "labels after classes": (
         lambda: FNNClassifier().partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, np.eye(3, dtype=int)[Y]),
         "y: expected classes of",
+    ),
+    "weights complex": (lambda: FNNRegressor().fit(X, Y, np.full(150, 1j)), "sample_weight: expected real numbers"),
+    "weights held out": (
+        lambda: FNNClassifier(early_stopping=True).fit(X, Y, np.arange(150) == 0),
+        "sample_weight: expected weights above 0 in training and held out",
+    ),
+    "a class of one": (
+        lambda: FNNClassifier(early_stopping=True).fit(X, np.where(np.arange(150) == 0, 3, Y)),
+        r"early_stopping: .*too few members are: \[3\].*early_stopping=False",
+    ),
+    "fewer held out than classes": (
+        lambda: FNNClassifier(early_stopping=True).fit(X[::10], Y[::10]),
+        "early_stopping: .*number of classes = 3.*validation_fraction",
+    ),
+    "words": (lambda: FNNClassifier().fit(NAMES[Y][:, None], Y), "X and y: expected numbers.*setosa.*get_dummies"),
+    "words as targets": (lambda: FNNRegressor().fit(X, NAMES[Y]), "y: expected numbers, got .*setosa"),
+    "class_weight": (
+        lambda: FNNClassifier(class_weight="balanced"),
+        r"^FNNClassifier has no parameter class_weight; use fit\(X, y, sample_weight=",
+    ),
+    "unknown parameter": (
+        lambda: FNNRegressor(hidden_sizes=3),
+        "^FNNRegressor has no parameter hidden_sizes; expected some of .*hidden_layer_sizes",
     ),
     "a part, held out": (
         lambda: FNNClassifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2]),

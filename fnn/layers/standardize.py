@@ -114,19 +114,25 @@ class Standardize(Layer):
         if not weights.any():
             raise DataError(f"x: expected at least one example with a weight above 0, got {len(x)} without")
         with np.errstate(over="ignore", invalid="ignore"):  # results that are not finite are refused below
-            mean, std = _mean_and_std(x, weights)
-            rounding = std <= 16 * np.finfo(np.float64).eps * abs(mean)
-            std[rounding | (cast(std, dtype) < np.finfo(backend.at_least_float32(dtype)).tiny)] = 1
-            params = StandardizeParams(*(cast(a.reshape(x.shape[1:]), dtype) for a in (mean, std)))
-        finite("mean of x", params.mean)
-        finite("standard deviation of x", params.std)
+            mean, std = mean_and_std(x, weights)
+            params = constants(mean.reshape(x.shape[1:]), std.reshape(x.shape[1:]), dtype)
         return trees.lock(trees.map(xp.asarray, params))
+
+
+def constants(mean, std, dtype, name="x") -> StandardizeParams:
+    """The parameters for μ and σ, given in float64; σ becomes 1 where a feature is constant but for rounding."""
+    rounding = std <= 16 * np.finfo(np.float64).eps * abs(mean)
+    constant = rounding | (cast(std, dtype) < np.finfo(backend.at_least_float32(dtype)).tiny)
+    params = StandardizeParams(cast(mean, dtype), cast(np.where(constant, 1, std), dtype))
+    finite(f"mean of {name}", params.mean)
+    finite(f"standard deviation of {name}", params.std)
+    return params
 
 
 PIECE = 2**18  # numbers converted to float64 at a time: 2 MiB, which fits a processor's cache
 
 
-def _mean_and_std(x, weights):
+def mean_and_std(x, weights):
     """μ and σ (K,) of K features, piece by piece; σ of a constant feature is exactly 0."""
     rows_at_once = max(1, PIECE // max(1, math.prod(x.shape[1:])))
     origin: Any = None  # subtracted from all examples, so that a constant feature is exactly 0

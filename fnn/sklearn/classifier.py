@@ -26,7 +26,9 @@ class FNNClassifier(ClassifierMixin, Network):
         hidden_layer_sizes: the number of units of each hidden layer. Default: (100,).
         activation: 'relu', 'identity', 'logistic', 'tanh', or a layer such as `fnn.Gelu()`. Default: 'relu'.
         solver: 'adam', 'sgd', or an optimizer's class such as `fnn.AdamW`. Default: 'adam'.
-        alpha: the strength of the L2 penalty, which is divided by the number of examples in a batch. Default: 0.2.
+        alpha: the strength of the L2 penalty ½ α/B Σ w², which is added to the mean cost; B is `batch_size`, or 200 if
+            that is 'auto'. It depends neither on the number of examples nor on the scale of their weights. Default:
+            0.2.
         batch_size: examples per step; 'auto' is about 200, chosen so that all batches have about the same size.
             Default: 'auto'.
         learning_rate: 'constant', 'invscaling' or 'adaptive', for every solver. Default: 'constant'.
@@ -38,11 +40,12 @@ class FNNClassifier(ClassifierMixin, Network):
         tol: training stops once the loss has not fallen (or the validation score risen) by at least this much for more
             than `n_iter_no_change` epochs. Default: 10⁻⁴.
         verbose: whether to print the loss of each epoch. Default: False.
-        warm_start: whether `fit` continues from where the last call ended. Default: False.
+        warm_start: whether `fit` continues from where the last call ended, with the present parameters: another rate,
+            solver, activation or penalty is used from there on; other sizes are refused. Default: False.
         momentum: the momentum of 'sgd'. Default: 0.9.
         nesterovs_momentum: whether 'sgd' uses Nesterov's momentum. Default: True.
         early_stopping: whether to monitor the score on held-out data in place of the loss; the network of the best
-            epoch is then returned. Default: False.
+            epoch is then returned, also if the run diverges after it. Default: False.
         validation_fraction: the fraction held out for early stopping. Default: 0.1.
         beta_1: the decay rate of the first moment of 'adam'. Default: 0.9.
         beta_2: the decay rate of the second moment of 'adam'. Default: 0.999.
@@ -53,7 +56,8 @@ class FNNClassifier(ClassifierMixin, Network):
         backend: 'numpy', 'jax', or None to choose by the amount of work. Default: None.
 
     Attributes: `classes_`, `net_` and `params_`, `coefs_`, `intercepts_`, `loss_`, `best_loss_`, `loss_curve_`,
-    `n_iter_`, `t_`, `n_layers_`, `n_outputs_`, `validation_scores_`, `best_validation_score_`, `n_features_in_`.
+    `n_iter_`, `t_`, `n_layers_`, `n_outputs_`, `validation_scores_`, `best_validation_score_`, `n_features_in_`. As in
+    scikit-learn `best_loss_` is None with early stopping, the validation scores are None without.
 
     >>> X, y = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), ["no", "yes", "yes", "no"]
     >>> FNNClassifier(solver="sgd", learning_rate_init=0.3, random_state=0).fit(X, y).predict(X).tolist()
@@ -63,20 +67,21 @@ class FNNClassifier(ClassifierMixin, Network):
     _score = staticmethod(accuracy_score)
 
     def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """Train for one more epoch; the first call must be given `classes`, all classes that will occur."""
+        """Train for one more epoch; the first call must be given `classes`, all classes that will occur.
+
+        Inputs are standardized by the mean and standard deviation of the first part. Those of a feature are replaced by
+        those of all examples so far where they are off by more than a standard deviation, or by a factor of 3.
+        """
         anew = not hasattr(self, "params_")
         if anew and classes is None:
             raise ArgumentError("classes: expected all classes on the first call of partial_fit, got None")
         if not anew and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ArgumentError(f"classes: expected those of the first call, {self.classes_}, got {shorten(classes)}")
-        return self._fit(X, y, sample_weight, anew, epochs=1, classes=classes)
+        return self._fit(X, y, sample_weight, anew, epochs=1, classes=classes if anew else self.classes_)
 
     def predict(self, X):
         """Predict the class of each example, (n_samples,), or its labels, (n_samples, n_labels) of 0 and 1."""
-        output = self._output(X)
-        if self._multilabel:
-            return (output > 0).astype(int)
-        return self.classes_[(output[:, 0] > 0).astype(int) if len(self.classes_) == 2 else output.argmax(axis=1)]
+        return self._decided(self._output(X))
 
     def predict_proba(self, X):
         """Predict the probability of each class or label, (n_samples, n_classes), in the order of `classes_`."""
@@ -112,16 +117,27 @@ class FNNClassifier(ClassifierMixin, Network):
         y = y if multilabel else column_or_1d(y, warn=True)
         if anew:
             self.classes_, self._multilabel = unique_labels(y) if classes is None else np.unique(classes), multilabel
-        unknown = np.setdiff1d(unique_labels(y), self.classes_)
+        present = unique_labels(y)
+        unknown = np.setdiff1d(present, self.classes_)
         if len(unknown) or multilabel != self._multilabel:
             raise ArgumentError(f"y: expected classes of {shorten(self.classes_)}, got {shorten(unknown)} too")
+        if classes is None and len(present) < len(self.classes_):
+            raise ArgumentError(
+                f"y: expected all classes of the last fit, {shorten(self.classes_)}, as warm_start continues it, "
+                f"got {shorten(present)}; partial_fit accepts parts of them"
+            )
         return y
 
-    def _targets(self, y, weights, dtype, anew):
+    def _targets(self, y):
         if not self._multilabel:
             y = np.searchsorted(self.classes_, y)
             y = y[:, None] if len(self.classes_) == 2 else y
-        return self._loss(), y if y.ndim == 1 else y.astype(dtype)
+        return self._loss(), y if y.ndim == 1 else y.astype(self._dtype)
+
+    def _decided(self, output):
+        if self._multilabel:
+            return (output > 0).astype(int)
+        return self.classes_[(output[:, 0] > 0).astype(int) if len(self.classes_) == 2 else output.argmax(axis=1)]
 
     def _loss(self):
         return SigmoidBinaryCrossEntropy() if self._multilabel or len(self.classes_) == 2 else SoftmaxCrossEntropy()

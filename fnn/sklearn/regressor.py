@@ -2,17 +2,14 @@
 
 from typing import Any
 
-import numpy as np  # noqa: F401 - for the example
+import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import column_or_1d
 
-from .. import trees
-from ..errors import ArgumentError, shorten
-from ..layers import Standardize, StandardizeParams
+from ..errors import ArgumentError, DataError, shorten
 from ..losses import Huber, MeanAbsoluteError, PoissonNll, Quadratic
-from ..networks import Frozen, Serial
-from .base import Network
+from .base import Network, knows_its_parameters
 
 LOSSES = {
     "squared_error": Quadratic(),
@@ -30,7 +27,8 @@ class FNNRegressor(RegressorMixin, Network):
 
     Args:
         loss: 'squared_error' (½ (p − y)², summed over outputs), 'absolute_error', 'huber', or 'poisson', for counts, in
-            which case the network's output is the logarithm of the expected count. Default: 'squared_error'.
+            which case the network's output is the logarithm of the expected count, so that `warm_start` cannot change
+            to it or from it. Default: 'squared_error'.
         alpha: the strength of the L2 penalty, as for `FNNClassifier`. Default: 0.0001.
         learning_rate_init: the initial learning rate. Default: 0.001.
         standardize: whether to standardize inputs and, except with 'poisson', targets to mean 0 and standard deviation
@@ -44,8 +42,8 @@ class FNNRegressor(RegressorMixin, Network):
     """
 
     _score = staticmethod(r2_score)
-    out_activation_ = "identity"
 
+    @knows_its_parameters
     def __init__(
         self,
         loss="squared_error",
@@ -81,14 +79,17 @@ class FNNRegressor(RegressorMixin, Network):
         self.loss = loss
 
     def partial_fit(self, X, y, sample_weight=None):
-        """Train for one more epoch."""
+        """Train for one more epoch.
+
+        Inputs and targets are standardized by the mean and standard deviation of the first part. Those of a feature are
+        replaced by those of all examples so far where they are off by more than a standard deviation, or by a factor
+        of 3.
+        """
         return self._fit(X, y, sample_weight, anew=not hasattr(self, "params_"), epochs=1)
 
     def predict(self, X):
         """Predict the targets of each example: (n_samples,), or (n_samples, n_outputs)."""
-        output = self._output(X)
-        prediction = self._loss().predict(output)
-        return prediction[:, 0] if self._flat else prediction
+        return self._decided(self._output(X))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -100,26 +101,32 @@ class FNNRegressor(RegressorMixin, Network):
         if self.loss not in list(LOSSES):
             raise ArgumentError(f"loss: expected one of {', '.join(LOSSES)}, got {shorten(self.loss)}")
 
+    def _check_continued(self):
+        if (self.loss == "poisson") != (self.out_activation_ == "exp"):
+            kept = "'poisson'" if self.out_activation_ == "exp" else "another than 'poisson'"
+            raise ArgumentError(
+                f"loss: expected {kept}, as in the last fit, which is continued, since its outputs are to mean the "
+                f"same, got {self.loss!r}; fit with warm_start=False begins a new network"
+            )
+        super()._check_continued()
+
     def _labels(self, y, anew, classes):
-        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-
-    def _targets(self, y, weights, dtype, anew):
-        columns = y.reshape(len(y), -1).astype(dtype)
+        if y.dtype.kind not in "fiub":
+            raise DataError(f"y: expected numbers, got {shorten(y.flat[0])}; FNNClassifier learns classes")
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         if anew:
-            self._flat, self._scale = y.ndim == 1, None
-            if self.standardize and self.loss != "poisson":
-                self._scale = Standardize().measured(columns, weights, dtype)
-        return self._loss(), columns if self._scale is None else Standardize().apply(self._scale, columns)
+            self._flat, self.out_activation_ = y.ndim == 1, "exp" if self.loss == "poisson" else "identity"
+        return y
 
-    def _loss(self):
-        return LOSSES[self.loss]
+    def _targets(self, y):
+        return LOSSES[self.loss], y.reshape(len(y), -1).astype(self._dtype)
+
+    def _to_standardize(self):
+        return ("X",) if self.loss == "poisson" else ("X", "y")
 
     def _outputs(self, targets):
         return targets.shape[1]
 
-    def _keep(self, state):
-        super()._keep(state)
-        if self._scale is not None:  # (z − (−μ/σ)) / (1/σ) = σ z + μ
-            back = StandardizeParams(-self._scale.mean / self._scale.std, 1 / self._scale.std)
-            self.net_ = Serial((*self.net_.layers, Frozen(Standardize())))
-            self.params_ = (*self.params_, trees.Fixed(back))
+    def _decided(self, output):
+        prediction = np.exp(output) if self.out_activation_ == "exp" else output
+        return prediction[:, 0] if self._flat else prediction
