@@ -66,7 +66,7 @@ def ready(tree):
 
 def is_floating(dtype):
     """Whether a dtype is real or complex floating point, including bfloat16, which NumPy alone does not know."""
-    if dtype is None:
+    if not isinstance(dtype, np.dtype | type):  # None, or that of another library's tensor
         return False
     return getattr(dtype, "kind", "V") in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
 

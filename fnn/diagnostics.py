@@ -226,6 +226,7 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     check_problem(net, loss)
     _check_state(state)
     data = gate.dataset(net, loss, params, (x, y))
+    gate.on_the_host("diagnose", "fnn.diagnostics.statistics", params, tuple(data))
     figures = statistics_of(params, data.x, data.y, state, net=net, loss=loss)
     figures = Statistics(*(np.asarray(column, np.float64) for column in figures))
     names, layers = tuple(layer_names(net)), [layer for _, layer in _leaves(net)]

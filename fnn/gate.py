@@ -265,6 +265,8 @@ def as_array(what, value, xp):
             value = np.asarray(value)
         except ValueError as error:  # rows of unequal length
             raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
+        except (TypeError, RuntimeError) as error:  # a tensor of another library that requires gradients, for example
+            raise KindError(f"{what}: expected an array, got {type(value).__name__}: {error}") from error
     if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
         raise KindError(f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}")
     if not backend.is_jax(value):
@@ -405,6 +407,14 @@ def parameter_shapes(net, input_shape, dtype: Any = np.float32):
         return trees.map(outline, backend.jax.eval_shape(make, random.key(0, backend="jax")))
     except Exception:
         return None
+
+
+def on_the_host(what, instead, *trees_):
+    """Raise if any array is traced, for a function that needs values, such as `fit`."""
+    if backend.is_traced(*(leaf for tree in trees_ for leaf in trees.leaves(tree))):
+        raise KindError(
+            f"{what} runs on the host and cannot be traced, by jax.jit, jax.vmap or fnn.sweep; use {instead}"
+        )
 
 
 def positive(name, value):

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import backend, factors, gate, trees
 from ..backend import is_unbatched
-from ..errors import KindError, shape
+from ..errors import KindError, ShapeError, shape
 from ..static import Static
 
 Array = Any  # of jax.numpy or numpy
@@ -93,6 +93,14 @@ class Layer(Static):
             raise KindError(
                 f"{type(self).__name__}: expected a method `factors` or `gradient`, since the layer has parameters"
             )
+
+        n = len(trees.leaves(delta)[0])
+        for leaf in trees.leaves(residuals, is_leaf=is_unbatched):
+            if not is_unbatched(leaf) and np.shape(leaf)[:1] != (n,):
+                raise ShapeError(
+                    f"{type(self).__name__}: expected residuals with the {n} examples along their first axis, "
+                    f"got shape {np.shape(leaf)}; mark others as fnn.backend.Unbatched(...)"
+                )
 
         def of_one(residuals, delta):
             one = trees.map(lambda a: a if is_unbatched(a) else a[None], (residuals, delta), is_leaf=is_unbatched)

@@ -102,6 +102,7 @@ def evaluate(
     check_problem(net, loss)
     batch_size, metrics = integer("batch_size", batch_size, least=1), check_metrics(metrics)
     data = gate.admitted(net, loss, params, data)
+    gate.on_the_host("evaluate", "loss.value(net.apply(params, x), y)", params, tuple(data))
     check_evaluation(data, metrics, "data")
     return evaluated(net, loss, params, data, metrics, batch_size)
 

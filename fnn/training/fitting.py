@@ -146,6 +146,7 @@ def fit(
     if validation is not None:
         validation = gate.admitted(net, loss, state.params, validation, "validation", like=data)
         check_evaluation(validation, metrics, "validation")
+    gate.on_the_host("fit", "fnn.train", state, tuple(data), penalty, denominator, validation and tuple(validation))
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs, epochs * plan.steps)
     private = getattr(state.rule, "private", False)
@@ -224,12 +225,13 @@ def kept_run(run, patience):
     try:
         yield
     except BaseException as error:
+        now = run()
+        vars(error)["best"] = None if patience is None else now.best
         if not isinstance(error, DivergenceError):  # which has the state before the bad step
-            error.state, error.history = run().state, run().history_arrays()
+            vars(error).update(state=now.state, history=now.history_arrays())
             error.add_note(
-                f"The state after step {int(error.state.step)} of fit is this error's .state, see help(fnn.fit)"
+                f"The state after step {int(now.state.step)} of fit is this error's .state, see help(fnn.fit)"
             )
-        error.best = None if patience is None else run().best
         raise
 
 
@@ -291,6 +293,7 @@ def range_test(
     rates = ExponentialDecay(low, high / low, steps)
     state = init_state(net, optimizer._replace(learning_rate=rates), key, data.shape)
     data = gate.admitted(net, loss, state.params, data)
+    gate.on_the_host("range_test", "it outside", state, tuple(data))
     _, history = advance(Problem(net, loss), state, data, plan_of(state, data, batch_size, True), steps)
     return rates(np.arange(steps)), np.asarray(history["loss"])
 

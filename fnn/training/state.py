@@ -134,7 +134,7 @@ def check_counters(state, epochs, steps):
         return
     for name, more in (("step", steps), ("epoch", epochs)):
         number = np.asarray(getattr(state, name))
-        if number.ndim == 0 and int(number) + more > LARGEST:
+        if number.ndim == 0 and not 0 <= int(number) <= LARGEST - more:  # a negative one has overflowed
             raise ArgumentError(
                 f"state.{name}: expected at most {LARGEST:,} in all, got {int(number):,} and {more:,} more"
             )

@@ -457,6 +457,30 @@ def test_residuals_without_an_axis_of_examples_are_handed_on_whole(backend):
             oracle.assert_close(trees.map(lambda g, n=n: g[n], made), one, 1e-12)
 
 
+@dataclass(frozen=True)
+class Unmarked(Unit):
+    """Its norm is not marked as one without examples."""
+
+    def forward(self, params, x, key=None):
+        y, (x, norm) = super().forward(params, x)
+        return y, (x, norm.value)
+
+    def backward(self, params, residuals, dy):
+        return super().backward(params, (residuals[0], Unbatched(residuals[1])), dy)
+
+    def gradient(self, params, residuals, dy):
+        return super().gradient(params, (residuals[0], Unbatched(residuals[1])), dy)
+
+
+def test_residuals_without_an_axis_of_examples_that_are_not_marked_are_named():
+    net, loss = S((Unmarked(), D(3))), fnn.SoftmaxCrossEntropy()
+    params, x, y = moved(net, (5,), np.float32), np.ones((N, 5), np.float32), np.arange(N) % 3
+    assert np.isfinite(fnn.value_and_grad(net, loss)(params, x, y)[0])
+    for make in (fnn.per_example.norms, fnn.per_example.gradients):
+        with pytest.raises(errors.ShapeError, match=rf"Unmarked: expected residuals with the {N} examples .*Unbatched"):
+            make(net, loss)(params, x, y)
+
+
 def test_the_checker_takes_residuals_without_an_axis_of_examples():
     check_layer(Unit(), (4,), method="complex", on="numpy")
 

@@ -280,3 +280,28 @@ def test_integers_that_jax_would_cut_are_refused(value, needs_jax):
     with needs_jax.enable_x64(True):
         assert gate.as_array("x", value, needs_jax.numpy).tolist() == np.asarray(value).tolist()
     assert gate.as_array("x", value, np).tolist() == np.asarray(value).tolist()
+
+
+class Tensor:
+    """One of another library that NumPy cannot read, as a tensor that requires gradients."""
+
+    shape, dtype = (50, 6), "torch.float32"
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+
+
+@on_numpy_at_least
+def test_an_array_that_numpy_cannot_read_is_refused_with_what_its_library_says(backend):
+    net, loss, state, (x, y) = run_problem(backend)
+    says = "expected an array, got Tensor: Can't call numpy.. on Tensor that requires grad. Use tensor.detach"
+    for data in ((Tensor(), y), (x, Tensor()), (x, y, Tensor())):
+        for run in (fnn.train, fnn.fit):
+            with pytest.raises(errors.KindError, match=says):
+                run(net, loss, state, data, epochs=1, batch_size=50)
+        with pytest.raises(errors.KindError, match=says):
+            fnn.make_step(net, loss)(state, data)
+    with pytest.raises(errors.KindError, match=says):
+        net.apply(state.params, Tensor())
+    with pytest.raises(errors.KindError, match=r"params\[0\]\.w: expected a floating-point array"):
+        net.apply(fnn.trees.map(lambda p: Tensor(), state.params), x)

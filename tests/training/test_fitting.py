@@ -224,6 +224,33 @@ def test_a_range_test_is_a_run_whose_rate_grows_in_equal_proportions(backend):
         fnn.range_test(net, loss, fnn.Sgd(0.1), data, low=0.0, **options)
 
 
+def test_a_fit_that_is_traced_is_refused_by_name(needs_jax):
+    net, loss, state, (x, y) = run_problem("jax")
+    options = {"epochs": 1, "batch_size": 50}
+    by_key = lambda key: fnn.fit(net, loss, fnn.Sgd(0.1), (x, y), key=key, **options)
+    by_data = lambda x: fnn.fit(net, loss, state, (x, y), **options)
+    by_validation = lambda x: fnn.fit(net, loss, state, data, validation=(x, y), **options)
+    data, says = (x, y), "fit runs on the host and cannot be traced, by jax.jit, jax.vmap or fnn.sweep; use fnn.train"
+    keys = fnn.random.split(key("jax"), 2)
+    for call in (
+        lambda: fnn.sweep(by_key, keys),
+        lambda: needs_jax.jit(by_key)(keys[0]),
+        lambda: needs_jax.vmap(by_data)(x[None]),
+        lambda: needs_jax.jit(by_validation)(x),
+    ):
+        with pytest.raises(errors.KindError, match=says):
+            call()
+    for name, f in {
+        "evaluate": lambda params: fnn.evaluate(net, loss, params, (x, y)),
+        "diagnose": lambda params: fnn.diagnose(net, loss, params, x, y),
+        "range_test": lambda params: fnn.range_test(
+            net, loss, fnn.Sgd(1), (x + params[0].w.sum(), y), key=keys[0], **options
+        ),
+    }.items():
+        with pytest.raises(errors.KindError, match=f"{name} runs on the host"):
+            needs_jax.jit(f)(state.params)
+
+
 # ---- runs that end in an error ---------------------------------------------------------------------------------------
 
 

@@ -70,6 +70,8 @@ def test_counters_that_would_not_hold_what_is_to_come_are_refused():
         fnn.train(net, loss, state._replace(epoch=np.int32(LARGEST)), data, epochs=1, **how)
     with pytest.raises(errors.ArgumentError, match=r"state\.step: .* 1 more"):
         fnn.make_step(net, loss)(state._replace(step=np.int32(LARGEST)), data)
+    with pytest.raises(errors.ArgumentError, match=r"state\.step: expected .* got -2,147,483,648"):
+        fnn.make_step(net, loss)(state._replace(step=np.int32(-(2**31))), data)
 
 
 def test_a_number_that_is_replaced_is_checked_and_converted(backend):
@@ -85,6 +87,19 @@ def test_a_number_that_is_replaced_is_checked_and_converted(backend):
             run(of(-1))
     after, _ = fnn.make_step(net, loss)(of(0.5), data)
     assert after.optimizer.optimizer.learning_rate.dtype == np.float32
+
+
+@on_numpy_at_least
+def test_the_state_of_another_optimizer_is_refused(backend):
+    net, loss, state, data = run_problem(backend, fnn.Sgd(0.1))
+    adam, momentum = (run_problem(backend, o)[2].opt_state for o in (fnn.Adam(0.1), fnn.Momentum(0.1)))
+    says = "expected its own state, "
+    for optimizer, opt_state in ((fnn.Sgd(0.1), adam), (fnn.Adam(0.1), momentum), (fnn.Lion(0.1), momentum)):
+        mixed = state._replace(optimizer=optimizer, opt_state=opt_state)
+        with pytest.raises(errors.KindError, match=f"{type(optimizer).__name__}: {says}"):
+            fnn.make_step(net, loss)(mixed, data)
+        with pytest.raises(errors.KindError, match=says):
+            fnn.fit(net, loss, mixed, data, epochs=1, batch_size=50)
 
 
 # ---- parameters that are given ---------------------------------------------------------------------------------------
