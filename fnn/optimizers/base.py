@@ -163,7 +163,7 @@ def lift(step: Callable, state: type, start: Callable | None = None) -> tuple[Ca
 def own_state(optimizer, opt_state, state):
     """The state itself; raises unless it has the fields of this class of states."""
     if getattr(opt_state, "_fields", None) != state._fields:
-        raise another_optimizers(optimizer, opt_state, f"a {state.__name__}")
+        raise another_optimizers(optimizer, opt_state, state.__name__)
     return opt_state
 
 
@@ -171,7 +171,7 @@ def another_optimizers(optimizer, opt_state, expected) -> KindError:
     """The error to raise for a state that was made for another optimizer."""
     name = type(optimizer.thing if isinstance(optimizer, Held) else optimizer).__name__
     return KindError(
-        f"{name}: expected the state that its init gives, {expected}, got that of another optimizer, "
+        f"{name}: expected its own state, {expected}, got that of another optimizer, "
         f"{trees.outline(opt_state)[:100]}; fnn.init_state(net, optimizer, key, shape, params=state.params) makes one"
     )
 
