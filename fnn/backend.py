@@ -93,6 +93,14 @@ def at_least_float32(dtype):
 _FLOAT32 = np.dtype(np.float32)
 
 
+def widened(x):
+    """`x` in float32 or wider, with exactly the values of its own dtype: XLA skips a rounding that is widened again."""
+    wide = cast(x, at_least_float32(x.dtype))
+    if wide is x or not is_jax(x):
+        return wide
+    return jax.lax.reduce_precision(wide, jnp.finfo(x.dtype).nexp, jnp.finfo(x.dtype).nmant)
+
+
 def check_dtype(xp, dtype):
     """The dtype as an `np.dtype`; raises unless it is a floating dtype that the namespace supports."""
     try:
@@ -386,6 +394,11 @@ def product(a, b, precision=None):
         return a @ b
     rounded = jnp.matmul(a.astype(precision), b.astype(precision), preferred_element_type=np.float32)
     return cast(rounded, a.dtype)
+
+
+def exact_products() -> Any:
+    """A context in which products of float32 are of float32: by default a GPU rounds their factors to 10 bits."""
+    return contextlib.nullcontext() if jax is None else jax.default_matmul_precision("highest")
 
 
 def contract(delta, a, dtype: Any = None, spare=False):

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, trees
-from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace
-from .numerics import root
+from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace, widened
+from .numerics import kept, root
 
 BLOCK = 2**24  # bytes of temporary memory for formulas with positions
 
@@ -120,6 +120,18 @@ def norm(factors: Any) -> Any:
     return length(*[_norm(f) for f in leaves(factors)])
 
 
+def bound(factors: Any) -> Any:
+    """An upper bound of ‖gₙ‖ (N,), for clipping: the norm, and what rounding may hide where positions cancel.
+
+    In floating point Σ_t δ_t a_tᵀ is known to about u Σ_t ‖δ_t‖ ‖a_t‖, with u the spacing of numbers at 1, and an
+    example can make that as large as it likes beside the norm. The bound is √(‖gₙ‖² + u √k (Σ_t ‖δ_t‖ ‖a_t‖)²) for k
+    operations; without positions it is the norm.
+
+    Source: N. Higham, T. Mary, "A new approach to probabilistic rounding error analysis" (2019), for √k.
+    """
+    return length(*[_norm(f, hidden=True) for f in leaves(factors)])
+
+
 def norm2(factors: Any) -> Any:
     """‖gₙ‖² (N,) over all factors, in float32 or wider."""
     return norm(factors) ** 2
@@ -185,13 +197,14 @@ def _made(p, f, n):
 
 def _scaled(f, scale):
     """sₙ gₙ in float32 or wider; a scale of 0 gives 0 even for infinite values."""
-    product = _weighted(_wide(_first(f)), scale)
-    if isinstance(f, Outer):
-        return Outer(product, cast(_used(f.a, scale), product.dtype))
+    product = _weighted(widened(_first(f)), scale)
+    if isinstance(f, Outer):  # rounding to a subnormal may double a number, which a large activation would make visible
+        return Outer(kept(product, abs(product) >= np.finfo(product.dtype).tiny), _used(widened(f.a), scale))
     return f._replace(delta=product) if isinstance(f, Rows) else product
 
 
-def _norm(f):
+def _norm(f, hidden=False):
+    """‖gₙ‖; with `hidden`, and what rounding may hide (`bound`)."""
     if isinstance(f, Outer) and f.delta.ndim == 2:
         (of_delta, unit), (of_a, other) = _row_norm(f.delta), _row_norm(f.a)
         return _product_of(unit, other, of_delta * of_a)
@@ -201,9 +214,10 @@ def _norm(f):
     delta, right = _positions(f) if isinstance(f, Outer) else f
     t, outputs, inputs = delta.shape[1], delta.shape[-1], right.shape[-1]
     make = isinstance(f, Outer) and t * (outputs + inputs) > outputs * inputs
+    operations = t if make else t * t + outputs + inputs
 
     def block(delta, right):
-        (delta, unit), (right, other) = _in_units(delta), _in_units(right) if right.ndim == 3 else (right, 1)
+        delta, right, unit = _in_units(delta, right)
         if make:
             square = (_wide_product("nto,nti->noi", delta, right) ** 2).sum(axis=(1, 2))
         else:
@@ -211,19 +225,27 @@ def _norm(f):
                 axis=(1, 2)
             )
         xp = namespace(unit)
-        return _product_of(unit, other, root(xp.maximum(square, 0)))
+        if hidden:
+            size = root((delta * delta).sum(axis=2))
+            if right.ndim == 3:
+                most = (size * root((right * right).sum(axis=2))).sum(axis=1) ** 2
+            else:
+                same = cast(_same(right, right, "nti,nsi->nts"), delta.dtype)
+                most = (size * (same @ size[:, :, None])[:, :, 0]).sum(axis=1)
+            square = xp.maximum(square, 0) + np.finfo(most.dtype).eps * math.sqrt(operations) * most
+        return unit * root(xp.maximum(square, 0))
 
     return in_blocks(block, _block(outputs * inputs if make else 2 * t * t), delta, right)
 
 
 def _product(f, g):
     if isinstance(f, Outer) and f.delta.ndim == g.delta.ndim == 2:
-        (d, a), (e, b) = ((_wide(v) for v in h) for h in (f, g))
+        (d, a), (e, b) = ((widened(v) for v in h) for h in (f, g))
         return (d @ e.T) * (a @ b.T)
     if not isinstance(f, Outer | Rows):
-        f, g = (_wide(h).reshape(len(h), -1) for h in (f, g))
+        f, g = (widened(h).reshape(len(h), -1) for h in (f, g))
         return f @ g.T
-    (d, a), (e, b) = (_positions(h) if isinstance(h, Outer) else (_wide(h.delta), h.index) for h in (f, g))
+    (d, a), (e, b) = (_positions(h) if isinstance(h, Outer) else (widened(h.delta), h.index) for h in (f, g))
     n, m, t, s, outputs, inputs = len(d), len(e), d.shape[1], e.shape[1], d.shape[2], a.shape[-1] if a.ndim == 3 else 0
     if inputs and n * m * t * s * (outputs + inputs) > (n * t + m * s + n * m) * outputs * inputs:
         make = lambda delta, a: _wide_product("nto,nti->noi", delta, a).reshape(len(delta), -1)
@@ -244,15 +266,15 @@ def _squares(p, f, weights):
     if f is None:
         return xp.zeros_like(p)
     if isinstance(f, Outer) and f.delta.ndim == 2:
-        delta, a = (_wide(v) for v in f)
+        delta, a = (widened(v) for v in f)
         return cast(contract(_weighted(delta * delta, weights), _used(a * a, weights)), p.dtype).reshape(p.shape)
     if isinstance(f, Rows):  # δ_t Σ_s [same row] δ_s, added at the row of each t
-        delta = _wide(f.delta)
+        delta = widened(f.delta)
         among = (f.index[:, :, None] == f.index[:, None, :]).astype(delta.dtype)
         square = _weighted(delta * (among @ delta), weights)
         return cast(_added_rows(p, f.index.reshape(-1), square.reshape(-1, p.shape[-1])), p.dtype)
     if not isinstance(f, Outer):
-        f = _wide(f)
+        f = widened(f)
         return cast(_weighted(f * f, weights).sum(axis=0), p.dtype)
     (delta, a), size = _positions(f), p.size
 
@@ -274,9 +296,9 @@ def _along(f, v):
         v = cast(v, delta.dtype).reshape(delta.shape[-1], -1)
         return (backend.product(a, v.T) * delta).sum(axis=(1, 2))
     if isinstance(f, Rows):
-        delta = _wide(f.delta)
+        delta = widened(f.delta)
         return (delta * cast(v, delta.dtype)[f.index]).reshape(len(delta), -1).sum(axis=1)
-    f = _wide(f)
+    f = widened(f)
     return f.reshape(len(f), -1) @ cast(v, f.dtype).reshape(-1)
 
 
@@ -287,13 +309,9 @@ def _first(f):
     return f.delta if isinstance(f, Outer | Rows) else f
 
 
-def _wide(a):
-    return cast(a, at_least_float32(a.dtype))
-
-
 def _positions(f):
     """δ (N, T, O) and a (N, T, I), in float32 or wider."""
-    return tuple(_wide(v) if v.ndim == 3 else _wide(v).reshape(len(v), -1, v.shape[-1]) for v in f)
+    return tuple(widened(v) if v.ndim == 3 else widened(v).reshape(len(v), -1, v.shape[-1]) for v in f)
 
 
 def _weighted(values, weights):
@@ -337,11 +355,19 @@ def _used(a, weights):
     return namespace(a, weights).where((weights == 0).reshape(len(a), *(1,) * (a.ndim - 1)), 0, a)
 
 
-def _in_units(a):
-    """`(a / unit, unit)` in float32 or wider: the unit is the largest magnitude of each example, (N,)."""
-    a = _wide(a)
-    unit = scale_of(abs(a).reshape(len(a), -1).max(axis=1, initial=0))
-    return a / unit.reshape(len(a), *(1,) * (a.ndim - 1)), unit
+def _in_units(delta, right):
+    """δ and a in float32 or wider, and a unit (N,), with gₙ = unit Σ_t δ_t a_tᵀ: the largest entry of any δ_t a_tᵀ.
+
+    Each position is scaled on its own, since the largest activation may stand where the error is 0.
+    """
+    xp, delta, dense = namespace(delta, right), widened(delta), right.ndim == 3
+    largest = [abs(v).max(axis=2, initial=0) for v in ((delta, right) if dense else (delta,))]
+    scales = [scale_of(widened(v)) for v in largest]
+    sizes: Any = math.prod(xp.minimum(v, scale) for v, scale in zip(largest, scales, strict=True))  # 0 where one is
+    unit = scale_of(sizes.max(axis=1, initial=0))
+    delta = delta / scales[0][:, :, None]
+    delta = delta * (sizes / unit[:, None])[:, :, None]
+    return delta, right / scales[1][:, :, None] if dense else right, unit
 
 
 def scale_of(largest):
@@ -358,7 +384,7 @@ def _row_norm(a):
 
     It is a power of two chosen from the sum of the plain squares, which is cheaper than the largest magnitude.
     """
-    flat = _wide(a).reshape(len(a), -1)
+    flat = widened(a).reshape(len(a), -1)
     xp, exponent = namespace(flat), np.finfo(flat.dtype).maxexp
     tiny, huge = 2.0 ** -(exponent * 5 // 9), 2.0 ** (exponent * 5 // 8)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import composition, factors, gate, trees
+from . import backend, composition, factors, gate, trees
 from .backend import any_number, cast, namespace
 from .backpropagation import check_problem, cost
 from .errors import KindError, ShapeError, shorten, usage
@@ -95,7 +95,8 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm: Any, *, denominator: floa
         Σₙ gₙ min(1, C / ‖gₙ‖) / D
 
     It takes one forward and one backward pass, as without clipping, since what is scaled is δ. A gradient whose norm is
-    not finite counts as 0, so no example can change the sum by more than C.
+    not finite counts as 0, so no example can change the sum by more than C, up to the rounding of the sum. Where the
+    positions of a sequence cancel, ‖gₙ‖ includes what rounding may hide of it (`fnn.factors.bound`).
 
     Args:
         net: the network.
@@ -130,17 +131,19 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm: Any, *, denominator: floa
 
 def clipped(params, f, weights, max_norm, denominator) -> Any:
     """`clipped_gradient`, computed from factors."""
-    length = factors.norm(f)
     if not factors.leaves(f):
         return factors.total(params, f)
-    if weights is not None:
-        length = _weighted(length, abs(weights))
-    xp, short = namespace(length), length <= max_norm
-    finite = length < np.inf  # NaN is not
-    scale = xp.where(short, 1, xp.where(finite, max_norm / xp.where(short | ~finite, 1, length), 0))
-    if weights is not None:
-        scale = scale * weights
-    return factors.total(params, f, cast(scale / denominator, length.dtype))
+    with backend.exact_products():
+        length = factors.bound(f)
+        if weights is not None:
+            length = _weighted(length, abs(weights))
+        xp, short = namespace(length), length <= max_norm
+        finite = length < np.inf  # NaN is not
+        scale = xp.where(short, 1, xp.where(finite, max_norm / xp.where(short | ~finite, 1, length), 0))
+        scale = xp.where(scale < np.finfo(length.dtype).tiny, 0, scale)  # a subnormal one may be rounded to double
+        if weights is not None:
+            scale = scale * weights
+        return factors.total(params, f, cast(scale / denominator, length.dtype))
 
 
 @usage("fnn.per_example.gram(net, loss)(params, x, y)")

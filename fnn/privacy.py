@@ -1,7 +1,8 @@
 """Privacy accounting: the guarantee (ε, δ) of `fnn.rules.Private`, and the noise needed for a given guarantee.
 
 Google's dp-accounting (`pip install 'fnn[privacy]'`) computes it with privacy loss distributions, for Poisson-sampled
-batches and data sets that differ by adding or removing one example.
+batches and data sets that differ by adding or removing one example. It accounts for normal noise and for the rate
+B / n, at which `Private` samples to 2⁻⁶⁴ (`fnn.order.joins`); `Private` says what floating point leaves.
 """
 
 import math

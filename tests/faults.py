@@ -243,6 +243,19 @@ def private(noise=0.0, penalty=None):
     return check
 
 
+def cancelling_positions():
+    """An example whose two positions cancel but for rounding is clipped all the same."""
+    f = Outer(np.float32([[[1e8] * 20, [-1e8] * 20]]), np.float32([[[1] * 20, [1.0001] * 20]]))
+    clipped = per_example.clipped(np.zeros((20, 20), np.float32), f, None, 1.0, 1)
+    assert np.linalg.norm(clipped) <= 1 + 1e-5
+
+
+def off_the_grid():
+    """A noised sum is a multiple of its standard deviation / 128."""
+    found = rules.private.noised((np.linspace(0, 1, 100, dtype=np.float32),), np.float32(0.5), key())[0] * 256
+    np.testing.assert_allclose(found, np.rint(found), atol=1e-3)
+
+
 def step_of(rule, penalty=None):
     """A step moves the parameters by −η times the gradient of the cost, penalty and all, and counts."""
 
@@ -600,6 +613,9 @@ RULES = [
           private()),
     Fault("sum not divided by the nominal size", per_example, "clipped",
           lambda f: lambda p, g, w, bound, d: f(p, g, w, bound, len(factors.norm(g))), private()),
+    Fault("positions that cancel not bounded", factors, "bound", lambda f: factors.norm, cancelling_positions),
+    Fault("noise of all bits", rules.private, "noised", lambda f: lambda grads, std, key: (
+          grads[0] + std * fnn.random.normal(key, grads[0].shape),), off_the_grid),
     Fault("noise forgotten", rules.private, "noised", instead(lambda grads, std, key: grads), private(noise=2.0)),
     Fault("noise not scaled by the bound", rules.private, "noised",
           lambda f: lambda grads, std, key: f(grads, 2 * std, key), private(noise=2.0)),

@@ -8,6 +8,7 @@ import functools
 import itertools
 import math
 import zlib
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -394,6 +395,36 @@ def test_a_sample_is_of_every_example_by_itself_from_stream_2_of_the_key(backend
         assert index[joined].tolist() == np.flatnonzero(drawn).tolist()
         assert len(index) == plan.room == 40
     assert Plan(10**6, 100, sampling="poisson").room == 100 + 80 + 12
+
+
+@pytest.mark.parametrize(
+    ("count", "n"), [(1, 1), (1, 2), (1, 3), (2, 3), (1, 10**6), (1, 3 * 10**7), (7, 2**31 - 1), (2**31 - 1, 2**31 - 1)]
+)
+def test_the_chance_to_join_a_sample_is_count_of_n_to_64_bits(count, n, backend, monkeypatch):
+    """Words around the largest that joins are put in place of random ones; of 2⁶⁴ words, joining + 1 join."""
+    joining = count * 2**64 // n - 1
+    assert 0 <= Fraction(count, n) - Fraction(joining + 1, 2**64) < Fraction(1, 2**64)
+    words = [w for w in (0, *(joining + d for d in (-(2**32), -1, 0, 1, 2**32)), 2**64 - 1) if 0 <= w < 2**64]
+    halves = [np.uint32([w >> 32 for w in words]), np.uint32([w % 2**32 for w in words])]
+    drawn = iter(halves if backend == "numpy" else [fnn.backend.jnp.asarray(half) for half in halves])
+    monkeypatch.setattr(random, "bits", lambda key, shape: next(drawn))
+    joined = order.joins(random.key(0, backend=backend), count, n)
+    assert np.asarray(joined).tolist() == [w <= joining for w in words]
+
+
+def test_where_the_high_halves_of_the_words_decide_nothing_the_low_ones_of_a_key_of_their_own_do(backend, monkeypatch):
+    key, bits, calls = random.key(3, backend=backend), random.bits, []
+
+    def all_tied(key, shape):
+        calls.append(key)
+        words = bits(key, shape)
+        return words if len(calls) > 1 else words * np.uint32(0) + np.uint32(2**64 // 3 >> 32)
+
+    monkeypatch.setattr(random, "bits", all_tied)
+    joined = np.asarray(fnn.backend.jit(lambda key: order.joins(key, 500, 1500))(key))
+    low = np.asarray(bits(random.fold_in(key, 1500), (1500,)))
+    assert joined.tolist() == (low <= np.uint32(2**64 // 3 % 2**32 - 1)).tolist()
+    assert 0.25 < joined.mean() < 0.42
 
 
 def test_the_last_batch_of_as_many_examples_as_there_may_be_does_not_overflow():

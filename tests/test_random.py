@@ -473,6 +473,45 @@ def test_draws_have_mean_variance_and_distribution_of_their_law(draw, mean, vari
         assert np.abs(expected - at / MANY).max() * math.sqrt(MANY) < 2.7
 
 
+def test_wide_normals_have_the_law_of_normals_and_each_is_independent_of_its_partner():
+    for seed in (1, 2, 3):
+        x = random.wide_normal(numpy_key(seed), (MANY,))
+        assert x.dtype == np.float32
+        x = x.astype(np.float64)
+        assert abs(x.mean()) < 5 / math.sqrt(MANY)
+        assert abs(x.var() - 1) < 5 * math.sqrt(2 / MANY)
+        at = np.arange(0, MANY, 50)
+        assert np.abs([phi(z) for z in np.sort(x)[at]] - at / MANY).max() * math.sqrt(MANY) < 2.7
+        a, b = x[: MANY // 2], x[MANY // 2 :]  # of one pair of words each
+        for f, g in ((a, b), (a * a - 1, b * b - 1), (a**3 - 3 * a, b)):
+            assert abs((f * g).sum()) < 5 * np.sqrt((f * f * (g * g)).sum())
+
+
+@pytest.mark.parametrize("x", [8.0, 8.2, 8.4])
+def test_wide_normals_are_as_frequent_in_the_far_tails_as_they_should_be(x):
+    """All words that lead so far out are tried: the high half of u is 0, and the low half, v times a number, small."""
+    smallest = np.arange(math.ceil(math.exp(-x * x / 2) * 2.0**64), dtype=np.uint32)
+    cosine, sine = random._box_muller(0 * smallest, smallest * np.uint32(pow(0x9E3779B9, -1, 2**32)))
+    chance = sum((side > x).sum() for side in (cosine, sine, -cosine, -sine)) / 4 * 2.0**-64
+    wanted = math.erfc(x / math.sqrt(2)) / 2
+    assert abs(chance / wanted - 1) < 0.02
+
+
+def test_wide_normals_end_at_9_4_and_are_finite_for_all_words():
+    ends = np.uint32([0, 1, 2**31 - 1, 2**31, 2**32 - 1])
+    high, turn = (a.ravel() for a in np.meshgrid(ends, ends))
+    assert np.isfinite(random._box_muller(high, turn)).all()
+    tried = np.arange(0, 2**32, 9700, dtype=np.uint64).astype(np.uint32)
+    assert max(abs(side).max() for side in random._box_muller(np.zeros_like(tried), tried)) > 8
+
+
+def test_wide_normals_of_both_backends_agree(needs_jax):
+    ours = random.wide_normal(numpy_key(7), (3, 333))
+    theirs = needs_jax.jit(lambda key: random.wide_normal(key, (3, 333)))(jax_key(needs_jax, 7))
+    assert close(theirs, ours, absolute=2e-6)
+    assert random.wide_normal(numpy_key(7)).shape == ()
+
+
 @pytest.mark.parametrize("p", [0.0, 0.01, 0.3, 0.5, 1.0])
 def test_a_bernoulli_draw_is_true_with_its_probability(p):
     found = random.bernoulli(numpy_key(1), p, (MANY,))

@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from helpers import THOROUGH, key
+from helpers import THOROUGH, compiled, key, on
 from helpers_training import compilations, on_numpy_at_least, same
 
 import fnn
-from fnn import errors, per_example, trees
+from fnn import DenseParams, errors, per_example, trees
+from fnn.backend import jax
+from fnn.factors import Outer
 from fnn.rules import Private
 
 NET, LOSS = fnn.mlp((5, 3), activation=fnn.Tanh()), fnn.SoftmaxCrossEntropy()
@@ -155,6 +157,81 @@ def test_no_example_moves_the_clipped_sum_by_more_than_the_bound(name, backend):
     assert length(trees.map(lambda a, b: a - b, both, without)) <= 1 + 1e-6
 
 
+def positions(delta_sign=-1.0, off=1e-4, units=20, size=1e8):
+    """An example of two positions that all but cancel: δ, ±δ and a, a (1 + off)."""
+    x = np.stack([np.ones(units), np.full(units, 1 + off)])[None]
+    return x, np.stack([np.full(units, size), np.full(units, delta_sign * size)])[None]
+
+
+ODD = {  # a network, its input, its target, and C
+    "positions that cancel": (fnn.Dense(20), *positions(), 1.0),
+    "positions that cancel, of gradients that are made": (fnn.Dense(2), *positions(units=2), 1.0),
+    "the largest input where the error is 0": (
+        fnn.Serial((fnn.Dense(3), fnn.Relu())),
+        [[[-1e30] * 3, [1.0] * 3]],
+        [[[0.0] * 3, [100.0] * 3]],
+        1.0,
+    ),
+    "a unit that is saturated": (fnn.Serial((fnn.Dense(2), fnn.Tanh())), [[8.5, 1.0]], [[1e20, 1.0]], 1.0),
+    "nearly no spread": (fnn.Serial((fnn.LayerNorm(), fnn.Dense(2))), [[1.0, 1.0001, 1.0]], [[1e9, 1.0]], 1.0),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", ODD)
+def test_the_bound_holds_to_the_rounding_of_the_sum_where_floating_point_is_at_its_worst(name, dtype, backend):
+    """Of an example among others: measured as the movement of the sum, before it is rounded to the parameters."""
+    if dtype == "bfloat16" and jax is None:
+        pytest.skip("NumPy alone has no bfloat16")
+    if backend == "jax" and not (THOROUGH or (name == "positions that cancel" and dtype == "bfloat16")):
+        pytest.skip("the thorough profile has it on JAX, too")
+    net, x, y, bound = ODD[name]
+    dtype, (x, y) = np.dtype(dtype if dtype != "bfloat16" else jax.numpy.bfloat16), (np.float64(a) for a in (x, y))
+    rng = np.random.default_rng(0)
+    with np.errstate(all="ignore"):
+        x, y = (
+            np.concatenate([a, rng.normal(size=(2, *a.shape[1:]))]).astype(t) for a, t in ((x, dtype), (y, np.float32))
+        )
+        params = trees.map(lambda p: p.astype(dtype) * dtype.type(0.5), net.init(key(), x.shape[1:], np.float32))
+        wide = on(backend, trees.map(lambda p: p.astype(np.float32), params))
+        params, x, y = on(backend, params), on(backend, x), on(backend, y)
+
+        @fnn.backend.jit
+        def clipped(params, x, y):
+            f, _ = per_example.factors_of(net, fnn.Quadratic(), params, x, y)
+            return per_example.clipped(wide, f, None, np.float32(bound), 1)
+
+        both, without = clipped(params, x, y), clipped(params, x[1:], y[1:])
+    moved = np.concatenate(
+        [(np.float64(a) - np.float64(b)).ravel() for a, b in zip(*map(trees.leaves, (both, without)), strict=True)]
+    )
+    assert np.linalg.norm(moved) <= bound * (1 + 1e-5)
+
+
+RANDOM = np.random.default_rng(0).normal(size=(2, 20, 3))
+FACTORS = {  # of single examples, and C
+    "a scale that is subnormal": ([np.full((1, 1), 4.5e19, np.float32)], 1e-25),
+    "an error that the scale makes subnormal": ([Outer(np.float32([[1e-10]]), np.float32([[1e30]]))], 2.2e-15),
+    "factors of 16 bits": ([Outer(d[None], a[None]) for d, a in zip(*RANDOM.astype(np.float16), strict=True)], 1e-3),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_scaled_factors_are_no_longer_than_the_bound(name, backend):
+    examples, bound = FACTORS[name]
+    one = compiled(backend, lambda f: per_example.clipped(on(backend, zero), f, None, np.float32(bound), 1))
+    zero = np.zeros((1, 1) if "subnormal" in name else (3, 3), np.float32)
+    zero = zero[0] if isinstance(examples[0], np.ndarray) else zero
+    for f in examples:
+        assert np.linalg.norm(np.float64(one(on(backend, f)))) <= bound * (1 + 1e-5)
+
+
+def test_norms_are_right_where_one_position_is_huge_and_counts_nothing(backend):
+    f = Outer(np.float32([[[0, 0], [1, 2]]]), np.float32([[[1e30, 1], [3, 4]]]))
+    for quantity in (fnn.factors.norm, fnn.factors.bound):
+        np.testing.assert_allclose(compiled(backend, quantity)(on(backend, f)), [math.sqrt(5 * 25)], rtol=1e-5)
+
+
 @on_numpy_at_least
 def test_an_example_that_did_not_join_does_no_harm(backend):
     """Even the first, with which the room of a sampled batch is filled up."""
@@ -173,6 +250,153 @@ def test_an_example_that_did_not_join_does_no_harm(backend):
         )
     same(ours.params, theirs.params)
     same(history, expected)
+
+
+# ---- noise that hides ------------------------------------------------------------------------------------------------
+
+
+def gradient(params, data, seed=0, rule=RULE, net=NET, loss=LOSS, size=10):
+    """What the rule gives of a batch."""
+    batch = fnn.rules.Batch(*data, None, size)
+    keys = fnn.rules.Keys(None, key("numpy" if isinstance(trees.leaves(params)[0], np.ndarray) else "jax", seed))
+    return rule.gradient(fnn.rules.Problem(net, loss, None), params, (), batch, keys).grads
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_released_is_a_multiple_of_a_grid_that_the_noise_alone_determines(dtype):
+    """Whatever the sum is: its low bits, and those of the noise, are lost."""
+    params = NET.init(key(), (4,), dtype)
+    for data in ((X, Y), (X[:7] * 3, Y[:7])):
+        grads = gradient(params, (data[0].astype(dtype), data[1]))
+        for g in trees.leaves(grads):
+            steps = np.float64(g) / (1.0 * 0.5 / 10 / 128)
+            assert g.dtype == dtype
+            np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+            assert abs(steps).max() > 30
+
+
+@on_numpy_at_least
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_noise_is_added_before_the_sum_is_rounded_to_the_parameters(dtype, backend):
+    if dtype == "bfloat16" and jax is None:
+        pytest.skip("NumPy alone has no bfloat16")
+    dtype = np.dtype(dtype if dtype != "bfloat16" else jax.numpy.bfloat16)
+    net, x, y = fnn.Dense(3), np.rint(X), np.float32(Y[:, None] + 0.5) * np.ones(3, np.float32)  # of few bits
+    params = trees.map(lambda p: p * 0, on(backend, net.init(key(), (4,), np.float32)))
+    wide, narrow = (
+        gradient(
+            trees.map(lambda p, t=t: p.astype(t), params), on(backend, (x.astype(t), y)), net=net, loss=fnn.Quadratic()
+        )
+        for t in (np.float32, dtype)
+    )
+    for a, b in zip(*map(trees.leaves, (wide, narrow)), strict=True):
+        assert b.dtype == dtype
+        np.testing.assert_array_equal(np.asarray(a.astype(dtype)), np.asarray(b))
+
+
+def test_one_state_on_two_data_sets_has_the_same_noise_and_another_key_has_not():
+    """As the docstring says: the difference has none of it."""
+    assert "Training one state on two data sets adds the same noise to both" in " ".join(Private.__doc__.split())
+    params, other = NET.init(key(), (4,)), (X[:20] * 2, Y[20:])
+    quiet = RULE._replace(noise_multiplier=0.0)
+    wanted = trees.map(np.subtract, gradient(params, (X, Y), rule=quiet), gradient(params, other, rule=quiet))
+    found = trees.map(np.subtract, gradient(params, (X, Y)), gradient(params, other))
+    for a, b in zip(*map(trees.leaves, (found, wanted)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1.01 * 0.05 / 128)
+    apart = trees.map(np.subtract, gradient(params, (X, Y)), gradient(params, other, seed=1))
+    assert max(abs(a - b).max() for a, b in zip(*map(trees.leaves, (apart, wanted)), strict=True)) > 0.05
+
+
+def released(backend, canary, runs, seed):
+    """The gradient of 4 parameters at 0 for each of many keys, with σ = C = B = 1: (runs, 4).
+
+    The canary's own is (½, ½, ½, ½); in its place another example has none.
+    """
+    net, params = fnn.Dense(1, bias=False), on(backend, DenseParams(np.zeros((1, 4), np.float32), ()))
+    batch = on(backend, (np.full((1, 4), float(canary), np.float32), np.full((1, 1), -1e3 * canary, np.float32)))
+    problem, batch = fnn.rules.Problem(net, fnn.Quadratic(), None), fnn.rules.Batch(*batch, None, 1)
+    of = lambda k: Private(1.0, 1.0).gradient(problem, params, (), batch, fnn.rules.Keys(None, k)).grads.w[0]
+    keys = fnn.random.split(key(backend, seed), runs)
+    return np.stack([of(k) for k in keys]) if backend == "numpy" else np.asarray(jax.jit(jax.vmap(of))(keys))
+
+
+def audited(backend, runs=20_000):
+    """Accuracy and least ε (δ = 10⁻⁵, confidence 99.9 %) of an observer by size, and of one who looks at the grid, too.
+
+    The second knows all 2²³ values of `fnn.random.normal`, multiples of many numbers, and last bits; what these say it
+    learns from half of the runs. Both are judged by the other half.
+    """
+    from scipy.stats import beta
+
+    sides = [released(backend, canary, runs, seed) for canary, seed in ((0, 1), (1, 2))]
+    unit = ((np.arange(2**23, dtype=np.uint32)) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
+    low = np.nextafter(np.float32(-1), np.float32(0))
+    known = np.unique(
+        np.float32(math.sqrt(2)) * fnn.random._erfinv(np.maximum(low, unit * (np.float32(1) - low) + low))
+    )
+
+    def features(w):
+        steps = np.rint(w.astype(np.float64) * 2**12).astype(np.int64)
+        bits = w.view(np.uint32).astype(np.int64)
+        last = np.minimum(8, np.log2(bits & -bits, where=bits != 0, out=np.full(w.shape, 8.0))).astype(np.int64)
+        fits = [np.isin(w, values) for values in (known, -known)]
+        off = w.astype(np.float64) * 128
+        found = [fits[0] + 2 * fits[1], last, steps % 32, np.abs(off - np.rint(off)) < 1e-4]
+        return [f.astype(np.int64) for f in found] + [(abs(w) > 5.42).astype(np.int64)]
+
+    learnt = [features(side[: runs // 2]) for side in sides]
+    tables = []
+    for none, canary in zip(*learnt, strict=True):
+        size = max(none.max(), canary.max()) + 1
+        counts = [np.bincount(f.ravel(), minlength=size) + 1.0 for f in (none, canary)]
+        tables.append(np.log(counts[1] / counts[0]))
+    by_size = lambda w: w.sum(axis=1) / 2
+    by_grid = lambda w: (
+        by_size(w)
+        - 0.5
+        + sum(table[np.minimum(f, len(table) - 1)].sum(axis=1) for table, f in zip(tables, features(w), strict=True))
+    )
+
+    def judged(score):
+        (none, canary), (tested, tried) = (
+            [score(side[half]) for side in sides] for half in (slice(runs // 2), slice(runs // 2, None))
+        )
+        at = np.unique(np.quantile(np.concatenate([none, canary]), np.linspace(0, 1, 400)))
+        rates = lambda a: (a[:, None] > at).mean(axis=0)
+        best = at[np.argmax(rates(canary) - rates(none))]
+        extreme = at[np.argmax(np.log((rates(canary) + 1e-9) / (rates(none) + 20 / len(none))))]
+        right = ((tried > best).mean() + (tested <= best).mean()) / 2
+        n, hits, alarms = len(tested), (tried > extreme).sum(), (tested > extreme).sum()
+        least, most = beta.ppf(0.0005, hits, n - hits + 1) if hits else 0, beta.ppf(0.9995, alarms + 1, n - alarms)
+        return right, math.log(max(least - 1e-5, 1e-12) / most)
+
+    return judged(by_size), judged(by_grid)
+
+
+@pytest.mark.skipif(not THOROUGH, reason="the thorough profile makes 40,000 runs")
+def test_an_audit_finds_no_more_than_is_claimed(backend):
+    """Canary against none: an observer by size is right in Φ(½) of the runs, and the grid helps none."""
+    claimed = fnn.privacy.epsilon(steps=1, batch_size=1, n=1, noise_multiplier=1.0, delta=1e-5)
+    (right, least), (by_grid, least_by_grid) = audited(backend)
+    assert abs(right - 0.6915) < 0.012, "four standard deviations"
+    assert by_grid < 0.6915 + 0.012
+    assert max(least, least_by_grid) < claimed
+
+
+@pytest.mark.skipif(not THOROUGH, reason="the thorough profile makes 40,000 runs")
+def test_the_audit_finds_noise_of_few_values_guilty(monkeypatch):
+    """The float32 normal numbers of `fnn.random.normal`, without rounding."""
+
+    def noised(grads, std, key):
+        place = iter(range(9))
+        return trees.map(lambda g: g + std * fnn.random.normal(fnn.random.fold_in(key, next(place)), g.shape), grads)
+
+    monkeypatch.setattr(fnn.rules.private, "noised", noised)
+    claimed = fnn.privacy.epsilon(steps=1, batch_size=1, n=1, noise_multiplier=1.0, delta=1e-5)
+    (right, _), (by_grid, least) = audited("numpy")
+    assert abs(right - 0.6915) < 0.012
+    assert by_grid > 0.85
+    assert least > claimed
 
 
 # ---- in every loop ---------------------------------------------------------------------------------------------------
@@ -258,6 +482,8 @@ def test_bad_input_is_refused(change, error, says):
         (Private(1.0, -1.0), errors.ArgumentError, "noise_multiplier"),
         (Private(1.0, math.nan), errors.ArgumentError, "noise_multiplier"),
         (Private(1.0, math.inf), errors.ArgumentError, "noise_multiplier"),
+        (Private(1e38, 10.0), errors.ArgumentError, "max_norm: expected .* for which σ C is from 1e-25 to 1e35"),
+        (Private(1e-40, 1.0), errors.ArgumentError, "max_norm: expected .* for which σ C is from 1e-25 to 1e35"),
     ],
 )
 def test_bounds_and_noise_that_make_no_sense_are_refused(rule, error, says):
