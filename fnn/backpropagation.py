@@ -13,6 +13,8 @@ These few lines are the heart of the project. The scale of the mean is applied h
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import backend, gate, trees
 from .backend import at_least_float32, cast, floating, namespace
 from .composition import forward_recorded
@@ -93,8 +95,8 @@ def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., T
 def tape_of(net, loss, params, x, y, weights=None, key=None, need_dx=False) -> Tape:
     """`backprop` for a batch that has passed the gate."""
     prediction, residuals, outputs = forward_recorded(net, params, x, key)
-    losses, delta = cost(loss, prediction, y)
-    dx, deltas = net.propagate(params, residuals, delta, need_dx)
+    losses, delta, dtype = cost(loss, prediction, y)
+    dx, deltas = net.propagate(params, residuals, cast(delta, dtype), need_dx)
     _, shares = mean_cost(loss, losses, weights)
     shares = shares + namespace(losses).zeros_like(losses)
     return Tape(prediction, losses, outputs, residuals, deltas, dx, shares)
@@ -143,12 +145,12 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
     net, loss, penalty, denominator = problem
     x, y, weights = data[:3]
     prediction, residuals = net.forward(params, x, key)
-    losses, delta = cost(loss, prediction, y)
+    losses, delta, dtype = cost(loss, prediction, y)
     value, shares = mean_cost(loss, losses, weights, denominator)
     if weights is not None:
         tall = (len(losses),) + (1,) * (delta.ndim - 1)
         delta, shares = namespace(losses).where((weights != 0).reshape(tall), delta, 0), shares.reshape(tall)
-    delta = cast(delta * shares, delta.dtype)
+    delta = cast(delta * shares, dtype)  # only now, so that a mean overflows no more than it has to
     dx, deltas = net.propagate(params, residuals, delta, need_dx)
     value, grads = penalised(penalty, params, value, net.gradient(params, residuals, deltas))
     return value, (grads, dx) if need_dx else grads
@@ -228,6 +230,7 @@ def check_problem(net, loss, penalty=None, denominator=None):
     """Raise unless net, loss, penalty and denominator are of the right kinds and in range."""
     gate.check_network(net)
     gate.check_cost(loss)
+    gate.check_output(net, loss)
     if denominator is not None:
         gate.positive("denominator", denominator)
     if penalty is not None and not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient")):
@@ -239,11 +242,10 @@ def check_problem(net, loss, penalty=None, denominator=None):
         check_ranges(penalty)
 
 
-def cost(loss, prediction, y) -> tuple[Array, Array]:
-    """The cost of each example, in float32 or wider, and the error at the output, in the dtype of the prediction."""
+def cost(loss, prediction, y) -> tuple[Array, Array, Any]:
+    """The cost and the error at the output of each example, in float32 or wider, and the dtype of the prediction."""
     prediction = floating(prediction)
-    losses, delta = loss.value_and_delta(cast(prediction, at_least_float32(prediction.dtype)), y)
-    return losses, cast(delta, prediction.dtype)
+    return *loss.value_and_delta(cast(prediction, at_least_float32(prediction.dtype)), y), prediction.dtype
 
 
 def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]:
@@ -256,12 +258,17 @@ def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]
         share = 1 / (len(losses) if denominator is None else denominator)
         value, slope = loss.outer(losses.sum() * share)
         return value, slope * share
-    xp = namespace(losses)
-    if denominator is None:
-        total = weights.sum()
-        shares = weights * xp.where(total == 0, 0, 1 / xp.where(total == 0, 1, total))
-    else:
-        shares = weights / denominator
-    used = xp.where(weights != 0, losses, 0)
+    shares = shares_of(weights) if denominator is None else weights / denominator
+    used = namespace(losses).where(weights != 0, losses, 0)
     value, slope = loss.outer((used * shares).sum())
     return value, slope * shares
+
+
+def shares_of(weights) -> Array:
+    """w / Σ w (N,), or 0 where Σ w is 0: the same for weights of any scale, as nothing overflows or underflows."""
+    xp, k = namespace(weights), np.finfo(weights.dtype).maxexp // 4
+    largest = abs(weights).max()
+    unit = xp.where(largest < 4.0**-k, 8.0**-k, xp.where(largest < 4.0**k, 1.0, 8.0**k))  # a power of two is exact
+    weights = weights / cast(unit, weights.dtype)
+    total = weights.sum()
+    return weights * xp.where(total == 0, 0, 1 / xp.where(total == 0, 1, total))

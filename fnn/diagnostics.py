@@ -195,6 +195,7 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
         saturated output      at least a quarter of the examples are wrong at outputs that let no error pass
         vanishing gradient    ‖δ‖ at a layer that learns is less than 1/200 of that at the last one
         exploding gradient    ‖δ‖ at a layer that learns is more than 100 times that at the last one
+        output does not fit   the cost takes probabilities or logits, and the network's output is the other of the two
 
     A problem that follows from another one is not named. An output layer without activation is never saturated.
 
@@ -219,14 +220,19 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     >>> diagnosis.findings
     ()
     """
-    check_problem(net, loss)
+    gate.check_network(net)
+    gate.check_cost(loss)
     _check_state(state)
-    data = gate.dataset(net, loss, params, (x, y))
+    data = gate.dataset(net, loss, params, (x, y), output=False)
+    misfit = gate.misfit(net, loss, params, data)
     figures = statistics_of(params, data.x, data.y, state, net=net, loss=loss)
     figures = Statistics(*(np.asarray(column, np.float64) for column in figures))
     names, layers = tuple(layer_names(net)), [layer for _, layer in _leaves(net)]
     units = tuple(units_of(net, params, data.x))
-    diagnosis = Diagnosis(names, units, figures, _findings(layers, names, units, figures))
+    findings = _findings(layers, names, units, figures)
+    if misfit is not None:
+        findings = (Finding("output does not fit", names[-1:], f"{misfit[0]}.", f"{misfit[1]}."), *findings)
+    diagnosis = Diagnosis(names, units, figures, findings)
     print(diagnosis)
     return diagnosis
 

@@ -42,6 +42,9 @@ def drawn(seed, without=()):
     n, inputs = int(rng.integers(1, 9)), int(rng.integers(1, 9))
     costs = [cost for name, cost in oracle.LOSSES.items() if name not in without]
     cost = costs[seed % len(costs)]
+    of_classes = isinstance(cost.loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy)
+    if cost.loss.misfit(net) or (of_classes and net.output_shape((inputs,)) == (1,)):
+        net, theirs = fnn.Serial((*net.layers, fnn.Dense(2))), [*theirs, "dense"]
     if cost.prediction is not oracle.real:  # a cost of probabilities
         net, theirs = fnn.Serial((*net.layers, fnn.Sigmoid())), [*theirs, lambda z: jax.nn.sigmoid(z)]
     params = net.init(fnn.random.key(seed, backend="numpy"), (inputs,), np.float64)
