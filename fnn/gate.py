@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, random, trees
-from .backend import at_least_float32, cast, floating, is_floating, namespace
+from .backend import at_least_float32, floating, is_floating, namespace
 from .errors import (
     ArgumentError,
     DataError,
@@ -278,7 +278,9 @@ def converted(params, x, y=None, weights=None) -> Data:
     dtype = leaves[0].dtype if leaves else next((a.dtype for _, a in parts("x", x) if is_floating(a.dtype)), np.float32)
     wide = at_least_float32(dtype)
     y = None if y is None else each(partial(_to_dtype, wide), "y", arrays("y", y, xp))
-    return Data(x, y, None if weights is None else cast(real("weights", as_array("weights", weights, xp)), wide))
+    if weights is not None:
+        weights = _to_dtype(wide, "weights", floating(as_array("weights", weights, xp), wide))
+    return Data(x, y, weights)
 
 
 def key_for(key, x):

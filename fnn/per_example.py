@@ -361,11 +361,11 @@ def _ratio(a, b):
 
 
 def _count(weights, zeros):
-    """Σ w as a divisor: ∞ in place of 0, since the mean is then 0."""
+    """Σ w as a divisor: ∞ in place of 0, since the mean is then 0, and NaN where the sum overflows."""
     if weights is None:
         return len(zeros)
     total = weights.sum()
-    return namespace(total).where(total == 0, np.inf, total)
+    return namespace(total).where(total == 0, np.inf, total + 0 * total)
 
 
 def _shares(weights, zeros):
