@@ -248,7 +248,7 @@ def within(loss, shape, data, given) -> Data:
     Labels cannot be NaN; their cost is.
     """
     given = given if isinstance(given, np.ndarray) else data.y
-    sure = all(known(array) for _, array in parts("y", given))
+    sure = isinstance(given, np.ndarray) or all(known(array) for _, array in parts("y", given))
     wrong = loss.wrong(each(lambda _, array: on_host(array), "y", given) if sure else data.y, shape)
     if sure and wrong is not None and wrong.any():
         loss.check(shape, given)

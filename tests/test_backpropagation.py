@@ -532,7 +532,9 @@ def test_targets_and_weights_are_not_cut_to_half_precision(dtype, backend):
             if weights[0]:
                 np.testing.assert_allclose(np.float32(grads.w), -257, rtol=4e-3)
     mean = fnn.value_and_grad(LINE, fnn.Quadratic())(params, x, np.array([[0.0], [70000.0]]))[1]
-    np.testing.assert_allclose(np.float32(mean.w), -35000, rtol=4e-3, err_msg="the mean is a float16, if −70,000 is none")
+    np.testing.assert_allclose(
+        np.float32(mean.w), -35000, rtol=4e-3, err_msg="the mean is a float16, if −70,000 is none"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

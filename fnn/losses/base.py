@@ -62,7 +62,7 @@ class Loss(Static):
         return prediction
 
     def wrong(self, target, prediction_shape, /) -> Any:
-        """Where a target is out of this cost's range, as bools of its shape; None if there is no range.
+        """Where a target is out of this cost's range, as bools of its shape; None if it certainly is not.
 
         Such a target raises where data enter and their values are known; where they are traced, its cost is NaN.
         """
@@ -159,8 +159,13 @@ def no_class(target, prediction_shape):
     """`Loss.wrong` for labels (N,), which must be one of the classes 0 to C − 1, or probabilities (N, C)."""
     if target.ndim != 1:
         return no_probability(target)
-    last = min(prediction_shape[1] - 1, np.iinfo(target.dtype).max)  # JAX compares in the dtype of the labels
-    return (target < 0) | (target > last)
+    size, classes = target.dtype.itemsize, prediction_shape[1]
+    if isinstance(target, np.ndarray) and np.maximum.reduce(target.view(f"u{size}"), initial=0) < classes:
+        return None  # the usual case, found in half the time: a negative label is a large one without its sign
+    return (target < 0) | (target > min(classes - 1, np.iinfo(target.dtype).max))  # JAX compares in the labels' dtype
+
+
+ONE_OUTPUT = "for two classes use fnn.Dense(2), or fnn.Dense(1) with fnn.SigmoidBinaryCrossEntropy() and y[:, None]"
 
 
 def check_classes(loss, prediction_shape, target, values):
@@ -168,22 +173,20 @@ def check_classes(loss, prediction_shape, target, values):
     if len(prediction_shape) != 2:
         raise ShapeError(f"{loss}: expected predictions of shape (N, C), got {tuple(prediction_shape)}")
     n, classes = prediction_shape
-    if classes == 1:
-        raise ShapeError(
-            f"{loss}: expected at least two outputs, one for each class, got one, whose probability is always 1; for "
-            f"two classes use fnn.Dense(2), or fnn.Dense(1) with fnn.SigmoidBinaryCrossEntropy() and y[:, None]"
-        )
     if tuple(target.shape) not in ((n,), (n, classes)):
         hint = "; use y[:, 0] for labels" if tuple(target.shape) == (n, 1) else ""
         raise ShapeError(
             f"y: expected labels of shape ({n},) or probabilities ({n}, {classes}), got {tuple(target.shape)}{hint}"
         )
+    if classes == 1 and target.ndim == 2:
+        raise ShapeError(f"{loss}: expected at least two outputs, one for each class, got one; {ONE_OUTPUT}")
     if target.ndim == 1 and target.dtype.kind not in "iu":
         raise KindError(f"y: expected integer labels, got dtype {target.dtype}; use y.astype(int)")
     if not values:
         return
     labels = target.ndim == 1
-    check_values(loss, prediction_shape, target, f"labels from 0 to {classes - 1}" if labels else loss.targets)
+    what = f"labels from 0 to {classes - 1}" + (f", as there is one output ({ONE_OUTPUT})" if classes == 1 else "")
+    check_values(loss, prediction_shape, target, what if labels else loss.targets)
     sums = np.ones(1) if labels else target.sum(axis=1)
     if bool((abs(sums - 1) > 1e-2).any()):
         row = int((abs(sums - 1) > 1e-2).argmax())
@@ -191,19 +194,19 @@ def check_classes(loss, prediction_shape, target, values):
 
 
 def one_hot(loss, y, z):
-    """Labels y (N,) as rows of bools (N, C), and (N, 1) to be added: 0, but NaN for a label that is none of the classes.
+    """Labels y (N,) as rows of bools (N, C), and (N, 1) to be added: 0, but NaN for a label that is no class.
 
-    A label whose value is known raises instead.
+    Where the values are known, such a label raises, and None takes the place of zeros.
     """
     if y.shape != z.shape[:1] or y.dtype.kind not in "iu":
         check_classes(loss, z.shape, y, values=False)
     xp, wrong = namespace(z, y), no_class(y, z.shape)
     hot = y[:, None] == xp.arange(z.shape[1])
-    if not known(wrong):
+    if wrong is not None and not known(wrong):
         return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[:, None]
-    if wrong.any():
+    if wrong is not None and wrong.any():
         check_classes(loss, z.shape, y, values=True)
-    return hot, 0
+    return hot, None
 
 
 # ---- a cost that is a function ---------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class SoftmaxCrossEntropy(Loss):
         z, e, total = exponentials(z)
         if y.ndim == 1:
             hot, nan = one_hot(self, y, z)
-            total = total + nan
+            total = total if nan is None else total + nan
             if s == 0:
                 return xp.log(total[:, 0]) - xp.where(hot, z, 0).sum(axis=1), e / total - hot
             y = hot
@@ -154,7 +154,7 @@ class _Margin(Loss):
         return namespace(z).where(z >= 0, 1, -1).astype(z.dtype)
 
     def wrong(self, target, prediction_shape):
-        return (target != 1) & (target != -1) & (target == target)  # noqa: PLR0124 - NaN stays NaN
+        return abs(abs(target) - 1) > 0
 
 
 @dataclass(frozen=True)

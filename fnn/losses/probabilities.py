@@ -83,7 +83,8 @@ class CrossEntropy(Guarded):
     def value_and_delta(self, a, y):
         if y.ndim == 1:
             hot, nan = one_hot(self, y, a)
-            y = entries(hot, a) + nan
+            y = entries(hot, a)
+            y = y if nan is None else y + nan
         return super().value_and_delta(a, y)
 
     def wrong(self, target, prediction_shape):
@@ -116,12 +117,13 @@ class BinaryCrossEntropy(Guarded):
 
     def value_and_delta(self, a, y):
         xp, y, eps = namespace(a, y), entries(y, a), self.eps
-        low, high = a < eps, 1 - a < eps
-        yes, no = xp.where(low, eps, a), xp.where(high, eps, 1 - a)
-        log_yes = xp.log(yes) + xp.where(low, a / eps - 1, 0)
-        log_no = xp.where(high, math.log(eps) + (1 - a) / eps - 1, xp.log1p(-xp.where(high, 0, a)))
-        delta = xp.where(low | high, (1 - y) / no - y / yes, (a - y) / (yes * no))
-        return -over_outputs(y * log_yes + (1 - y) * log_no), delta
+        b = 1 - a
+        low, high = a < eps, b < eps
+        yes, no = xp.where(low, eps, a), xp.where(high, eps, b)
+        log_yes = xp.log(yes) + (a - yes) / eps
+        log_no = xp.where(high, math.log(eps) + (b - no) / eps, xp.log1p(-xp.where(high, 0, a)))  # 1 − a loses digits
+        slope = xp.where(low | high, (1 - y) * yes - y * no, a - y) / (yes * no)
+        return -over_outputs(y * log_yes + (1 - y) * log_no), slope
 
     def wrong(self, target, prediction_shape):
         return no_probability(target)
