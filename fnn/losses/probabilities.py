@@ -120,8 +120,8 @@ class BinaryCrossEntropy(Guarded):
         b = 1 - a
         low, high = a < eps, b < eps
         yes, no = xp.where(low, eps, a), xp.where(high, eps, b)
-        log_yes = xp.log(yes) + (a - yes) / eps
-        log_no = xp.where(high, math.log(eps) + (b - no) / eps, xp.log1p(-xp.where(high, 0, a)))  # 1 − a loses digits
+        log_yes = xp.log(yes) + xp.where(low, a / eps - 1, 0)
+        log_no = xp.where(high, math.log(eps) + b / eps - 1, xp.log1p(-xp.where(high, 0, a)))  # 1 − a loses digits
         slope = xp.where(low | high, (1 - y) * yes - y * no, a - y) / (yes * no)
         return -over_outputs(y * log_yes + (1 - y) * log_no), slope
 
