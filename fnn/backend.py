@@ -74,9 +74,14 @@ def is_floating(dtype):
     return getattr(dtype, "kind", "V") in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
 
 
-def floating(x, dtype=np.float32):
-    """`x` itself if it is floating point; otherwise (uint8, bool, integers) `x` converted to `dtype`."""
-    return x if is_floating(x.dtype) else x.astype(dtype)
+def floating(x, dtype: Any = np.float32):
+    """`x` itself if it is floating point; otherwise `x` converted to `dtype`.
+
+    Integers of more than 8 bits become float32 or wider, since 70,000 is no float16 number, and 257 no bfloat16 one.
+    """
+    if is_floating(x.dtype):
+        return x
+    return x.astype(dtype if x.dtype.itemsize == 1 else at_least_float32(dtype))
 
 
 def cast(x, dtype):

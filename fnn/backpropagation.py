@@ -97,8 +97,8 @@ def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., T
 def tape_of(net, loss, params, x, y, weights=None, key=None, need_dx=False) -> Tape:
     """`backprop` for a batch that has passed the gate."""
     prediction, residuals, outputs = forward_recorded(net, params, x, key)
-    losses, delta = cost(loss, prediction, y)
-    dx, deltas = net.propagate(params, residuals, delta, need_dx)
+    losses, delta, dtype = cost(loss, prediction, y)
+    dx, deltas = net.propagate(params, residuals, cast(delta, dtype), need_dx)
     _, shares = mean_cost(loss, losses, weights)
     shares = shares + namespace(losses).zeros_like(losses)
     return Tape(prediction, losses, outputs, residuals, deltas, dx, shares)
@@ -149,18 +149,19 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
     net, loss, penalty, denominator = problem
     x, y, weights = data[:3]
     prediction, residuals = net.forward(params, x, key)
-    losses, delta = cost(loss, prediction, y)
+    losses, delta, dtype = cost(loss, prediction, y)
     value, shares = mean_cost(loss, losses, weights, denominator)
     if weights is not None:
         tall = losses.shape + (1,) * (delta.ndim - 1)
         delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
-    if delta.dtype == np.float16:  # s δ may be too small for it, so the sum over the examples is scaled, in float32
-        dx, deltas = net.propagate(params, residuals, delta, need_dx)
-        shares = shares + namespace(losses).zeros_like(losses)
-        dx = trees.map(lambda d: cast(_times(d, shares), d.dtype), dx)
-        grads = factors.total(params, net.factors(params, residuals, deltas), shares)
-    else:
-        delta = cast(delta * shares if isinstance(shares, float) else _times(delta, shares), delta.dtype)
+    if dtype == np.float16:  # has a small range: errors of about 1 go back, and the sums are scaled, in float32
+        unit = factors.scale_of(abs(delta).reshape(losses.shape[0], -1).max(axis=1, initial=0))
+        dx, deltas = net.propagate(params, residuals, cast(_times(delta, 1 / unit), dtype), need_dx)
+        scale = shares * unit
+        dx = trees.map(lambda d: cast(_times(d, scale), d.dtype), dx)
+        grads = factors.total(params, net.factors(params, residuals, deltas), scale)
+    else:  # δ is rounded only now, so that a mean overflows no more than it has to
+        delta = cast(delta * shares if isinstance(shares, float) else _times(delta, shares), dtype)
         dx, deltas = net.propagate(params, residuals, delta, need_dx)
         grads = net.gradient(params, residuals, deltas)
     value, grads = penalised(penalty, params, value, grads)
@@ -248,6 +249,7 @@ def check_problem(net, loss, penalty=None, denominator=None):
     """Raise unless net, loss, penalty and denominator are of the right kinds and in range."""
     gate.check_network(net)
     gate.check_cost(loss)
+    gate.check_output(net, loss)
     if denominator is not None:
         gate.positive("denominator", denominator)
     wrong = isinstance(penalty, type) or not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient"))
@@ -260,11 +262,10 @@ def check_problem(net, loss, penalty=None, denominator=None):
         check_ranges(penalty)
 
 
-def cost(loss, prediction, y) -> tuple[Array, Array]:
-    """The cost of each example, in float32 or wider, and the error at the output, in the dtype of the prediction."""
+def cost(loss, prediction, y) -> tuple[Array, Array, Any]:
+    """The cost and the error at the output of each example, in float32 or wider, and the dtype of the prediction."""
     prediction = floating(prediction)
-    losses, delta = loss.value_and_delta(cast(prediction, at_least_float32(prediction.dtype)), y)
-    return losses, cast(delta, prediction.dtype)
+    return *loss.value_and_delta(cast(prediction, at_least_float32(prediction.dtype)), y), prediction.dtype
 
 
 def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]:
@@ -277,12 +278,17 @@ def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]
         share = 1 / (losses.shape[0] if denominator is None else denominator)
         value, slope = loss.outer(losses.sum() * share)
         return value, slope * share
-    xp = namespace(losses)
-    if denominator is None:
-        total = weights.sum()
-        shares = weights * xp.where(total == 0, 0, 1 / xp.where(total == 0, 1, total))
-    else:
-        shares = weights / denominator
-    used = xp.where(weights != 0, losses, 0)
+    shares = shares_of(weights) if denominator is None else weights / denominator
+    used = namespace(losses).where(weights != 0, losses, 0)
     value, slope = loss.outer((used * shares).sum())
     return value, slope * shares
+
+
+def shares_of(weights) -> Array:
+    """w / Σ w (N,), or 0 where Σ w is 0: the same for weights of any scale, as nothing overflows or underflows."""
+    xp, k = namespace(weights), np.finfo(weights.dtype).maxexp // 4
+    largest = abs(weights).max()
+    unit = xp.where(largest < 4.0**-k, 8.0**-k, xp.where(largest < 4.0**k, 1.0, 8.0**k))  # a power of two is exact
+    weights = weights / cast(unit, weights.dtype)
+    total = weights.sum()
+    return weights * xp.where(total == 0, 0, 1 / xp.where(total == 0, 1, total))

@@ -201,6 +201,7 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
         saturated output      at least a quarter of the examples are wrong at outputs that let no error pass
         vanishing gradient    ‖δ‖ at a layer that learns is less than 1/200 of that at the last one
         exploding gradient    ‖δ‖ at a layer that learns is more than 100 times that at the last one
+        output does not fit   the cost takes probabilities or logits, and the network's output is the other of the two
 
     A problem that follows from another one is not named. An output layer without activation is never saturated.
 
@@ -225,10 +226,12 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     >>> diagnosis.findings
     ()
     """
-    check_problem(net, loss)
+    gate.check_network(net)
+    gate.check_cost(loss)
     _check_state(state)
-    data = gate.dataset(net, loss, params, (x, y))
+    data = gate.dataset(net, loss, params, (x, y), output=False)
     gate.on_the_host("diagnose", "fnn.diagnostics.statistics", params, tuple(data))
+    misfit = gate.misfit(net, loss, params, data)
     figures = statistics_of(params, data.x, data.y, state, net=net, loss=loss)
     figures = Statistics(*(np.asarray(column, np.float64) for column in figures))
     names, layers = tuple(layer_names(net)), [layer for _, layer in _leaves(net)]
@@ -236,6 +239,8 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     findings = _findings(layers, names, units, figures, rms=max(_rms(a) for a in trees.leaves(data.x)))
     if not findings and not np.nansum(figures.gradient):
         findings = _without_gradient(names, figures, loss.value(net.apply(params, data.x), data.y))
+    if misfit is not None:
+        findings = (Finding("output does not fit", names[-1:], f"{misfit[0]}.", f"{misfit[1]}."), *findings)
     diagnosis = Diagnosis(names, units, figures, findings)
     print(encodable(str(diagnosis), sys.stdout))
     return diagnosis

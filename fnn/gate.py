@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, random, trees
-from .backend import at_least_float32, cast, is_floating, namespace
+from .backend import at_least_float32, floating, is_floating, namespace
 from .errors import (
     ArgumentError,
     DataError,
@@ -193,15 +193,16 @@ def inputs(net, params, x):
 def batch(net, loss, params, x, y, weights=None) -> tuple[Any, Data]:
     """`(params, Data)` of a batch, checked: at least one example, a target for each, and shapes that fit."""
     data = entered(net, params, x, y, weights)
-    check_targets(net, loss, data, data.y, values=False)
-    return params, data
+    shape = check_targets(net, loss, data, data.y, values=False)
+    return params, within(loss, shape, data, y)
 
 
-def dataset(net, loss, params, data, name="data", weights="positive", like=None) -> Data:
+def dataset(net, loss, params, data, name="data", weights="positive", like=None, output=True) -> Data:
     """Data for training or evaluation, in memory, after all checks: kinds, shapes, and values if they are known.
 
     Weights must be at least 0 (`weights="positive"`), may have any sign (`"any"`), or must be absent (`"none"`). With
-    `like`, the examples must have the shape of those data.
+    `like`, the examples must have the shape of those data. With `output`, the network's output must be what the cost
+    takes.
     """
     given = opened(data, name)
     try:
@@ -210,14 +211,19 @@ def dataset(net, loss, params, data, name="data", weights="positive", like=None)
             raise ArgumentError("weights: expected (x, y), as the rule of this run draws its own weights")
         data = entered(net, params, *given)
         known, targets = data.known and given.known, data.y
+        shape = data.size, *net.output_shape(data.shape)
         if known:  # as they were given, before they are converted to another dtype
             targets = trees.map(on_host, given.y)
-            for place, array in parts("x", data.x):
+            for place, array in (*parts("x", data.x), *parts("y", data.y)):
                 if is_floating(array.dtype):
                     finite(place, array)
-        check_targets(net, loss, data, targets, values=known)
+        shape = check_targets(net, loss, data, targets, values=known)
+        if not known:
+            data = within(loss, shape, data, given.y)
+        elif output and not backend.is_traced(*trees.leaves(params)):
+            check_output(net, loss, params, data)
         if known and data.weights is not None:
-            finite("weights", data.weights)
+            check_sum(data.weights)
             if weights == "positive":
                 not_negative("weights", data.weights)
     except FnnError as error:
@@ -250,7 +256,36 @@ def entered(net, params, x, y, weights=None) -> Data:
     data = converted(params, x, y, weights)
     fits(net, params, data.x)
     check_counts(data)
+    if weights is not None:
+        check_size("weights", arrays("weights", weights), data.weights)
     return data
+
+
+def within(loss, shape, data, given) -> Data:
+    """The batch after a check that its targets are in the cost's range: where they are traced, those outside are NaN.
+
+    Labels cannot be NaN; their cost is.
+    """
+    given = given if isinstance(given, np.ndarray) else data.y
+    sure = isinstance(given, np.ndarray) or all(known(array) for _, array in parts("y", given))
+    wrong = loss.wrong(each(lambda _, array: on_host(array), "y", given) if sure else data.y, shape)
+    if sure and wrong is not None and wrong.any():
+        loss.check(shape, given)
+    if sure or wrong is None or tuple(data.y.shape) != shape:
+        return data
+    y = floating(data.y)
+    return data._replace(y=namespace(y).where(wrong, np.nan, y))
+
+
+def misfit(net, loss, params=None, data=None):
+    """`loss.misfit`, with the network's outputs for the first few data, if there are any."""
+    return loss.misfit(net, None if data is None else lambda: net.forward(params, data.take(slice(0, 32)).x)[0])
+
+
+def check_output(net, loss, params=None, data=None):
+    """Raise if the network's output cannot be what the cost takes."""
+    if (found := misfit(net, loss, params, data)) is not None:
+        raise ArgumentError(f"loss: {found[0]}; {found[1]}")
 
 
 def converted(params, x, y=None, weights=None) -> Data:
@@ -264,7 +299,9 @@ def converted(params, x, y=None, weights=None) -> Data:
     dtype = leaves[0].dtype if leaves else next((a.dtype for _, a in parts("x", x) if is_floating(a.dtype)), np.float32)
     wide = at_least_float32(dtype)
     y = None if y is None else each(partial(_to_dtype, wide), "y", arrays("y", y, xp))
-    return Data(x, y, None if weights is None else cast(as_array("weights", weights, xp), wide))
+    if weights is not None:
+        weights = _to_dtype(wide, "weights", floating(as_array("weights", weights, xp), wide))
+    return Data(x, y, weights)
 
 
 def key_for(key, x):
@@ -330,6 +367,11 @@ def for_objects(given, array) -> str:
     return f", from {type(given).__name__}" if array.ndim == 0 else ""
 
 
+def known(array):
+    """Whether the values of an array are known, and can be read without waiting for an accelerator."""
+    return not backend.is_traced(array) and isinstance(on_host(array), np.ndarray)
+
+
 def on_host(array):
     """A concrete array as a NumPy array if that shares its memory, so that checking it needs no compilation."""
     if isinstance(array, np.ndarray) or not array.is_fully_addressable:
@@ -354,6 +396,29 @@ def finite(name, array):
         raise DataError(
             f"{name}: expected finite numbers, got {values[tuple(bad[0])]} at {name}[{place}] "
             f"({len(bad)} of {array.size} are not finite as {array.dtype})"
+        )
+
+
+def check_size(name, given, array):
+    """Raise if numbers of a known array became too large or, all of them, too small when converted to this dtype."""
+    if not (known(given) and known(array)):
+        return
+    size, converted = np.abs(on_host(given)).max(initial=0), np.abs(on_host(array)).max(initial=0)
+    limits = np.finfo(array.dtype)
+    if (np.isfinite(size) and not converted <= limits.max) or 0 < size < limits.tiny:
+        raise DataError(
+            f"{name}: expected numbers that {array.dtype} can hold, got at most {size:g}; multiply all of them by a "
+            "constant, which changes nothing"
+        )
+
+
+def check_sum(weights):
+    """Raise unless the sum of concrete weights is finite in their dtype."""
+    finite("weights", weights)
+    if not np.abs(on_host(weights)).sum(dtype=np.float64) <= np.finfo(weights.dtype).max:
+        raise DataError(
+            f"weights: expected a sum that {weights.dtype} can hold; divide all of them by a constant, which changes "
+            "nothing"
         )
 
 
@@ -390,7 +455,7 @@ def check_counts(data):
 
 
 def check_targets(net, loss, data, targets, values):
-    """Raise unless the targets fit the network's output and the cost."""
+    """The shape of the prediction; raises unless the targets fit it and the cost."""
     prediction_shape = (data.size, *net.output_shape(data.shape))
     try:
         loss.check(prediction_shape, targets, values=values)
@@ -398,6 +463,7 @@ def check_targets(net, loss, data, targets, values):
         if len(prediction_shape) > 2 and getattr(targets, "ndim", 3) < 3:
             raise ShapeError(f"{error}; for one prediction per example, begin the network with fnn.Flatten()") from None
         raise
+    return prediction_shape
 
 
 def check_parameters(params):
@@ -497,9 +563,15 @@ def positive(name, value):
 
 def _to_dtype(dtype, name, array):
     """A floating-point array in that dtype (values too large become infinite); integers are returned unchanged."""
+    real(name, array)
     if dtype is None or array.dtype == dtype or not is_floating(array.dtype):
         return array
-    if array.dtype.kind == "c":
-        raise KindError(f"{name}: expected real numbers, got dtype {array.dtype}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)
+
+
+def real(name, array):
+    """The array; raises if its numbers are complex."""
+    if array.dtype.kind == "c":
+        raise KindError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array

@@ -25,8 +25,8 @@ from .composition import (
 )
 from .errors import ArgumentError, FnnError, KindError, ShapeError, shape, shorten, usage
 from .initializers import Initializer
-from .layers import Dense, Layer
-from .layers.activations import Relu
+from .layers import Dense, Dropout, Flatten, Layer
+from .layers.activations import Identity, Relu
 from .layers.base import added
 
 
@@ -330,6 +330,16 @@ class Frozen(Around):
 
     def tangent(self, params, residuals, dparams, dx):
         return self.layer.tangent(params.params, residuals.params, None, dx)
+
+
+def last_layer(net: Layer) -> Layer | None:
+    """The layer whose values are the network's output, or None where several layers share in it."""
+    if isinstance(net, Serial):
+        layers = [layer for layer in net.layers if not isinstance(layer, Identity | Flatten | Dropout)]
+        return last_layer(layers[-1]) if layers else None
+    if isinstance(net, Frozen):
+        return last_layer(net.layer)
+    return None if isinstance(net, Composition) else net
 
 
 def mlp(

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import backend, composition, factors, gate, trees
 from .backend import any_number, cast, namespace
-from .backpropagation import check_problem, cost
+from .backpropagation import check_problem, cost, shares_of
 from .errors import KindError, ShapeError, shorten, usage
 from .layers import DenseParams, Layer  # noqa: F401 - for the examples
 from .layers.base import Array
@@ -274,8 +274,8 @@ class NoiseScale(NamedTuple):
 def noise_scale(net: Layer, loss: Loss) -> Callable[..., NoiseScale]:
     """Make the function that computes the gradient noise scale.
 
-    Steps with much smaller batches than this scale are mostly noise, and much larger batches waste work. N is Σ w, so
-    weights should be 0 or 1, with at least two of them 1.
+    Steps with much smaller batches than this scale are mostly noise, and much larger batches waste work. With weights,
+    N is the effective number of examples (Σ w)² / Σ w², for which the estimates stay unbiased; it must be above 1.
 
     Args:
         net: the network.
@@ -302,7 +302,9 @@ def noise_scale(net: Layer, loss: Loss) -> Callable[..., NoiseScale]:
         params, f, weights, zeros = examples(params, x, y, weights, key)
         if len(zeros) < 2:
             raise ShapeError("x: expected at least two examples, got 1")
-        n, shares = _count(weights, zeros), _shares(weights, zeros)
+        shares = _shares(weights, zeros)
+        squares = (shares * shares).sum()
+        n = 1 / namespace(squares).where(squares == 0, 1, squares)
         mean = factors.total(params, f, shares)
         norm2 = sum(((cast(g, shares.dtype) ** 2).sum() for g in trees.learnt(mean)), zeros.sum())
         spread = _weighted(zeros + factors.norm2(f), shares).sum() - norm2
@@ -338,8 +340,8 @@ def check_separable(loss):
 def factors_of(net, loss, params, x, y, key=None) -> tuple[Any, Array]:
     """The factors of each example's unweighted gradient, and the losses (N,), for a batch that passed the gate."""
     prediction, residuals = net.forward(params, x, key)
-    losses, delta = cost(loss, prediction, y)
-    _, deltas = net.propagate(params, residuals, delta, need_dx=False)
+    losses, delta, dtype = cost(loss, prediction, y)
+    _, deltas = net.propagate(params, residuals, cast(delta, dtype), need_dx=False)
     return net.factors(params, residuals, deltas), losses
 
 
@@ -372,13 +374,13 @@ def _ratio(a, b):
 
 
 def _count(weights, zeros):
-    """Σ w as a divisor: 1 in place of 0."""
+    """Σ w as a divisor: ∞ in place of 0, since the mean is then 0, and NaN where the sum overflows."""
     if weights is None:
         return len(zeros)
     total = weights.sum()
-    return namespace(total).where(total == 0, 1, total)
+    return namespace(total).where(total == 0, np.inf, total + 0 * total)
 
 
 def _shares(weights, zeros):
     """w / Σ w (N,)."""
-    return (zeros + 1 if weights is None else weights) / _count(weights, zeros)
+    return (zeros + 1) / len(zeros) if weights is None else shares_of(weights)

@@ -181,7 +181,10 @@ def check_loss(
         a, y = check.array("prediction", prediction).astype(dtype), check.array("target", target)
         if a.ndim < 1 or not len(a):
             raise ShapeError(f"prediction: expected (N, ...), got an array of shape {a.shape}")
-        loss.check(a.shape, y)
+        try:
+            loss.check(a.shape, y)
+        except ArgumentError as error:  # a function that couples examples
+            raise AssertionError(str(error)) from None
 
         value, delta = loss.value(a, y), loss.delta(a, y)
         check.that(value.shape == a.shape[:1], f"value of shape {value.shape}, expected {a.shape[:1]}")
@@ -189,7 +192,9 @@ def check_loss(
         check.that(value.dtype == delta.dtype == dtype, f"value, delta in {value.dtype}, {delta.dtype}, not in {dtype}")
         for n in range(min(len(a), EXAMPLES)):
             among_its_like = loss.value(check.xp.broadcast_to(a[n], a.shape), y)
+            alone = loss.value(a[n : n + 1], trees.map(lambda t, n=n: t[n : n + 1], y))
             check.close(f"the value of example {n} depends on the others", among_its_like[n], value[n])
+            check.close(f"the value of example {n} depends on the others", alone[0], value[n])
         check.same("value_and_delta differs from value and delta in", loss.value_and_delta(a, y), (value, delta))
 
         def by_hand(c):

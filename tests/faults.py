@@ -23,7 +23,7 @@ from fnn import composition, factors, gate, order, per_example, rules, trees
 from fnn.factors import Outer, Rows
 from fnn.layers import activations
 from fnn.layers.activations import learnt
-from fnn.losses import penalties, probabilities
+from fnn.losses import base, penalties, probabilities
 from fnn.testing import check_gradients, check_layer, check_loss
 
 
@@ -559,7 +559,7 @@ def unmasked(problem, params, data, key=None, need_dx=False):
     """`differentiate` of which δ of weight 0 is not set to 0."""
     net, loss, _, denominator = problem
     prediction, residuals = net.forward(params, data[0], key)
-    losses, delta = BACKPROP.cost(loss, prediction, data[1])
+    losses, delta, _ = BACKPROP.cost(loss, prediction, data[1])
     value, shares = BACKPROP.mean_cost(loss, losses, data[2], denominator)
     dx, deltas = net.propagate(params, residuals, delta * shares.reshape(-1, 1), need_dx)
     grads = net.gradient(params, residuals, deltas)
@@ -591,7 +591,7 @@ GATE = [
           fnn.errors.KindError, "params[0].w: expected a floating-point array", params=integers)),
     Fault("weights of any number", gate, "check_counts", nothing, refused(
           fnn.errors.ShapeError, "weights", weights=np.ones(1, np.float32))),
-    Fault("targets that broadcast", fnn.Quadratic, "check", nothing, refused(
+    Fault("targets that broadcast", base, "check_entries", nothing, refused(
           fnn.errors.ShapeError, "targets", y=np.ones((6, 1), np.float32))),
 ]  # fmt: skip
 

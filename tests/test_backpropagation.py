@@ -42,6 +42,9 @@ def drawn(seed, without=()):
     n, inputs = int(rng.integers(1, 9)), int(rng.integers(1, 9))
     costs = [cost for name, cost in oracle.LOSSES.items() if name not in without]
     cost = costs[seed % len(costs)]
+    of_classes = isinstance(cost.loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy)
+    if cost.loss.misfit(net) or (of_classes and net.output_shape((inputs,)) == (1,)):
+        net, theirs = fnn.Serial((*net.layers, fnn.Dense(2))), [*theirs, "dense"]
     if cost.prediction is not oracle.real:  # a cost of probabilities
         net, theirs = fnn.Serial((*net.layers, fnn.Sigmoid())), [*theirs, lambda z: jax.nn.sigmoid(z)]
     params = net.init(fnn.random.key(seed, backend="numpy"), (inputs,), np.float64)
@@ -435,3 +438,123 @@ def test_a_mean_over_many_examples_does_not_underflow_in_float16(backend):
     assert [np.asarray(g).tolist() for g in fnn.trees.leaves(grads)] == [[[2**-10]], [2**-10], [[2**-10]]]
     assert grads[0].w.dtype == dx.dtype == np.float16
     assert np.asarray(dx[-1]) == 0
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
+
+LINE = fnn.Dense(1, bias=False)
+ENTRIES = {  # what a batch gives: each for parameters, x, y and weights
+    "value_and_grad": lambda p, *batch: fnn.value_and_grad(LINE, fnn.Quadratic())(p, *batch),
+    "with dx": lambda p, *batch: fnn.value_and_grad(LINE, fnn.RootMeanSquaredError(), need_dx=True)(p, *batch),
+    "penalised": lambda p, *batch: fnn.value_and_grad(LINE, fnn.Quadratic(), penalty=fnn.L2(0.1))(p, *batch),
+    "backprop": lambda p, *batch: fnn.backprop(LINE, fnn.Quadratic())(p, *batch).shares,
+    "second moment": lambda p, *batch: fnn.per_example.second_moment(LINE, fnn.Quadratic())(p, *batch),
+    "signal to noise": lambda p, *batch: fnn.per_example.signal_to_noise(LINE, fnn.Quadratic())(p, *batch),
+    "noise scale": lambda p, *batch: fnn.per_example.noise_scale(LINE, fnn.Quadratic())(p, *batch),
+    "unclipped": lambda p, *batch: fnn.per_example.clipped_gradient(LINE, fnn.Quadratic(), np.inf)(p, *batch),
+}
+
+
+def line(backend, weights, dtype=np.float32):
+    """w = 1, x = 1 and 2, y = 0: ℓ = ½ and 2, with the derivatives 1 and 4."""
+    params = on(backend, fnn.DenseParams(np.ones((1, 1), dtype), ()))
+    return params, np.array([[1.0], [2.0]]), np.zeros((2, 1)), np.asarray(weights)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_negative_weights_are_those_of_the_formula_in_every_entry(dtype, backend):
+    if backend == "jax" and dtype == "float64":
+        pytest.skip("which JAX has not by default")
+    params, x, y, weights = line(backend, [3.0, -1.0], dtype)
+    run = lambda p, w: {name: f(p, x, y, w) for name, f in ENTRIES.items() if name != "with dx"}
+    found = compiled(backend, run)(params, weights)
+    assert found["value_and_grad"][0] == -0.25
+    assert found["value_and_grad"][1].w == -0.5
+    np.testing.assert_array_equal(found["backprop"], [1.5, -0.5])
+    np.testing.assert_allclose(found["second moment"].w, 1.5 * 1 - 0.5 * 16)
+    np.testing.assert_allclose(found["unclipped"].w, -0.5)
+
+
+def test_weights_that_sum_to_0_have_the_value_0_and_the_gradient_0_in_every_entry(backend):
+    params, x, y, weights = line(backend, np.float32([1, -1]))
+    run = lambda p, w: {name: f(p, x, y, w) for name, f in ENTRIES.items() if name not in ("penalised", "noise scale")}
+    for leaf in fnn.trees.leaves(compiled(backend, run)(params, weights)):
+        np.testing.assert_array_equal(leaf, 0)
+    if backend == "jax":
+        value = lambda w: fnn.value_and_grad(LINE, fnn.Quadratic())(params, x, y, w)[0]
+        np.testing.assert_array_equal(jax.grad(value)(weights), 0)
+
+
+def test_weights_of_any_scale_change_nothing(backend):
+    run = compiled(backend, lambda *batch: {name: f(*batch) for name, f in ENTRIES.items()})
+    wanted = run(*line(backend, np.float32([3, 1])))
+    np.testing.assert_allclose(wanted["value_and_grad"][0], 0.875)
+    for scale in (1e-37, 1e-30, 1 / 3, 1e30, 1e38):
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = run(*line(backend, np.float32([3 * scale, scale])))
+        if scale == 1e38:  # their sum overflows
+            assert np.isnan(found.pop("unclipped").w), "the bound of a clipped gradient is one of weighted gradients"
+        oracle.assert_close(found, {name: wanted[name] for name in found}, 1e-6)
+
+
+def test_weights_of_any_scale_train_and_evaluate_to_the_same(backend):
+    params, x, y, _ = line(backend, None)
+    state = fnn.init_state(LINE, fnn.Sgd(0.1), fnn_random.key(0, backend=backend), (1,), params=params)
+    results = []
+    for scale in (1.0, 2.0**-80, 2.0**80):
+        data = (x, y + 1, np.float32([3, 1]) * np.float32(scale))
+        after, history = fnn.train(LINE, fnn.Quadratic(), state, data, epochs=2, batch_size=2, penalty=fnn.L2(0.1))
+        stepped, metrics = fnn.make_step(LINE, fnn.Quadratic(), penalty=fnn.L2(0.1))(state, data)
+        evaluated = fnn.evaluate(LINE, fnn.Quadratic(), after.params, data)
+        results.append((after.params, stepped.params, history["loss"], metrics["loss"], evaluated["loss"]))
+    for result in results[1:]:
+        oracle.assert_close(result, results[0], 1e-6)
+
+
+BAD_WEIGHTS = {
+    "complex": (np.array([1, 1j]), errors.KindError, "weights: expected real numbers, got dtype complex"),
+    "too small": (np.array([1e-300, 0]), errors.DataError, "that float32 can hold, got at most 1e-300"),
+    "too large": (np.array([1.0, 1e39]), errors.DataError, r"that float32 can hold, got at most 1e\+39"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+def test_weights_that_cannot_be_used_are_refused(name, backend):
+    weights, error, message = BAD_WEIGHTS[name]
+    params, x, y, weights = line(backend, weights)
+    for run in (fnn.value_and_grad(LINE, fnn.Quadratic()), lambda *d: fnn.evaluate(LINE, fnn.Quadratic(), d[0], d[1:])):
+        with pytest.raises(error, match=message):
+            run(params, x, y, weights)
+
+
+def test_a_single_tiny_weight_beside_ordinary_ones_is_just_small(backend):
+    params, x, y, weights = line(backend, [1.0, 1e-300])
+    assert fnn.value_and_grad(LINE, fnn.Quadratic())(params, x, y, weights)[0] == 0.5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_targets_and_weights_are_not_cut_to_half_precision(dtype, backend):
+    if backend == "numpy" and dtype == "bfloat16":
+        pytest.skip("NumPy alone has none")
+    params = fnn.trees.map(lambda p: p.astype(dtype), on(backend, fnn.DenseParams(np.zeros((1, 1), np.float32), ())))
+    x, y = np.ones((2, 1)), np.array([[257.0], [70001.0]])
+    for targets in (y, y.astype(np.int32)):  # token numbers in a column, too
+        for weights in ([1.0, 0.0], [0.0, 257.0]):
+            with np.errstate(over="ignore"):
+                value, grads = fnn.value_and_grad(LINE, fnn.Quadratic())(params, x, targets, weights)
+            assert value == np.float32(y[int(weights[0] == 0), 0] ** 2 / 2)
+            if weights[0]:
+                np.testing.assert_allclose(np.float32(grads.w), -257, rtol=4e-3)
+    mean = fnn.value_and_grad(LINE, fnn.Quadratic())(params, x, np.array([[0.0], [70000.0]]))[1]
+    np.testing.assert_allclose(
+        np.float32(mean.w), -35000, rtol=4e-3, err_msg="the mean is a float16, if −70,000 is none"
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_integer_inputs_are_not_cut_to_half_precision(dtype, backend):
+    if backend == "numpy" and dtype == "bfloat16":
+        pytest.skip("NumPy alone has none")
+    w = np.array([[2.0**-10]], np.float32)
+    params = fnn.trees.map(lambda p: p.astype(dtype), on(backend, fnn.DenseParams(w, ())))
+    np.testing.assert_allclose(np.float32(LINE.apply(params, np.array([[70001]], np.int32))), 70001 / 1024, rtol=1e-6)

@@ -475,3 +475,18 @@ def test_a_telemetry_that_is_no_number_of_examples_is_refused(telemetry):
     net = fnn.mlp((6, 3))
     with pytest.raises(errors.FnnError, match="telemetry"):
         fnn.fit(net, CE, begin(net), (X, Y), epochs=1, batch_size=20, telemetry=telemetry)
+
+
+def test_an_output_that_does_not_fit_the_cost_is_named(backend, capsys):
+    x, y = np.random.default_rng(0).normal(size=(100, 4)), np.arange(100) % 3
+    cases = {
+        fnn.Softmax(): (fnn.SoftmaxCrossEntropy(), "ends in Softmax"),
+        fnn.LayerNorm(): (fnn.CrossEntropy(), "one of the network's outputs is"),
+    }
+    for layer, (loss, why) in cases.items():
+        net = fnn.Serial((fnn.Dense(3), layer))
+        finding = fnn.diagnose(net, loss, net.init(fnn.random.key(0, backend=backend), (4,)), x, y).findings[0]
+        assert finding.illness == "output does not fit"
+        assert finding.layers == (f"1 {type(layer).__name__}",)
+        assert why in finding.evidence
+    assert "OUTPUT DOES NOT FIT in 1 Softmax" in capsys.readouterr().out

@@ -272,3 +272,47 @@ def test_a_number_that_has_to_be_positive_is(value, error):
     with pytest.raises(errors.FnnError, match=f"bound: expected a {error}" if error == "number" else error):
         gate.positive("bound", value)
     gate.positive("bound", np.inf)
+
+
+def test_a_target_that_overflows_the_dtype_of_a_run_is_refused(backend):
+    params, x, y = good(backend)
+    y[0, 0] = 1e39
+    with pytest.raises(errors.DataError, match=r"y: expected finite numbers, got inf at y\[0, 0\]"):
+        fnn.evaluate(NET, LOSS, params, (x, y))
+
+
+def test_weights_whose_sum_overflows_are_refused_for_a_run(backend):
+    params, x, y = good(backend)
+    with pytest.raises(errors.DataError, match="weights: expected a sum that float32 can hold"):
+        fnn.evaluate(NET, LOSS, params, (x, y, np.full(6, 1e38)))
+
+
+def test_complex_numbers_are_refused_without_parameters_too():
+    with pytest.raises(KINDS, match="x: expected real numbers, got dtype complex128"):
+        fnn.grad(fnn.Identity(), LOSS)((), np.ones((1, 1), complex), np.ones((1, 1)))
+
+
+@pytest.mark.parametrize("function", ["value_and_grad", "backprop", "per_example", "make_step", "evaluate"])
+def test_a_label_out_of_range_is_refused_in_every_function(function, backend):
+    params, x, _ = good(backend)
+    loss = fnn.SoftmaxCrossEntropy()
+    state = lambda: fnn.init_state(NET, fnn.Sgd(0.1), key(backend), (5,), params=params)
+    run = {
+        "value_and_grad": lambda y: fnn.value_and_grad(NET, loss)(params, x, y),
+        "backprop": lambda y: fnn.backprop(NET, loss)(params, x, y),
+        "per_example": lambda y: fnn.per_example.norms(NET, loss)(params, x, y),
+        "make_step": lambda y: fnn.make_step(NET, loss)(state(), (x, y)),
+        "evaluate": lambda y: fnn.evaluate(NET, loss, params, (x, y)),
+    }[function]
+    for wrong in (2, -1):
+        for y in ([0, 1, 0, wrong, 1, 0], on(backend, np.array([0, 1, 0, wrong, 1, 0]))):
+            with pytest.raises(errors.DataError, match=rf"y: expected labels from 0 to 1, got {wrong} at y\[3\]"):
+                run(y)
+
+
+def test_a_label_out_of_range_makes_a_traced_gradient_nan(needs_jax):
+    params, x, _ = good("jax")
+    run = oracle.quick_jit(fnn.value_and_grad(NET, fnn.SoftmaxCrossEntropy()))
+    value, grads = run(params, x, np.array([0, 1, 0, 2, 1, 0]))
+    assert np.isnan(value)
+    assert all(np.isnan(g).any() for g in trees.leaves(grads))

@@ -1,9 +1,12 @@
 """Each cost has the value and the derivative of its formula, refuses what is no target, and predicts probabilities."""
 
+import contextlib
+from dataclasses import dataclass
+
 import numpy as np
 import oracle
 import pytest
-from helpers import THOROUGH, on
+from helpers import THOROUGH, key, on, wide
 
 import fnn
 from fnn import errors
@@ -87,7 +90,8 @@ def test_below_epsilon_a_cost_of_probabilities_goes_on_along_its_tangent(name, b
         value, delta = make().value_and_delta(xp.full((1, 1), a, np.float32), y)
         assert np.isfinite(np.asarray(value)).all()
         assert np.isfinite(np.asarray(delta)).all()
-    check_loss(make(eps=1e-2), np.array([[-1.0], [0.0], [5e-3], [0.3]]), np.ones((4, 1)), method="complex")
+    a = np.array([[-1.0, 0.3], [0.0, 0.3], [5e-3, 0.3], [0.3, 0.3]])
+    check_loss(make(eps=1e-2), a, np.full((4, 2), 0.5), method="complex")
 
 
 def test_a_sure_and_wrong_yes_or_no_is_guarded_on_both_sides():
@@ -352,3 +356,224 @@ def test_a_cost_that_makes_no_sense_is_refused(name):
     make, error, message = BAD[name]
     with pytest.raises(error, match=message):
         make()
+
+
+LABELLED = [fnn.SoftmaxCrossEntropy(), fnn.SoftmaxCrossEntropy(label_smoothing=0.1), fnn.CrossEntropy()]
+
+
+@pytest.mark.parametrize("loss", LABELLED, ids=str)
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_out_of_range_is_an_error_where_it_is_known_and_nan_where_it_is_traced(loss, label, backend):
+    a, y = on(backend, (np.full((3, 3), 0.3, np.float32), np.array([0, label, 1])))
+    for f in (loss.value, loss.delta, loss.value_and_delta):
+        with pytest.raises(errors.DataError, match=rf"labels from 0 to 2, got {label} at y\[1\]"):
+            f(a, y)
+    if backend == "jax":
+        value, delta = oracle.quick_jit(loss.value_and_delta)(a, y)
+        assert np.isnan(value).tolist() == [False, True, False]
+        assert np.isnan(delta).all(axis=1).tolist() == [False, True, False]
+
+
+CLASSES = [name for name in NAMES if isinstance(oracle.LOSSES[name].loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy)]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(CLASSES)))
+def test_a_cost_called_directly_never_broadcasts(name):
+    loss, (a, y) = oracle.LOSSES[name].loss, drawn(name, np.random.default_rng(0), n=4, k=1)
+    for f in (loss.value, loss.delta, loss.value_and_delta):
+        with pytest.raises(errors.ShapeError, match=r"\(4, 1\), got \(4,\); use y\[:, None\]"):
+            f(a, y[:, 0])
+
+
+@pytest.mark.parametrize("loss", LABELLED, ids=str)
+def test_labels_called_directly_are_integers_one_for_each_example(loss):
+    with pytest.raises(errors.ShapeError, match=r"labels of shape \(3,\).*got \(2,\)"):
+        loss.value(np.full((3, 2), 0.5), np.array([0, 1]))
+    with pytest.raises(errors.KindError, match="integer labels, got dtype float64"):
+        loss.value(np.full((2, 2), 0.5), np.array([0.0, 1]))
+
+
+RANGES = {  # cost, a target out of its range
+    "a bit of 2": (fnn.SigmoidBinaryCrossEntropy(), 2),
+    "a probability below 0": (fnn.BinaryCrossEntropy(), -1),
+    "a negative count": (fnn.PoissonNll(), -1),
+    "0 for a hinge": (fnn.Hinge(), 0),
+    "0 for a perceptron": (fnn.Perceptron(), 0),
+    "a spectrum of 0": (fnn.ItakuraSaito(), 0),
+    "a negative distance": (fnn.Hellinger(), -1),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_target_out_of_range_is_an_error_in_a_batch_too_and_nan_where_it_is_traced(name, backend):
+    loss, wrong = RANGES[name]
+    a, y = on(backend, (np.full((2, 1), 0.5, np.float32), np.array([[1], [wrong]])))
+    run = fnn.value_and_grad(fnn.Identity(), loss, need_dx=True)
+    with pytest.raises(errors.DataError, match=rf"got {wrong} at y\[1, 0\]"):
+        run((), a, y)
+    if backend == "jax":
+        value, (_, dx) = oracle.quick_jit(run)((), a, y)
+        assert np.isnan(value)
+        assert np.isnan(dx).tolist() == [[False], [True]]
+
+
+def test_a_target_that_is_nan_is_nan_in_value_and_delta():
+    for name in NAMES:
+        if "labels" not in name:
+            loss, (a, y) = oracle.LOSSES[name].loss, drawn(name, np.random.default_rng(0), n=2)
+            y = y * np.array([[1.0], [np.nan]])
+            value, delta = loss.value_and_delta(a, y)
+            assert np.isnan(value).tolist() == [False, True], name
+            assert np.isnan(delta[1]).all(), name
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_integer_targets_are_not_cut_to_the_dtype_of_the_prediction(dtype, backend):
+    if backend == "numpy" and dtype == "bfloat16":
+        pytest.skip("NumPy alone has none")
+    a, y = on(backend, (np.zeros((1, 1), np.float32), np.array([[70001]])))
+    assert fnn.Quadratic().value(a.astype(dtype), y) == np.float32(70001**2 / 2)
+
+
+MISFITS = {  # the last layers, the cost, and what is said
+    "softmax twice": ((fnn.Dense(3), fnn.Softmax()), fnn.SoftmaxCrossEntropy(), r"ends in Softmax\(\); omit"),
+    "softmax twice, hidden": (
+        (fnn.Frozen(fnn.Serial((fnn.Dense(3), fnn.Softmax(), fnn.Identity()))), fnn.Dropout(0.1)),
+        fnn.SoftmaxCrossEntropy(),
+        "ends in Softmax",
+    ),
+    "sigmoid twice": ((fnn.Dense(1), fnn.Sigmoid()), fnn.SigmoidBinaryCrossEntropy(), r"ends in Sigmoid\(\); omit"),
+    "probabilities for a margin": ((fnn.Dense(1), fnn.Sigmoid()), fnn.Hinge(), "ends in Sigmoid"),
+    "logits": ((fnn.Dense(3),), fnn.CrossEntropy(), r"ends in Dense\(3\); end it in fnn\.Softmax"),
+    "a logit": ((fnn.Dense(1),), fnn.BinaryCrossEntropy(), r"ends in Dense\(1\)"),
+    "a divergence of logits": ((fnn.Dense(3),), fnn.KullbackLeibler(), r"ends in Dense\(3\)"),
+    "from -1 to 1": ((fnn.Dense(1), fnn.Tanh()), fnn.BinaryCrossEntropy(), "ends in Tanh"),
+    "without an upper end": ((fnn.Dense(3), fnn.Relu()), fnn.CrossEntropy(), "ends in Relu"),
+    "logarithms": ((fnn.Dense(3), fnn.LogSoftmax()), fnn.CrossEntropy(), "ends in LogSoftmax"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_an_output_layer_that_does_not_fit_the_cost_is_refused_by_its_name(name):
+    layers, loss, message = MISFITS[name]
+    for make in (fnn.value_and_grad, fnn.backprop, fnn.make_step, fnn.per_example.norms):
+        with pytest.raises(errors.ArgumentError, match=message):
+            make(fnn.Serial(layers), loss)
+
+
+def test_an_output_that_does_not_fit_the_cost_is_refused_by_its_values_where_the_layer_does_not_tell(backend):
+    net = fnn.Serial((fnn.Dense(3), fnn.LayerNorm()))
+    params, data = net.init(key(backend), (2,)), (np.random.default_rng(0).normal(size=(8, 2)), np.arange(8) % 3)
+    with pytest.raises(errors.ArgumentError, match=r"takes probabilities, but one of the network's outputs is -?\d"):
+        fnn.evaluate(net, fnn.CrossEntropy(), params, data)
+    fine = fnn.Serial((fnn.Dense(3), fnn.Softmax(), fnn.Scale(1.0)))
+    assert fnn.evaluate(fine, fnn.CrossEntropy(), fine.init(key(backend), (2,)), data)["loss"] > 0
+
+
+def test_an_output_layer_that_fits_is_accepted():
+    for layer in (fnn.Softmax(), fnn.Sigmoid(), fnn.HardSigmoid(), fnn.Parallel((fnn.Dense(1), fnn.Dense(2)))):
+        fnn.value_and_grad(fnn.Serial((fnn.Dense(3), layer)), fnn.CrossEntropy())
+    for layer in (fnn.Tanh(), fnn.Relu(), fnn.LogSoftmax(), fnn.Swish(learnt=True)):
+        fnn.value_and_grad(fnn.Serial((fnn.Dense(3), layer)), fnn.SoftmaxCrossEntropy())
+
+
+def test_one_output_is_no_classification(backend):
+    net = fnn.Dense(1)
+    params, x = net.init(key(backend), (2,)), np.ones((4, 2))
+    for y, message in (
+        (np.array([0, 1, 0, 1]), "labels from 0 to 0, as there is one output"),
+        (np.array([[0.0], [1.0], [0.0], [1.0]]), "at least two outputs"),
+    ):
+        with pytest.raises(errors.FnnError, match=rf"{message}.*Dense\(1\) with fnn\.SigmoidBinaryCrossEntropy"):
+            fnn.value_and_grad(net, fnn.SoftmaxCrossEntropy())(params, x, y)
+
+
+def test_several_targets_are_refused_by_a_cost_of_one():
+    with pytest.raises(errors.KindError, match="y: expected one array"):
+        fnn.value_and_grad(fnn.Identity(), fnn.Quadratic())((), np.ones((2, 1)), {"a": np.ones((2, 1))})
+
+
+COUPLED = {
+    "the mean of the targets": lambda a, y: ((a - y.mean(axis=0)) ** 2).sum(axis=1),
+    "divided by N": lambda a, y: ((a - y) ** 2).sum(axis=1) / len(a),
+    "the same for all": lambda a, y: (a - y).sum(axis=1) * 0 + ((a - y) ** 2).mean(),
+    "the wrong axis": lambda a, y: ((a - y[:, 0]) ** 2).sum(axis=1),
+    "weakly": lambda a, y: ((a - y) ** 2).sum(axis=1) + 1e-3 * a.mean(),
+}
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_a_function_that_couples_examples_is_refused_wherever_it_enters(name, needs_jax):
+    net, loss = fnn.Dense(1), fnn.FunctionLoss(COUPLED[name])
+    state = fnn.init_state(net, fnn.Sgd(0.1), key("jax"), (2,))
+    x, y = np.ones((5, 2)), np.ones((5, 1))
+    with pytest.raises(errors.ArgumentError, match="treats each example independently"):
+        fnn.train(net, loss, state, (x, y), epochs=1, batch_size=2)
+    with pytest.raises(errors.ArgumentError, match="treats each example independently"):
+        needs_jax.jit(fnn.value_and_grad(net, loss))(state.params, x, y)
+    with pytest.raises(AssertionError, match="treats each example independently"):
+        check_loss(loss, np.arange(1.0, 6)[:, None], y)
+
+
+def test_a_function_of_several_targets_is_accepted(needs_jax):
+    loss = fnn.FunctionLoss(lambda a, y: y["scale"] * ((a - y["mean"]) ** 2).sum(axis=1))
+    a, y = np.ones((2, 1), np.float32), {"scale": np.float32([1, 2]), "mean": np.zeros((2, 1), np.float32)}
+    assert fnn.value_and_grad(fnn.Identity(), loss)((), needs_jax.numpy.asarray(a), y)[0] == 1.5
+
+
+@dataclass(frozen=True)
+class OverN(fnn.Loss):
+    """A cost as nobody should write one."""
+
+    def value(self, a, y):
+        return ((a - y) ** 2).sum(axis=1) / len(a)
+
+    def delta(self, a, y):
+        return 2 * (a - y) / len(a)
+
+
+def test_a_cost_that_depends_on_the_number_of_examples_does_not_pass_its_check():
+    with pytest.raises(AssertionError, match="value of example 0 depends on the others"):
+        check_loss(OverN(), np.ones((3, 1)), np.zeros((3, 1)), method="complex")
+
+
+def test_derivatives_by_jax_are_those_of_the_formula_where_a_target_or_a_prediction_is_0(needs_jax):
+    names = "hellinger", "kullback_leibler", "generalized_kullback_leibler", "binary_cross_entropy", "exponential"
+    a, y = np.float32([[0.3, 0.5], [0, 0.5], [1e-12, 0.2]]), np.float32([[0, 0.3], [0, 0], [0, 1]])
+    cases = {oracle.LOSSES[name].loss: (a, y) for name in names} | {fnn.ItakuraSaito(): (a + 1e-12, y + 1)}
+    total = lambda a, y, loss: loss.value(a, y).sum()
+    found = oracle.quick_jit(
+        lambda data: [needs_jax.grad(total)(*d, loss) for d, loss in zip(data, cases, strict=True)]
+    )
+    for by_jax, (loss, data) in zip(found(list(cases.values())), cases.items(), strict=True):
+        np.testing.assert_allclose(by_jax, loss.delta(*data), rtol=1e-5, err_msg=str(loss))
+
+
+def test_the_root_of_a_mean_has_a_derivative_by_jax_at_0_and_is_nan_below(needs_jax):
+    of = lambda mean: fnn.RootMeanSquaredError().outer(mean)[0]
+    assert needs_jax.grad(of)(0.0) == 0
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(fnn.RootMeanSquaredError().outer(np.float32(-1))).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_costs_of_probabilities_near_0_and_1_are_as_exact_as_their_dtype(dtype, backend):
+    mpmath = pytest.importorskip("mpmath")
+    a = np.array([1e-10, 1e-7, 1e-5, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-5, 1 - 6e-8], dtype)
+    a, y = (g.reshape(-1, 1) for g in np.meshgrid(a, np.array([0, 1e-8, 1e-3, 0.3, 0.999, 1], dtype)))
+
+    def binary(a, y):
+        return -y * mpmath.log(a) - (1 - y) * mpmath.log(1 - a), (a - y) / (a * (1 - a))
+
+    def hellinger(a, y):
+        return (mpmath.sqrt(a) - mpmath.sqrt(y)) ** 2 / mpmath.sqrt(2), (1 - mpmath.sqrt(y / a)) / mpmath.sqrt(2)
+
+    for loss, formula in ((fnn.BinaryCrossEntropy(), binary), (fnn.Hellinger(), hellinger)):
+        with mpmath.workdps(60):
+            wanted = np.array(
+                [formula(*map(mpmath.mpf, map(float, pair))) for pair in zip(a[:, 0], y[:, 0], strict=True)]
+            )
+            with wide() if dtype == np.float64 else contextlib.nullcontext():
+                found = loss.value_and_delta(*on(backend, (a, y)))
+            for ours, exact in zip(found, wanted.T, strict=True):
+                np.testing.assert_allclose(np.ravel(ours), exact.astype(np.float64), rtol=8 * np.finfo(dtype).eps)

@@ -349,3 +349,15 @@ def test_the_norm_of_factors_with_positions_takes_less_temporary_memory_than_the
     with jax.default_device(jax.devices("cpu")[0]):
         plan = jax.jit(fnn.factors.norm).lower(factor).compile().memory_analysis()
     assert plan.temp_size_in_bytes <= plan.argument_size_in_bytes
+
+
+def test_the_noise_scale_of_weighted_examples_is_unbiased():
+    """Example n counts wₙ: tr Σ is estimated by (Σ s ‖g‖² − ‖ḡ‖²) / (1 − Σ s²), with s = w / Σ w."""
+    net, params, (x, y, _), _ = problem("linear")
+    weights = np.array([1.0, 2, 0, 3, 1, 0.5, 4])
+    flat, s = rows(one_by_one(net, params, x, y)), weights / weights.sum()
+    mean = s @ flat
+    trace = ((s @ (flat**2).sum(axis=1)) - mean @ mean) / (1 - s @ s)
+    found = per_example.noise_scale(net, LOSS)(params, x, y, weights)
+    np.testing.assert_allclose(found.trace, trace, rtol=1e-12)
+    np.testing.assert_allclose(found.norm2, mean @ mean - trace * (s @ s), rtol=1e-10)

@@ -227,6 +227,8 @@ def test_gradients_are_right_for_one_example_one_unit_and_one_class(name, cost):
         net = fnn.Serial(layers if cost.prediction is oracle.real else (*layers, fnn.Sigmoid()))
         params = net.init(fnn.random.key(1, backend="numpy"), (inputs,), np.float64)
         y = cost.target(rng, n, outputs)
+        if outputs == 1 and isinstance(cost.loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy) and y.ndim == 2:
+            continue  # the probability of a single class is refused
         check_gradients(net, cost.loss, params, rng.normal(size=(n, inputs)), y, method="complex", on="numpy")
 
 

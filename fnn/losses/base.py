@@ -1,14 +1,20 @@
 """The contract of a cost, helpers that costs share, and a cost defined by any JAX function."""
 
+import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from .. import backend
-from ..errors import DataError, KindError, ShapeError, shorten
-from ..gate import finite
+from ..backend import cast, floating, is_floating, namespace
+from ..errors import ArgumentError, DataError, KindError, ShapeError, shorten
+from ..gate import finite, known, parts
+from ..layers import Dense
+from ..layers.activations.base import Activation, Learnt
+from ..networks import last_layer
 from ..static import Static
 
 
@@ -17,6 +23,8 @@ class Loss(Static):
     """Base class of all costs.
 
     A cost of your own must define `value` and `delta`, and also `check` if its target is not shaped as the prediction.
+    Two class attributes are optional: `takes`, what its prediction is ("numbers", "logits" or "probabilities"), so that
+    a network whose output is something else is refused; and `targets`, the range of its targets in words, for `wrong`.
 
     >>> @dataclass(frozen=True)
     ... class Quartic(Loss):
@@ -26,6 +34,9 @@ class Loss(Static):
     ...     def delta(self, prediction, target):
     ...         return 4 * (prediction - target) ** 3
     """
+
+    takes: ClassVar[str] = "numbers"
+    targets: ClassVar[str] = "finite numbers"
 
     def __call__(self, *args, **kwargs) -> NoReturn:
         """Costs are not called."""
@@ -57,16 +68,91 @@ class Loss(Static):
         """The prediction from the network's output: probabilities if the output is logits, else the output itself."""
         return prediction
 
+    def wrong(self, target, prediction_shape, /) -> Any:
+        """Where a target is out of this cost's range, as bools of its shape; None if it certainly is not.
+
+        Such a target raises where data enter and their values are known; where they are traced, its cost is NaN.
+        """
+        return None
+
     def check(self, prediction_shape, target, values=True):
         """Raise if the target does not fit a prediction of this shape or, with `values`, has values out of range."""
-        if tuple(target.shape) != tuple(prediction_shape):
-            hint = "; use y[:, None]" if tuple(prediction_shape) == (*target.shape, 1) else ""
-            raise ShapeError(
-                f"y: expected targets of the prediction's shape {tuple(prediction_shape)}, "
-                f"got {tuple(target.shape)}{hint}"
-            )
-        if values and backend.is_floating(target.dtype):
-            finite("y", target)
+        check_entries(target, prediction_shape)
+        if values:
+            check_values(self, prediction_shape, target, self.targets)
+
+    def misfit(self, net, predict=None, /) -> tuple[str, str] | None:
+        """Why the output of this network cannot be what this cost takes, and what to do about it; or None.
+
+        The last layer decides where it can, else concrete predictions, if `predict` is given, which computes them.
+        """
+        layer = last_layer(net)
+        limits = limits_of(layer)
+        if self.takes == "logits" and limits == (0, 1):
+            why = f"{self} applies the last function itself, but the network ends in {layer}"
+            return why, "omit that layer, or use a cost of probabilities, fnn.CrossEntropy or fnn.BinaryCrossEntropy"
+        if self.takes != "probabilities" or limits == (0, 1):
+            return None
+        found = f"the network ends in {layer}" if limits or type(layer) is Dense else ""
+        if not found and predict is not None:
+            a = np.asarray(predict(), np.float32)
+            outside = a[(a < -0.01) | (a > 1.01)]  # beyond rounding, in bfloat16 too
+            found = f"one of the network's outputs is {outside[0]:.3g}" if outside.size else ""
+        if not found:
+            return None
+        return f"{self} takes probabilities, but {found}", (
+            "end it in fnn.Softmax() or fnn.Sigmoid() or, better, use fnn.SoftmaxCrossEntropy or "
+            "fnn.SigmoidBinaryCrossEntropy"
+        )
+
+
+def limits_of(layer):
+    """The numbers between which the outputs of a layer lie, if it is an activation that declares them; else None."""
+    declared = isinstance(layer, Activation) and type(layer).limits is not Activation.limits
+    return layer.limits(()) if declared and not isinstance(layer, Learnt) else None
+
+
+# ---- targets ---------------------------------------------------------------------------------------------------------
+
+
+def check_entries(target, prediction_shape):
+    """Raise unless the target is an array with one number for each entry of a prediction of this shape."""
+    if not hasattr(target, "shape"):
+        raise KindError(f"y: expected one array, got {shorten(target)}; several need a cost with a `check` of its own")
+    if tuple(target.shape) != tuple(prediction_shape):
+        hint = "; use y[:, None]" if tuple(prediction_shape) == (*target.shape, 1) else ""
+        raise ShapeError(
+            f"y: expected targets of the prediction's shape {tuple(prediction_shape)}, got {tuple(target.shape)}{hint}"
+        )
+
+
+def check_values(loss, prediction_shape, target, what):
+    """Raise unless all values of a concrete target are finite and in range, naming the first that is not."""
+    if is_floating(target.dtype):
+        finite("y", target)
+    wrong = loss.wrong(target, prediction_shape)
+    if wrong is not None:
+        check_all("y", target, ~wrong, what)
+
+
+def check_all(name, array, valid, what):
+    """Raise unless all values of a concrete array are valid, naming the first that is not."""
+    if not bool(valid.all()):
+        first = tuple(np.argwhere(~np.asarray(valid))[0])
+        place = ", ".join(str(i) for i in first)
+        raise DataError(f"{name}: expected {what}, got {np.asarray(array)[first]} at {name}[{place}]")
+
+
+def entries(y, a):
+    """The target as floating-point numbers, one for each entry of the prediction: costs never broadcast."""
+    if y.shape != a.shape:
+        check_entries(y, a.shape)
+    return floating(y, a.dtype)
+
+
+def no_probability(target):
+    """Where a target is below 0 or above 1."""
+    return (target < 0) | (target > 1)
 
 
 def over_outputs(values):
@@ -79,17 +165,20 @@ def outputs(a):
     return a[:1].size or 1
 
 
-def check_all(name, array, ok, what):
-    """Raise unless a condition holds for all values of a concrete array, naming the first value that is not `what`."""
-    if not bool(ok.all()):
-        first = np.argwhere(~np.asarray(ok))[0]
-        place = ", ".join(str(i) for i in first)
-        raise DataError(f"{name}: expected {what}, got {np.asarray(array)[tuple(first)]} at {name}[{place}]")
+# ---- targets that are classes ----------------------------------------------------------------------------------------
 
 
-def check_probabilities(target):
-    """Raise unless all values of a concrete target lie between 0 and 1."""
-    check_all("y", target, (target >= 0) & (target <= 1), "probabilities from 0 to 1")
+def no_class(target, prediction_shape):
+    """`Loss.wrong` for labels (N,), which must be one of the classes 0 to C − 1, or probabilities (N, C)."""
+    if target.ndim != 1:
+        return no_probability(target)
+    size, classes = target.dtype.itemsize, prediction_shape[1]
+    if isinstance(target, np.ndarray) and np.maximum.reduce(target.view(f"u{size}"), initial=0) < classes:
+        return None  # the usual case, found in half the time: a negative label is a large one without its sign
+    return (target < 0) | (target > min(classes - 1, np.iinfo(target.dtype).max))  # JAX compares in the labels' dtype
+
+
+ONE_OUTPUT = "for two classes use fnn.Dense(2), or fnn.Dense(1) with fnn.SigmoidBinaryCrossEntropy() and y[:, None]"
 
 
 def check_classes(loss, prediction_shape, target, values):
@@ -102,18 +191,38 @@ def check_classes(loss, prediction_shape, target, values):
         raise ShapeError(
             f"y: expected labels of shape ({n},) or probabilities ({n}, {classes}), got {tuple(target.shape)}{hint}"
         )
+    if classes == 1 and target.ndim == 2:
+        raise ShapeError(f"{loss}: expected at least two outputs, one for each class, got one; {ONE_OUTPUT}")
     if target.ndim == 1 and target.dtype.kind not in "iu":
         raise KindError(f"y: expected integer labels, got dtype {target.dtype}; use y.astype(int)")
-    if values and target.ndim == 1:
-        check_all("y", target, (target >= 0) & (target < classes), f"labels from 0 to {classes - 1}")
-    elif values:
-        check_probabilities(target)
-        sums = target.sum(axis=1)
-        if bool((abs(sums - 1) > 1e-2).any()):
-            row = int((abs(sums - 1) > 1e-2).argmax())
-            raise DataError(
-                f"y: expected probabilities that sum to 1 in each row, got a sum of {sums[row]} in row {row}"
-            )
+    if not values:
+        return
+    labels = target.ndim == 1
+    what = f"labels from 0 to {classes - 1}" + (f", as there is one output ({ONE_OUTPUT})" if classes == 1 else "")
+    check_values(loss, prediction_shape, target, what if labels else loss.targets)
+    sums = np.ones(1) if labels else target.sum(axis=1)
+    if bool((abs(sums - 1) > 1e-2).any()):
+        row = int((abs(sums - 1) > 1e-2).argmax())
+        raise DataError(f"y: expected probabilities that sum to 1 in each row, got a sum of {sums[row]} in row {row}")
+
+
+def one_hot(loss, y, z):
+    """Labels y (N,) as rows of bools (N, C), and (N, 1) to be added: 0, but NaN for a label that is no class.
+
+    Where the values are known, such a label raises, and None takes the place of zeros.
+    """
+    if y.shape != z.shape[:1] or y.dtype.kind not in "iu":
+        check_classes(loss, z.shape, y, values=False)
+    xp, wrong = namespace(z, y), no_class(y, z.shape)
+    hot = cast(y, np.int32)[:, None] == xp.arange(z.shape[1], dtype=np.int32)
+    if wrong is not None and not known(wrong):
+        return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[:, None]
+    if wrong is not None and wrong.any():
+        check_classes(loss, z.shape, y, values=True)
+    return hot, None
+
+
+# ---- a cost that is a function ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -125,8 +234,8 @@ class FunctionLoss(Loss):
     Functions compare by identity, so define f once, at the top of a module.
 
     Args:
-        f: the function, (prediction, target) -> (N,), which must treat each example independently. The target may have
-            any shape that f accepts.
+        f: the function, (prediction, target) -> (N,), which must treat each example independently: a function that does
+            not is refused. The target may be any array, dict or NamedTuple of arrays that f accepts.
 
     >>> import jax
     >>> loss = FunctionLoss(lambda a, y: ((a - y) ** 4).sum(axis=1))
@@ -160,9 +269,44 @@ class FunctionLoss(Loss):
         return value, vjp(backend.jnp.ones_like(value))[0]
 
     def check(self, prediction_shape, target, values=True):
-        if target.shape[:1] != tuple(prediction_shape[:1]):
-            raise ShapeError(
-                f"y: expected a target for each of {prediction_shape[0]} examples, got shape {target.shape}"
-            )
-        if values and backend.is_floating(target.dtype):
-            finite("y", target)
+        for name, array in parts("y", target):
+            if array.shape[:1] != tuple(prediction_shape[:1]):
+                raise ShapeError(
+                    f"{name}: expected a target for each of {prediction_shape[0]} examples, got shape {array.shape}"
+                )
+            if values and is_floating(array.dtype):
+                finite(name, array)
+        if backend.jax is not None:
+            leaves, structure = backend.jax.tree.flatten(target)
+            check_independent(self, prediction_shape[1:], structure, *((a.shape[1:], a.dtype) for a in leaves))
+
+
+@functools.lru_cache(maxsize=1024)
+def check_independent(loss, shape, structure, *targets):
+    """Raise if the values of three examples differ from those of each alone, for made-up predictions and targets.
+
+    This depends on shapes only, so it is computed once. The numbers lie in (0, 1) and, if there are several, sum to 1
+    along the last axis, so that a function of probabilities takes them as well as one of logits.
+    """
+    rng, jax = np.random.default_rng(0), backend.need_jax("FunctionLoss")
+
+    def made(shape, dtype):
+        if not is_floating(dtype):
+            return (np.arange(3 * math.prod(shape)) % 2).reshape(3, *shape).astype(dtype)
+        numbers = 0.1 + rng.random((3, *shape))
+        return (numbers / (1.1 if shape[-1:] in ((), (1,)) else numbers.sum(axis=-1, keepdims=True))).astype(dtype)
+
+    @jax.jit
+    def values(a, y):
+        each = [loss.value(*jax.tree.map(lambda array: array[n : n + 1], (a, y))) for n in range(3)]  # noqa: B023
+        return loss.value(a, y), jax.numpy.concatenate(each)
+
+    y = jax.tree.unflatten(structure, [made(*target) for target in targets])
+    with jax.ensure_compile_time_eval():
+        together, alone = (np.asarray(v, np.float64) for v in values(made(shape, np.dtype(np.float32)), y))
+    apart = abs(together - alone) > 1e-4 * np.nan_to_num(abs(alone)).max()
+    if bool((apart & np.isfinite(together) & np.isfinite(alone)).any()):
+        raise ArgumentError(
+            f"{loss}: expected a function that treats each example independently, got one whose value for an example "
+            f"depends on the others: {together} for three examples together, {alone} for each alone"
+        )

@@ -6,10 +6,10 @@ K is the number of outputs per example.
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..backend import floating, namespace
+from ..backend import namespace
 from ..numerics import absolute
 from ..static import Interval
-from .base import Loss, outputs, over_outputs
+from .base import Loss, entries, outputs, over_outputs
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Quadratic(Loss):
     """
 
     def value(self, a, y):
-        return 0.5 * over_outputs((a - floating(y, a.dtype)) ** 2)
+        return 0.5 * over_outputs((a - entries(y, a)) ** 2)
 
     def delta(self, a, y):
-        return a - floating(y, a.dtype)
+        return a - entries(y, a)
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class MeanSquaredError(Loss):
     """
 
     def value(self, a, y):
-        return over_outputs((a - floating(y, a.dtype)) ** 2) / outputs(a)
+        return over_outputs((a - entries(y, a)) ** 2) / outputs(a)
 
     def delta(self, a, y):
-        return (2 / outputs(a)) * (a - floating(y, a.dtype))
+        return (2 / outputs(a)) * (a - entries(y, a))
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class RootMeanSquaredError(MeanSquaredError):
 
     def outer(self, mean):
         xp = namespace(mean)
-        root = xp.sqrt(mean)
-        return root, xp.where(mean > 0, 0.5 / xp.where(mean > 0, root, 1), 0)[()]
+        root = xp.sqrt(xp.where(mean == 0, 1, mean))
+        return xp.where(mean == 0, 0, root)[()], xp.where(mean == 0, 0, 0.5 / root)[()]
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class MeanAbsoluteError(Loss):
     """
 
     def value(self, a, y):
-        return over_outputs(absolute(a - floating(y, a.dtype))) / outputs(a)
+        return over_outputs(absolute(a - entries(y, a))) / outputs(a)
 
     def delta(self, a, y):
-        return (1 / outputs(a)) * namespace(a, y).sign(a - floating(y, a.dtype))
+        return (1 / outputs(a)) * namespace(a, y).sign(a - entries(y, a))
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class Huber(Loss):
     threshold: Annotated[float, Interval("(0, ∞)")] = 1.0
 
     def value(self, a, y):
-        r, t = absolute(a - floating(y, a.dtype)), self.threshold
+        r, t = absolute(a - entries(y, a)), self.threshold
         return over_outputs(namespace(r).where(r <= t, 0.5 * r * r, t * (r - 0.5 * t)))
 
     def delta(self, a, y):
-        return namespace(a, y).clip(a - floating(y, a.dtype), -self.threshold, self.threshold)
+        return namespace(a, y).clip(a - entries(y, a), -self.threshold, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,6 @@ class ExponentialCost(Loss):
         return self.value_and_delta(a, y)[1]
 
     def value_and_delta(self, a, y):
-        r = a - floating(y, a.dtype)
+        r = a - entries(y, a)
         e = namespace(r).exp(over_outputs(r * r) * (1 / self.tau))
         return self.tau * e, 2 * r * e.reshape(e.shape + (1,) * (r.ndim - 1))

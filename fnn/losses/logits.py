@@ -4,12 +4,12 @@ Fused in this way they are stable and cheap, and δ has the form of the textbook
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ..backend import cast, floating, namespace
 from ..numerics import exponentials, logistic, magnitude
 from ..static import Interval
-from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
+from .base import Loss, check_classes, entries, no_class, no_probability, one_hot, over_outputs
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class SoftmaxCrossEntropy(Loss):
     array([0.69314718])
     """
 
+    takes: ClassVar[str] = "logits"
+    targets: ClassVar[str] = "probabilities from 0 to 1"
+
     label_smoothing: Annotated[float, Interval("[0, 1)")] = field(default=0.0, kw_only=True)
 
     def value(self, z, y):
@@ -41,10 +44,13 @@ class SoftmaxCrossEntropy(Loss):
     def value_and_delta(self, z, y):
         xp, s = namespace(z, y), self.label_smoothing
         z, e, total = exponentials(z)
-        if y.ndim == 1 and s == 0:
-            hot = y[:, None] == xp.arange(z.shape[1])
-            return xp.log(total[:, 0]) - xp.where(hot, z, 0).sum(axis=1), e / total - cast(hot, z.dtype)
-        y = floating(y[:, None] == xp.arange(z.shape[1]) if y.ndim == 1 else y, z.dtype)
+        if y.ndim == 1:
+            hot, nan = one_hot(self, y, z)
+            total = total if nan is None else total + nan
+            if s == 0:
+                return xp.log(total[:, 0]) - xp.where(hot, z, 0).sum(axis=1), e / total - cast(hot, z.dtype)
+            y = hot
+        y = entries(y, z)
         y = (1 - s) * y + s / z.shape[1] if s else y
         value = (y * xp.where(y == 0, 0, xp.log(total) - z)).sum(axis=1)  # 0 · log 0 is 0
         return value, y.sum(axis=1, keepdims=True) * (e / total) - y
@@ -53,6 +59,9 @@ class SoftmaxCrossEntropy(Loss):
         """Probabilities (N, C)."""
         _, e, total = exponentials(floating(z))
         return e / total
+
+    def wrong(self, target, prediction_shape):
+        return no_class(target, prediction_shape)
 
     def check(self, prediction_shape, target, values=True):
         check_classes(self, prediction_shape, target, values)
@@ -76,6 +85,9 @@ class SigmoidBinaryCrossEntropy(Loss):
     array([[-0.5]])
     """
 
+    takes: ClassVar[str] = "logits"
+    targets: ClassVar[str] = "probabilities from 0 to 1"
+
     label_smoothing: Annotated[float, Interval("[0, 1)")] = field(default=0.0, kw_only=True)
 
     def value(self, z, y):
@@ -90,13 +102,11 @@ class SigmoidBinaryCrossEntropy(Loss):
         """Probabilities, shaped as z."""
         return logistic(floating(z))
 
-    def check(self, prediction_shape, target, values=True):
-        super().check(prediction_shape, target, values=False)
-        if values:
-            check_probabilities(target)
+    def wrong(self, target, prediction_shape):
+        return no_probability(target)
 
     def _smoothed(self, z, y):
-        y, s = floating(y, z.dtype), self.label_smoothing
+        y, s = entries(y, z), self.label_smoothing
         return (1 - s) * y + s / 2 if s else y
 
 
@@ -114,35 +124,37 @@ class PoissonNll(Loss):
     array([2.71828183])
     """
 
+    takes: ClassVar[str] = "logits"
+    targets: ClassVar[str] = "counts of at least 0"
+
     def value(self, z, y):
-        xp, y = namespace(z, y), floating(y, z.dtype)
+        xp, y = namespace(z, y), entries(y, z)
         return over_outputs(xp.exp(z) - xp.where(y == 0, 0, z) * y)
 
     def delta(self, z, y):
-        return namespace(z, y).exp(z) - floating(y, z.dtype)
+        return namespace(z, y).exp(z) - entries(y, z)
 
     def predict(self, z):
         """Rates, shaped as z."""
         return namespace(z).exp(floating(z))
 
-    def check(self, prediction_shape, target, values=True):
-        super().check(prediction_shape, target, values)
-        if values:
-            check_all("y", target, target >= 0, "counts of at least 0")
+    def wrong(self, target, prediction_shape):
+        return target < 0
 
 
 @dataclass(frozen=True)
 class _Margin(Loss):
     """Base of costs of y z, for targets y = ±1 and predictions that are the sign of z."""
 
+    takes: ClassVar[str] = "logits"
+    targets: ClassVar[str] = "targets −1 or 1 (for targets 0 and 1, use 2 * y - 1)"
+
     def predict(self, z):
         """−1 or 1, the sign of z, with 1 at 0, as for `Sign`."""
         return namespace(z).where(z >= 0, 1, -1).astype(z.dtype)
 
-    def check(self, prediction_shape, target, values=True):
-        super().check(prediction_shape, target, values)
-        if values:
-            check_all("y", target, abs(target) == 1, "targets −1 or 1 (for targets 0 and 1, use 2 * y - 1)")
+    def wrong(self, target, prediction_shape):
+        return abs(abs(target) - 1) > 0
 
 
 @dataclass(frozen=True)
@@ -159,12 +171,12 @@ class Hinge(_Margin):
     """
 
     def value(self, z, y):
-        margin = z * floating(y, z.dtype)
+        margin = z * entries(y, z)
         return over_outputs(namespace(z, y).where(margin >= 1, 0, 1 - margin))
 
     def delta(self, z, y):
-        xp, y = namespace(z, y), floating(y, z.dtype)
-        return xp.where(z * y >= 1, 0, xp.where(z * y < 1, -y, z))  # NaN stays NaN
+        xp, y = namespace(z, y), entries(y, z)
+        return xp.where(z * y >= 1, 0, xp.where(z * y < 1, -y, z * y))  # NaN stays NaN
 
 
 @dataclass(frozen=True)
@@ -182,9 +194,9 @@ class Perceptron(_Margin):
     """
 
     def value(self, z, y):
-        margin = z * floating(y, z.dtype)
+        margin = z * entries(y, z)
         return over_outputs(namespace(z, y).where(margin > 0, 0, -margin))
 
     def delta(self, z, y):
-        xp, y = namespace(z, y), floating(y, z.dtype)
-        return xp.where(z * y > 0, 0, xp.where(z * y <= 0, -y, z))  # NaN stays NaN
+        xp, y = namespace(z, y), entries(y, z)
+        return xp.where(z * y > 0, 0, xp.where(z * y <= 0, -y, z * y))  # NaN stays NaN

@@ -11,16 +11,20 @@ does not vanish outside the domain. After a sigmoid or softmax, prefer the costs
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from ..backend import floating, namespace
+import numpy as np
+
+from ..backend import jax, namespace
 from ..static import Interval
-from .base import Loss, check_all, check_classes, check_probabilities, over_outputs
+from .base import Loss, check_classes, entries, no_class, no_probability, one_hot, over_outputs
 
 
 @dataclass(frozen=True)
 class Guarded(Loss):
     """Base of costs that sum c(a, y) over the outputs, for a and y ≥ 0, continued below ε by the tangent."""
+
+    targets: ClassVar[str] = "targets of at least 0"
 
     eps: Annotated[float, Interval("[1e-18, 0.5)")] = field(default=1e-12, kw_only=True)
 
@@ -39,15 +43,15 @@ class Guarded(Loss):
         return self.value_and_delta(a, y)[1]
 
     def value_and_delta(self, a, y):
-        y = floating(y, a.dtype)
-        g = namespace(a, y).where(a < self.eps, self.eps, a)
-        slope = self.slope(g, y)
-        return over_outputs(self.cost(g, y) + slope * (a - g)), slope
+        xp, y = namespace(a, y), entries(y, a)
+        g = xp.where(a < self.eps, self.eps, a)
+        slope = at_g = self.slope(g, y)
+        if xp is not np:  # where a − g depends on a, the tangent's slope does not: JAX need not differentiate it
+            at_g = self.slope(jax.lax.stop_gradient(g), y)
+        return over_outputs(self.cost(g, y) + at_g * (a - g)), slope
 
-    def check(self, prediction_shape, target, values=True):
-        super().check(prediction_shape, target, values)
-        if values:
-            check_all("y", target, target >= 0, "targets of at least 0")
+    def wrong(self, target, prediction_shape):
+        return target < 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,9 @@ class CrossEntropy(Guarded):
     array([0.83698822])
     """
 
+    takes: ClassVar[str] = "probabilities"
+    targets: ClassVar[str] = "probabilities from 0 to 1"
+
     def cost(self, a, y):
         return -y * namespace(a).log(a)
 
@@ -74,8 +81,14 @@ class CrossEntropy(Guarded):
         return -y / a
 
     def value_and_delta(self, a, y):
-        hot = y[:, None] == namespace(a, y).arange(a.shape[1]) if y.ndim == 1 else y
-        return super().value_and_delta(a, hot)
+        if y.ndim == 1:
+            hot, nan = one_hot(self, y, a)
+            y = entries(hot, a)
+            y = y if nan is None else y + nan
+        return super().value_and_delta(a, y)
+
+    def wrong(self, target, prediction_shape):
+        return no_class(target, prediction_shape)
 
     def check(self, prediction_shape, target, values=True):
         check_classes(self, prediction_shape, target, values)
@@ -99,22 +112,21 @@ class BinaryCrossEntropy(Guarded):
     array([[-1.33333333]])
     """
 
-    def cost(self, a, y):
-        return -y * namespace(a).log(a)
-
-    def slope(self, a, y):
-        return -y / a
+    takes: ClassVar[str] = "probabilities"
+    targets: ClassVar[str] = "probabilities from 0 to 1"
 
     def value_and_delta(self, a, y):
-        y = floating(y, a.dtype)
-        value, slope = super().value_and_delta(a, y)
-        value_of_no, slope_of_no = super().value_and_delta(1 - a, 1 - y)
-        return value + value_of_no, slope - slope_of_no
+        xp, y, eps = namespace(a, y), entries(y, a), self.eps
+        b = 1 - a
+        low, high = a < eps, b < eps
+        yes, no = xp.where(low, eps, a), xp.where(high, eps, b)
+        log_yes = xp.log(yes) + xp.where(low, a / eps - 1, 0)
+        log_no = xp.where(high, math.log(eps) + b / eps - 1, xp.log1p(-xp.where(high, 0, a)))  # 1 − a loses digits
+        slope = xp.where(low | high, (1 - y) * yes - y * no, a - y) / (yes * no)
+        return -over_outputs(y * log_yes + (1 - y) * log_no), slope
 
-    def check(self, prediction_shape, target, values=True):
-        super().check(prediction_shape, target, values=False)
-        if values:
-            check_probabilities(target)
+    def wrong(self, target, prediction_shape):
+        return no_probability(target)
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,8 @@ class KullbackLeibler(Guarded):
     >>> KullbackLeibler().value(np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]]))
     array([0.14384104])
     """
+
+    takes: ClassVar[str] = "probabilities"
 
     def cost(self, a, y):
         xp = namespace(a, y)
@@ -182,12 +196,14 @@ class Hellinger(Guarded):
     array([0.04818816])
     """
 
-    def cost(self, a, y):
+    def cost(self, a, y):  # √a − √y = (a − y) / (√a + √y), without a difference of roots that are nearly equal
         xp = namespace(a, y)
-        return (xp.sqrt(a) - xp.sqrt(y)) ** 2 * math.sqrt(0.5)
+        return ((a - y) / (xp.sqrt(a) + xp.sqrt(y))) ** 2 * math.sqrt(0.5)
 
     def slope(self, a, y):
-        return (1 - namespace(a, y).sqrt(y / a)) * math.sqrt(0.5)
+        xp = namespace(a, y)
+        root = xp.sqrt(a)
+        return (a - y) / (root * (root + xp.sqrt(y))) * math.sqrt(0.5)
 
 
 @dataclass(frozen=True)
@@ -207,6 +223,8 @@ class ItakuraSaito(Guarded):
     array([0.37898459])
     """
 
+    targets: ClassVar[str] = "targets greater than 0"
+
     def cost(self, a, y):
         ratio = y / a
         return ratio - namespace(a, y).log(ratio) - 1
@@ -214,7 +232,5 @@ class ItakuraSaito(Guarded):
     def slope(self, a, y):
         return (a - y) / (a * a)
 
-    def check(self, prediction_shape, target, values=True):
-        super().check(prediction_shape, target, values)
-        if values:
-            check_all("y", target, target > 0, "targets greater than 0")
+    def wrong(self, target, prediction_shape):
+        return target <= 0
