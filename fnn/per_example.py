@@ -123,13 +123,13 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm: Any, *, denominator: floa
         gate.positive("denominator", denominator)
 
     def run(params, x, y, weights=None, key=None):
-        params, f, weights, zeros = examples(params, x, y, weights, key)
-        return clipped(params, f, weights, max_norm, _count(weights, zeros) if denominator is None else denominator)
+        params, f, weights, _ = examples(params, x, y, weights, key)
+        return clipped(params, f, weights, max_norm, denominator)
 
     return run
 
 
-def clipped(params, f, weights, max_norm, denominator) -> Any:
+def clipped(params, f, weights, max_norm, denominator=None) -> Any:
     """`clipped_gradient`, computed from factors."""
     if not factors.leaves(f):
         return factors.total(params, f)
@@ -141,9 +141,11 @@ def clipped(params, f, weights, max_norm, denominator) -> Any:
         finite = length < np.inf  # NaN is not
         scale = xp.where(short, 1, xp.where(finite, max_norm / xp.where(short | ~finite, 1, length), 0))
         scale = xp.where(scale < np.finfo(length.dtype).tiny, 0, scale)  # a subnormal one may be rounded to double
-        if weights is not None:
-            scale = scale * weights
-        return factors.total(params, f, cast(scale / denominator, length.dtype))
+        if denominator is None:
+            scale = scale / scale.shape[0] if weights is None else scale * shares_of(weights)
+        else:
+            scale = (scale if weights is None else scale * weights) / denominator
+        return factors.total(params, f, cast(scale, length.dtype))
 
 
 @usage("fnn.per_example.gram(net, loss)(params, x, y)")
@@ -371,14 +373,6 @@ def _ratio(a, b):
     xp = namespace(a, b)
     with any_number():
         return cast(xp.where(b == 0, xp.where(a > 0, np.inf, 0), a / xp.where(b == 0, 1, b)), a.dtype)[()]
-
-
-def _count(weights, zeros):
-    """Σ w as a divisor: ∞ in place of 0, since the mean is then 0, and NaN where the sum overflows."""
-    if weights is None:
-        return len(zeros)
-    total = weights.sum()
-    return namespace(total).where(total == 0, np.inf, total + 0 * total)
 
 
 def _shares(weights, zeros):

@@ -294,7 +294,7 @@ class Tensor:
 @on_numpy_at_least
 def test_an_array_that_numpy_cannot_read_is_refused_with_what_its_library_says(backend):
     net, loss, state, (x, y) = run_problem(backend)
-    says = "expected an array, got Tensor: Can't call numpy.. on Tensor that requires grad. Use tensor.detach"
+    says = "expected an array of numbers, got Tensor: Can't call numpy.. on Tensor that requires grad. Use tensor.det"
     for data in ((Tensor(), y), (x, Tensor()), (x, y, Tensor())):
         for run in (fnn.train, fnn.fit):
             with pytest.raises(errors.KindError, match=says):

@@ -93,7 +93,7 @@ def test_a_number_that_is_replaced_is_checked_and_converted(backend):
 def test_the_state_of_another_optimizer_is_refused(backend):
     net, loss, state, data = run_problem(backend, fnn.Sgd(0.1))
     adam, momentum = (run_problem(backend, o)[2].opt_state for o in (fnn.Adam(0.1), fnn.Momentum(0.1)))
-    says = "expected the state that its init gives, "
+    says = "expected its own state, "
     for optimizer, opt_state in ((fnn.Sgd(0.1), adam), (fnn.Adam(0.1), momentum), (fnn.Lion(0.1), momentum)):
         mixed = state._replace(optimizer=optimizer, opt_state=opt_state)
         with pytest.raises(errors.KindError, match=f"{type(optimizer).__name__}: {says}"):
