@@ -69,9 +69,13 @@ def ready(tree):
 
 def is_floating(dtype):
     """Whether a dtype is real or complex floating point, including bfloat16, which NumPy alone does not know."""
-    if not isinstance(dtype, np.dtype | type):  # None, or that of another library's tensor
-        return False
-    return getattr(dtype, "kind", "V") in "fc" or (jnp is not None and jnp.issubdtype(dtype, jnp.floating))
+    kind = getattr(dtype, "kind", "V")
+    if kind != "V" or jnp is None:
+        return kind in "fc"
+    return isinstance(dtype, _DTYPES) and jnp.issubdtype(dtype, jnp.floating)  # not None, nor that of a torch tensor
+
+
+_DTYPES = (np.dtype, type)
 
 
 def floating(x, dtype: Any = np.float32):

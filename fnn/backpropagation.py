@@ -154,7 +154,7 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
     if weights is not None:
         tall = losses.shape + (1,) * (delta.ndim - 1)
         delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
-    if dtype == np.float16:  # has a small range: errors of about 1 go back, and the sums are scaled, in float32
+    if dtype == _FLOAT16:  # has a small range: errors of about 1 go back, and the sums are scaled, in float32
         unit = factors.scale_of(abs(delta).reshape(losses.shape[0], -1).max(axis=1, initial=0))
         dx, deltas = net.propagate(params, residuals, cast(_times(delta, 1 / unit), dtype), need_dx)
         scale = shares * unit
@@ -166,6 +166,9 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
         grads = net.gradient(params, residuals, deltas)
     value, grads = penalised(penalty, params, value, grads)
     return value, (grads, dx) if need_dx else grads
+
+
+_FLOAT16 = np.dtype(np.float16)
 
 
 def _times(values, shares):

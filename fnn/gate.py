@@ -211,7 +211,6 @@ def dataset(net, loss, params, data, name="data", weights="positive", like=None,
             raise ArgumentError("weights: expected (x, y), as the rule of this run draws its own weights")
         data = entered(net, params, *given)
         known, targets = data.known and given.known, data.y
-        shape = data.size, *net.output_shape(data.shape)
         if known:  # as they were given, before they are converted to another dtype
             targets = trees.map(on_host, given.y)
             for place, array in (*parts("x", data.x), *parts("y", data.y)):
@@ -266,9 +265,14 @@ def within(loss, shape, data, given) -> Data:
 
     Labels cannot be NaN; their cost is.
     """
-    given = given if isinstance(given, np.ndarray) else data.y
-    sure = isinstance(given, np.ndarray) or all(known(array) for _, array in parts("y", given))
-    wrong = loss.wrong(each(lambda _, array: on_host(array), "y", given) if sure else data.y, shape)
+    if isinstance(data.y, np.ndarray) and data.y.shape != shape:
+        return data  # labels, which a cost that sees their values checks itself
+    if isinstance(given, np.ndarray):
+        sure, wrong = True, loss.wrong(given, shape)
+    else:
+        given = data.y
+        sure = all(known(array) for _, array in parts("y", given))
+        wrong = loss.wrong(each(lambda _, array: on_host(array), "y", given) if sure else given, shape)
     if sure and wrong is not None and wrong.any():
         loss.check(shape, given)
     if sure or wrong is None or tuple(data.y.shape) != shape:
@@ -456,7 +460,7 @@ def check_counts(data):
 
 def check_targets(net, loss, data, targets, values):
     """The shape of the prediction; raises unless the targets fit it and the cost."""
-    prediction_shape = (data.size, *net.output_shape(data.shape))
+    prediction_shape = (data.size, *_output_shape(net, data.shape))
     try:
         loss.check(prediction_shape, targets, values=values)
     except ShapeError as error:
@@ -522,6 +526,12 @@ def check_new(net, params, input_shape):
             backend.check_dtype(xp, leaf.dtype)
         except FnnError as error:
             raise error.at(place)  # noqa: B904 - the same error, its place added
+
+
+@functools.lru_cache(maxsize=1024)
+def _output_shape(net, input_shape):
+    """`net.output_shape`, which takes longer than to remember."""
+    return net.output_shape(input_shape)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -207,19 +207,23 @@ def check_classes(loss, prediction_shape, target, values):
 
 
 def one_hot(loss, y, z):
-    """Labels y (N,) as rows of bools (N, C), and (N, 1) to be added: 0, but NaN for a label that is no class.
+    """Labels y (N,) as rows of bools (N, C), and NaN to be added (N, 1) where a label is none of the classes, else 0.
 
-    Where the values are known, such a label raises, and None takes the place of zeros.
+    A label whose value is known raises instead; then there is nothing to be added, None.
     """
     if y.shape != z.shape[:1] or y.dtype.kind not in "iu":
         check_classes(loss, z.shape, y, values=False)
-    xp, wrong = namespace(z, y), no_class(y, z.shape)
-    hot = cast(y, np.int32)[:, None] == xp.arange(z.shape[1], dtype=np.int32)
-    if wrong is not None and not known(wrong):
-        return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[:, None]
-    if wrong is not None and wrong.any():
+    xp = namespace(z, y)
+    if xp is np:
+        hot = y[:, None] == np.arange(z.shape[1])
+        if np.count_nonzero(hot) < len(y):
+            check_classes(loss, z.shape, y, values=True)
+        return hot, None
+    wrong = no_class(y, z.shape)
+    if known(wrong) and wrong.any():
         check_classes(loss, z.shape, y, values=True)
-    return hot, None
+    hot = cast(y, np.int32)[:, None] == xp.arange(z.shape[1], dtype=np.int32)
+    return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[:, None]
 
 
 # ---- a cost that is a function ---------------------------------------------------------------------------------------

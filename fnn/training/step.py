@@ -21,7 +21,7 @@ from .state import TrainState, check_counters, check_state, prepared
 def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
     """The next state, and the metrics of the step."""
     params, optimizer, opt_state, rule, rule_state, key, t, *counters = state
-    if backend.is_traced(t):
+    if backend.is_jax(t) and backend.is_traced(t):
         _check_opt_state(optimizer, opt_state, params)
     rule = unwrapped(rule)
     keys = Keys(
@@ -29,8 +29,10 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
         random.fold_in(random.fold_in(key, 3), t) if getattr(rule, "draws", True) else None,
     )
     value, grads, new_state, metrics = rule.gradient(problem, params, rule_state, batch, keys)
-    cost = lambda params: differentiate(problem, params, batch, keys.net)[0]
-    extra = extra_arguments(optimizer, rule, value, grads, cost)
+    extra = {}
+    if isinstance(optimizer, backend.Held):  # one of Optax's
+        cost = lambda params: differentiate(problem, params, batch, keys.net)[0]
+        extra = extra_arguments(optimizer, rule, value, grads, cost)
     updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
     rule_state = rule_state if new_state is rule_state else settled(rule, new_state, rule_state)  # most rules have none
     state = TrainState(
@@ -54,7 +56,8 @@ def _weight(problem, batch, value):
         return value * 0 + problem.denominator
     if batch.weights is not None:
         return batch.weights.sum()
-    return namespace(value).asarray(gate.size_of(batch.x), value.dtype)[()]  # in an export the size may be a symbol
+    size = gate.size_of(batch.x)
+    return value.dtype.type(size) if isinstance(size, int) else namespace(value).asarray(size, value.dtype)  # a symbol
 
 
 _PLAIN = {bool, int, float}  # the types of numbers that have not been prepared
