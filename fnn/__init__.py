@@ -2,7 +2,7 @@
 
 A network is a layer, `net.apply(params, x)`; `fit` trains it; `backprop` shows all that backpropagation knows:
 
-    Dense, Relu, ..., Serial, mlp                 layers and networks
+    Dense, Conv, Lstm, Relu, ..., Serial, mlp     layers and networks
     SoftmaxCrossEntropy, Quadratic, ...           costs
     Sgd, Adam, ..., schedules                     optimizers and learning rates
     fit, evaluate, train, make_step, sweep        training
@@ -51,14 +51,25 @@ from .initializers import TruncatedNormal as TruncatedNormal
 from .initializers import Uniform as Uniform
 from .initializers import VarianceScaling as VarianceScaling
 from .initializers import Zeros as Zeros
+from .layers import AvgPool as AvgPool
+from .layers import Conv as Conv
 from .layers import Dense as Dense
 from .layers import DenseParams as DenseParams
 from .layers import Dropout as Dropout
+from .layers import Embedding as Embedding
 from .layers import Flatten as Flatten
 from .layers import Function as Function
+from .layers import GlobalAvgPool as GlobalAvgPool
+from .layers import GlobalMaxPool as GlobalMaxPool
+from .layers import Gru as Gru
+from .layers import GruParams as GruParams
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
+from .layers import Lstm as Lstm
+from .layers import MaxPool as MaxPool
+from .layers import RecurrentParams as RecurrentParams
 from .layers import RMSNorm as RMSNorm
+from .layers import Rnn as Rnn
 from .layers import Scale as Scale
 from .layers import Standardize as Standardize
 from .layers import StandardizeParams as StandardizeParams
@@ -123,6 +134,7 @@ from .metrics import mean_absolute_error as mean_absolute_error
 from .metrics import r2_score as r2_score
 from .metrics import top_k_accuracy as top_k_accuracy
 from .networks import Frozen as Frozen
+from .networks import Last as Last
 from .networks import Parallel as Parallel
 from .networks import Residual as Residual
 from .networks import Serial as Serial
