@@ -14,9 +14,10 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
 
 `help(fnn.fit)`, `help(fnn.Serial)` and so on describe each public name:
 
-    networks        Serial, mlp, Residual, Parallel, Frozen, summary; a base for your own: Composition
+    networks        Serial, mlp, Residual, Parallel, Frozen, Last, summary; a base for your own: Composition
     layers          Dense (DenseParams), Dropout, Flatten, LayerNorm, RMSNorm, Scale, Standardize (StandardizeParams),
-                    Function; a base for your own: Layer; in the module layers
+                    Function; of images: Conv, MaxPool, AvgPool, GlobalMaxPool, GlobalAvgPool; of sequences: Embedding,
+                    Rnn, Lstm (RecurrentParams), Gru (GruParams); a base for your own: Layer; in the module layers
     activations     Relu, Tanh, Sigmoid, Softmax, LogSoftmax, Gelu, Elu, Selu, LeakyRelu, Swish, Softplus, Identity,
                     ArcTan, BinaryStep, BipolarSigmoid, Celu, Glu, HardSigmoid, HardSwish, HardTanh, Isrlu, LogSigmoid,
                     Mish, PElu, PRelu, RRelu, Relu6, Sign, SoftExponential, Softsign, Squareplus; bases for your own:
@@ -85,14 +86,25 @@ from .initializers import TruncatedNormal as TruncatedNormal
 from .initializers import Uniform as Uniform
 from .initializers import VarianceScaling as VarianceScaling
 from .initializers import Zeros as Zeros
+from .layers import AvgPool as AvgPool
+from .layers import Conv as Conv
 from .layers import Dense as Dense
 from .layers import DenseParams as DenseParams
 from .layers import Dropout as Dropout
+from .layers import Embedding as Embedding
 from .layers import Flatten as Flatten
 from .layers import Function as Function
+from .layers import GlobalAvgPool as GlobalAvgPool
+from .layers import GlobalMaxPool as GlobalMaxPool
+from .layers import Gru as Gru
+from .layers import GruParams as GruParams
 from .layers import Layer as Layer
 from .layers import LayerNorm as LayerNorm
+from .layers import Lstm as Lstm
+from .layers import MaxPool as MaxPool
+from .layers import RecurrentParams as RecurrentParams
 from .layers import RMSNorm as RMSNorm
+from .layers import Rnn as Rnn
 from .layers import Scale as Scale
 from .layers import Standardize as Standardize
 from .layers import StandardizeParams as StandardizeParams
@@ -157,6 +169,7 @@ from .metrics import mean_absolute_error as mean_absolute_error
 from .metrics import r2_score as r2_score
 from .metrics import top_k_accuracy as top_k_accuracy
 from .networks import Frozen as Frozen
+from .networks import Last as Last
 from .networks import Parallel as Parallel
 from .networks import Residual as Residual
 from .networks import Serial as Serial

@@ -293,23 +293,26 @@ def any_number():
             yield
 
 
-def scan(f, carry, xs, length=None) -> Any:
+def scan(f, carry, xs, length=None, reverse=False) -> Any:
     """`lax.scan` if there are any JAX arrays, otherwise a loop that stacks the outputs of `f`.
 
-    `xs` is a tree of arrays, or None if `length` is given.
+    `xs` is a tree of arrays, or None if `length` is given. With `reverse=True` the last entry comes first.
     """
     if jax is not None and any(is_jax(leaf) for leaf in jax.tree.leaves((carry, xs))):
-        return jax.lax.scan(f, carry, xs, length)
+        return jax.lax.scan(f, carry, xs, length, reverse)
     if xs is None:
         rows: Any = [None] * (length or 0)
     elif isinstance(xs, tuple) and all(isinstance(array, np.ndarray) for array in xs):
-        rows = zip(*xs, strict=True)
+        rows = zip(*(array[::-1] if reverse else array for array in xs), strict=True)
     else:
-        rows = (tree_map(lambda a: a[i], xs) for i in range(len(tree_leaves(xs)[0])))  # noqa: B023 - called at once
+        indices = range(len(tree_leaves(xs)[0]))
+        rows = (tree_map(lambda a: a[i], xs) for i in (reversed(indices) if reverse else indices))  # noqa: B023 - called at once
     outputs = []
     for row in rows:
         carry, output = f(carry, row)
         outputs.append(output)
+    if reverse:
+        outputs.reverse()
     return carry, tree_map(lambda *leaves: np.array(leaves), *outputs) if outputs else None
 
 

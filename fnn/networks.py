@@ -3,6 +3,7 @@
 The backward pass of a composition is the chain rule read backwards: layer l's dx is the dy of layer l−1.
 """
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -332,12 +333,95 @@ class Frozen(Around):
         return self.layer.tangent(params.params, residuals.params, None, dx)
 
 
+@dataclass(frozen=True)
+class Last(Around):
+    """The output at the last position of each sequence, for sequences of unequal length.
+
+        y_n = f(x_n)_t,  t = length_n        dx = δ ∂f_t/∂x        beyond the length nothing has an effect, or an error
+
+    f maps sequences to sequences, (N, T, ...) -> (N, T, ...), and must be causal, as recurrent layers with
+    `all_states=True` and layers that act on each position are: what comes later must not change what came before.
+
+    Args:
+        layer: f.
+        inputs: the names of the sequences and of their lengths in x, a dict or NamedTuple of arrays: (N, T, ...),
+            padded at the end, and integers (N,) from 1 to T. Default: ("x", "length").
+
+    >>> import fnn
+    >>> net = Last(fnn.Serial((fnn.Embedding(10, 3), fnn.Lstm(4, all_states=True))))
+    >>> params = net.init(random.key(0, backend="numpy"), {"x": (5,), "length": ()})
+    >>> net.apply(params, {"x": np.zeros((2, 5), int), "length": np.array([3, 5])}).shape
+    (2, 4)
+    """
+
+    inputs: tuple[str, str] = ("x", "length")
+
+    @property
+    def parts(self):
+        return self.layer
+
+    def output_shape(self, input_shape):
+        inner = self._inner_shape(input_shape)
+        output = self.layer.output_shape(inner)
+        if output[:1] != inner[:1]:
+            raise ShapeError(
+                f"Last: expected a layer that keeps the {inner[0]} positions, got output of shape {output}; "
+                "recurrent layers take all_states=True"
+            )
+        return output[1:]
+
+    def _inner_shape(self, input_shape):
+        named = shape("input_shape", input_shape)
+        named = dict(named) if named and isinstance(named[0], tuple) else {}
+        if any(name not in named for name in self.inputs) or not named[self.inputs[0]] or named[self.inputs[1]]:
+            x, length = self.inputs
+            raise ShapeError(f"Last: expected x as {{{x!r}: (N, T, ...), {length!r}: (N,)}}, got {input_shape}")
+        return named[self.inputs[0]]
+
+    def init(self, key, input_shape, dtype: Any = np.float32):
+        self.output_shape(input_shape)
+        return self.layer.init(key, self._inner_shape(input_shape), dtype)
+
+    def forward(self, params, x, key=None):
+        sequences, length = (x[name] if isinstance(x, dict) else getattr(x, name) for name in self.inputs)
+        xp = namespace(sequences, length)
+        place = xp.arange(sequences.shape[1], dtype=np.int32)
+        within = place < length[:, None]
+        sequences = xp.where(_tall(within, sequences), sequences, 0)
+        y, inner = self.layer.forward(params, sequences, key)
+        last = place == length[:, None] - 1
+        y = xp.where(_tall(last, y), y, 0).sum(axis=1)
+        return xp.where(_tall((length >= 1) & (length <= len(place)), y), y, np.nan), Kept((within, last), inner)
+
+    def propagate(self, params, residuals, dy, need_dx=True):
+        (within, last), inner = residuals
+        dy = dy[:, None]
+        dx, deltas = self.layer.propagate(params, inner, namespace(dy).where(_tall(last, dy), dy, 0), need_dx)
+        if dx is None:
+            return None, deltas
+        dx = namespace(dx).where(_tall(within, dx), dx, 0)
+        return dict(zip(self.inputs, (dx, 0 * last[:, 0]), strict=True)), deltas
+
+    def tangent(self, params, residuals, dparams, dx):
+        (within, last), inner = residuals
+        if dx is not None:
+            dx = dx[self.inputs[0]] if isinstance(dx, dict) else getattr(dx, self.inputs[0])
+            dx = namespace(dx).where(_tall(within, dx), dx, 0)
+        dy = self.layer.tangent(params, inner, dparams, dx)
+        return None if dy is None else namespace(dy).where(_tall(last, dy), dy, 0).sum(axis=1)
+
+
+def _tall(mask, values):
+    """A mask of examples or positions, with axes of length 1 added so that it meets the values."""
+    return mask.reshape(*mask.shape, *(1,) * (values.ndim - mask.ndim))
+
+
 def last_layer(net: Layer) -> Layer | None:
     """The layer whose values are the network's output, or None where several layers share in it."""
     if isinstance(net, Serial):
         layers = [layer for layer in net.layers if not isinstance(layer, Identity | Flatten | Dropout)]
         return last_layer(layers[-1]) if layers else None
-    if isinstance(net, Frozen):
+    if isinstance(net, Frozen | Last):
         return last_layer(net.layer)
     return None if isinstance(net, Composition) else net
 
@@ -420,13 +504,18 @@ def outline(net, input_shape, dtype: Any = np.float32) -> tuple[Any, Any]:
     """`(params, recorded)`: parameters without values, and the shapes of what each layer would keep of one example."""
     input_shape = shape("input_shape", input_shape)
     params = gate.parameter_shapes(net, input_shape, np.dtype(dtype))
-    zeros = lambda sizes: np.zeros((1, *sizes), dtype)
-    x = {name: zeros(s) for name, s in input_shape} if input_shape and isinstance(input_shape[0], tuple) else None
-    x = zeros(input_shape) if x is None else x
     run = lambda params, x: recorder(net).forward(params, x)[1]
-    if backend.jax is None:
-        return params, run(params, x)
-    return params, backend.jax.eval_shape(run, params, x)
+    run = run if backend.jax is None else functools.partial(backend.jax.eval_shape, run)
+
+    def zeros(dtype):
+        if input_shape and isinstance(input_shape[0], tuple):
+            return {name: np.zeros((1, *sizes), dtype) for name, sizes in input_shape}
+        return np.zeros((1, *input_shape), dtype)
+
+    try:
+        return params, run(params, zeros(dtype))
+    except (FnnError, TypeError, IndexError):  # a network of symbols takes integers only
+        return params, run(params, zeros(np.int32))
 
 
 def table(rows) -> str:

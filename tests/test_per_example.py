@@ -56,9 +56,20 @@ NETS = {
     "own composition": fnn.Serial((GATED, fnn.Tanh(), fnn.Dense(3))),
     "few positions": fnn.Serial((fnn.Dense(8), fnn.Tanh(), Mean(), fnn.Dense(3))),
     "many positions": fnn.Serial((fnn.Dense(2), fnn.Tanh(), fnn.LayerNorm(), fnn.Dense(2), Mean(), fnn.Dense(3))),
+    "images": fnn.Serial(
+        (fnn.Conv(3, (2, 2)), fnn.Tanh(), fnn.MaxPool((2, 2)), fnn.Conv(12, (2, 2)), fnn.Flatten(), fnn.Dense(3))
+    ),
+    "sequences": fnn.Serial((fnn.Lstm(4, all_states=True), fnn.Gru(3), fnn.Dense(3))),
+    "symbols": fnn.Serial((fnn.Embedding(9, 3), fnn.Rnn(4), fnn.Dense(3))),
     "nothing to learn": fnn.Serial((fnn.Tanh(), fnn.Parallel((fnn.Relu(), fnn.Tanh())))),
 }
-SHAPES = {"few positions": (2, 5), "many positions": (6, 5)}  # the others take (5,)
+SHAPES = {  # the others take (5,)
+    "few positions": (2, 5),
+    "many positions": (6, 5),
+    "images": (5, 6, 2),
+    "sequences": (4, 2),
+    "symbols": (6,),
+}
 LOSS = fnn.SoftmaxCrossEntropy()
 N, M = 7, 4
 
@@ -71,7 +82,12 @@ def problem(name, dtype=np.float64, backend="numpy"):
     def data(n):
         weights = rng.integers(1, 4, n).astype(dtype)
         weights[0] = 0
-        return rng.normal(size=(n, *input_shape)).astype(dtype), rng.integers(0, outputs, n), weights
+        x = (
+            rng.integers(0, 9, (n, *input_shape))
+            if name == "symbols"
+            else rng.normal(size=(n, *input_shape)).astype(dtype)
+        )
+        return x, rng.integers(0, outputs, n), weights
 
     return net, params, data(N), data(M)
 

@@ -590,6 +590,32 @@ def test_of_parameters_the_first_dense_layer_is_taken_wherever_it_is():
     np.testing.assert_array_equal(content(axes)[2], content(expected)[2])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_filters_of_a_convolution_are_tiles_a_row_for_each_unit_of_several_channels(channels):
+    net = fnn.Serial((fnn.Conv(4, (2, 3)), fnn.Relu(), fnn.Flatten(), fnn.Dense(2)))
+    params = net.init(KEY, (4, 5, channels))
+    axes = draw(plots.first_layer(blank(), params))
+    picture = np.ma.filled(axes.images[0].get_array(), np.nan)
+    w, columns = params[0].w, (picture.shape[1] + 1) // 4
+    assert columns == (channels if channels > 1 else 2)
+    for i, (unit, channel) in enumerate(np.ndindex(4, channels)):
+        row, column = 3 * (i // columns), 4 * (i % columns)
+        np.testing.assert_array_equal(picture[row : row + 2, column : column + 3], w[unit, :, :, channel])
+
+
+def test_feature_maps_are_the_outputs_of_a_layer_for_one_image():
+    net = fnn.Serial((fnn.Conv(4, (2, 3)), fnn.Relu(), fnn.Flatten(), fnn.Dense(2)))
+    params, image = net.init(KEY, (4, 5, 1)), np.random.default_rng(0).normal(size=(4, 5, 1))
+    for layer, stop in (("0", 1), ("1", 2)):
+        axes = draw(plots.feature_maps(blank(), net, params, image, layer=layer))
+        picture = np.ma.filled(axes.images[0].get_array(), np.nan)
+        maps = fnn.Serial(net.layers[:stop]).apply(params[:stop], image[None])[0]
+        np.testing.assert_allclose(picture[:3, 4:7], maps[:, :, 1], rtol=1e-6)
+        assert axes.images[0].get_clim()[0] == (0 if layer == "1" else -abs(maps).max())
+    with pytest.raises(errors.ShapeError, match=r"layer: expected the place of a layer whose output is \(N, H, W, C\)"):
+        plots.feature_maps(blank(), net, params, image, layer="2")
+
+
 def collections(axes):
     return [c for c in axes.collections if isinstance(c, LineCollection)]
 

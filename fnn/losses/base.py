@@ -207,9 +207,9 @@ def check_classes(loss, prediction_shape, target, values):
 
 
 def one_hot(loss, y, z):
-    """Labels y (N,) as rows of bools (N, C), and NaN to be added (N, 1) where a label is none of the classes, else 0.
+    """Labels y (N,) as rows of bools (N, C), and (N, 1) to be added: 0, but NaN for a label that is no class.
 
-    A label whose value is known raises instead; then there is nothing to be added, None.
+    Where the values are known, such a label raises, and None takes the place of zeros.
     """
     if y.shape != z.shape[:1] or y.dtype.kind not in "iu":
         check_classes(loss, z.shape, y, values=False)
@@ -220,10 +220,12 @@ def one_hot(loss, y, z):
             check_classes(loss, z.shape, y, values=True)
         return hot, None
     wrong = no_class(y, z.shape)
-    if known(wrong) and wrong.any():
-        check_classes(loss, z.shape, y, values=True)
     hot = cast(y, np.int32)[:, None] == xp.arange(z.shape[1], dtype=np.int32)
-    return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[:, None]
+    if wrong is not None and not known(wrong):
+        return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[:, None]
+    if wrong is not None and wrong.any():
+        check_classes(loss, z.shape, y, values=True)
+    return hot, None
 
 
 # ---- a cost that is a function ---------------------------------------------------------------------------------------

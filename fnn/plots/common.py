@@ -1,5 +1,7 @@
 """Helpers that the figures share: colours, styles, and checks of what is drawn."""
 
+import math
+
 import numpy as np
 
 from ..errors import KindError, require, shorten
@@ -41,3 +43,24 @@ def scale_beside(axes, image, label, ticks, names):
     """Draw a colour bar as high as the image, whatever the layout."""
     beside = axes.inset_axes((1.04, 0, 0.05, 1))
     axes.figure.colorbar(image, cax=beside, label=label, ticks=ticks).ax.set_yticklabels(names, size="small")
+
+
+def tiles(axes, images, label, columns=None, signed=False):
+    """Draw images (K, rows, columns) side by side with one scale, symmetric about 0 if the values are signed."""
+    count, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count * height / width))
+    rows = -(-count // columns)
+    sheet = np.full((rows * columns, height + 1, width + 1), np.nan)
+    sheet[:count, :-1, :-1] = images
+    sheet = sheet.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2).reshape(rows * (height + 1), -1)
+    low, high = images.min(), images.max()
+    if signed or low < 0:
+        high = max(abs(low), abs(high)) or 1.0
+        low, ticks, names = -high, [-high, 0, high], [f"−{high:.2g}", "0", f"{high:.2g}"]
+    else:
+        low, high = 0.0, high or 1.0
+        ticks, names = [low, high], ["0", f"{high:.2g}"]
+    image = axes.imshow(np.ma.masked_invalid(sheet[:-1, :-1]), cmap="cividis", vmin=low, vmax=high)
+    axes.set_axis_off()
+    scale_beside(axes, image, label, ticks, names)
+    return axes

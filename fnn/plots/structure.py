@@ -12,19 +12,22 @@ from ..errors import shape as sizes
 from ..gate import finite
 from ..layers import Dense, DenseParams, Layer
 from ..networks import Frozen, Residual, Serial, outline
-from .common import COLORS, check_axes, numbers, scale_beside
+from .common import COLORS, check_axes, numbers, tiles
 
 
 def first_layer(axes: Any, weights: Any, *, shape: tuple[int, ...] = (28, 28)) -> Any:
-    """Draw what the units of the first Dense layer respond to: the weights of each unit as an image, row by row.
+    """Draw what the units of the first layer respond to: the weights of each unit as an image.
+
+    For a `Conv` of several input channels each row of images is a unit, and each column a channel.
 
     All images share one scale, from blue through grey at 0 to yellow, symmetric about 0; its limits are written beside
     it.
 
     Args:
         axes: an Axes of matplotlib.
-        weights: (units, inputs), or the parameters of a network, whose first Dense layer is drawn.
-        shape: (rows, columns) of the images. Default: (28, 28).
+        weights: (units, inputs) of a Dense layer or (units, rows, columns, channels) of a Conv, or the parameters of a
+            network, whose first Dense or Conv is drawn.
+        shape: (rows, columns) of the images, for a Dense layer. Default: (28, 28).
 
     Returns:
         The Axes.
@@ -41,6 +44,11 @@ def first_layer(axes: Any, weights: Any, *, shape: tuple[int, ...] = (28, 28)) -
             raise KindError(f"weights: expected (units, inputs), or parameters with a Dense, got {shorten(weights)}")
         weights = of_dense[0].w
     w = numbers("weights", weights)
+    if w.ndim == 4 and w.size:
+        finite("weights", w)
+        channels = w.shape[-1]
+        images = np.moveaxis(w, -1, 1).reshape(-1, *w.shape[1:3])
+        return tiles(axes, images, "weight", columns=None if channels == 1 else channels, signed=True)
     sides = sizes("shape", shape)
     if len(sides) != 2:
         raise ShapeError(f"shape: expected (rows, columns) of an image, got {sides}")
@@ -48,17 +56,7 @@ def first_layer(axes: Any, weights: Any, *, shape: tuple[int, ...] = (28, 28)) -
     if w.ndim != 2 or w.shape[1] != height * width or not len(w):
         raise ShapeError(f"weights: expected (units, {height} · {width}), got {w.shape}; shape is that of an image")
     finite("weights", w)
-
-    columns = math.ceil(math.sqrt(len(w) * height / width))
-    rows = -(-len(w) // columns)
-    tiles = np.full((rows * columns, height + 1, width + 1), np.nan)
-    tiles[: len(w), :-1, :-1] = w.reshape(-1, height, width)
-    tiles = tiles.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2).reshape(rows * (height + 1), -1)
-    limit = abs(w).max() or 1.0
-    image = axes.imshow(np.ma.masked_invalid(tiles[:-1, :-1]), cmap="cividis", vmin=-limit, vmax=limit)
-    axes.set_axis_off()
-    scale_beside(axes, image, "weight", [-limit, 0, limit], [f"−{limit:.2g}", "0", f"{limit:.2g}"])
-    return axes
+    return tiles(axes, w.reshape(-1, height, width), "weight", signed=True)
 
 
 def network(axes: Any, net: Layer, input_shape: Any, params: Any = None, *, most: int = 8) -> Any:

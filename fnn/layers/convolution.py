@@ -1,0 +1,207 @@
+"""Conv: a layer of linear units that see one patch of the input each, and share their weights over all patches.
+
+Letters: N examples, P positions (of the output), K entries of the kernel, C channels of the input, O of the output, G
+groups. Images are (N, H, W, C), sequences (N, T, C).
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+
+from .. import backend, trees
+from ..backend import at_least_float32, cast, floating, in_blocks, is_jax, namespace
+from ..errors import ArgumentError, KindError, ShapeError, shape, shorten
+from ..factors import Outer
+from ..initializers import Initializer, LecunNormal
+from ..static import Interval
+from .base import Layer, added
+from .dense import DenseParams, over_positions
+from .windows import check_kernel, check_windows, windows_over
+
+_BLOCK = 2**18  # bytes of patches that are made at a time
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """Convolution (without flipping the kernel, as everywhere in the field) of images or sequences.
+
+        z_np = Σ_k W_k x_n,p(k) + b        x (N, *sizes, C)   W (O, *kernel, C/G)   b (O,)   z (N, *positions, O)
+        dx_m = Σ_{p(k)=m} W_kᵀ δ_np        dW_k = Σ_np δ_np x_n,p(k)ᵀ        db = Σ_np δ_np        δ = ∂L/∂z
+
+    where p(k) = p s + k d − l is what entry k of window p sees, with stride s, dilation d and padding l. As
+    convolutions: dx is that of δ, spread by the stride, with the flipped and transposed kernel; dW is that of x with δ,
+    spread by the stride, where the examples take the place of the channels. With patches x̂ (N, P, K·C), z = x̂ Wᵀ as in
+    a dense layer at P positions, so the gradient of an example is Σ_p δ_np x̂_npᵀ, and all that `fnn.factors` knows of
+    dense layers holds here. Its factors are δ and x̂, or the gradient itself where that is smaller.
+
+    Args:
+        channels: O, at least 1.
+        kernel: the sizes of a window: (kh, kw) for images, (k,) for sequences.
+        stride: the distance between windows: a number, or one for each axis. Default: 1.
+        padding: "valid" (none), "same" (⌈n / stride⌉ positions), or zeros to add: a number, or for each axis a number
+            or a pair (before, after). Default: "valid".
+        dilation: the distance between the entries of a window: a number, or one for each axis. Default: 1.
+        groups: G. Input and output channels are cut into G groups, each with weights of its own; G = C is a depthwise
+            convolution. Default: 1.
+        bias: whether to add b. Default: True.
+        initializer: the initializer of W, which counts K·C/G inputs for each unit; b starts at 0. Default:
+            `LecunNormal()`.
+
+    Source: Y. LeCun et al., "Gradient-based learning applied to document recognition" (1998), sec. II; V. Dumoulin,
+    F. Visin, "A guide to convolution arithmetic for deep learning" (2016).
+
+    >>> import fnn
+    >>> net = Conv(6, (5, 5))
+    >>> net.output_shape((28, 28, 1))
+    (24, 24, 6)
+    >>> net.init(fnn.random.key(0, backend="numpy"), (28, 28, 1)).w.shape
+    (6, 5, 5, 1)
+    """
+
+    channels: Annotated[int, Interval("[1, ∞)")]
+    kernel: tuple[int, ...]
+    stride: Any = 1
+    padding: Any = "valid"
+    dilation: Any = 1
+    groups: Annotated[int, Interval("[1, ∞)")] = 1
+    bias: bool = True
+    initializer: Initializer = field(default=LecunNormal(), kw_only=True)
+    draws: ClassVar[bool] = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "kernel", check_kernel("kernel", self.kernel))
+        check_windows(self, len(self.kernel))
+        super().__post_init__()
+        if self.channels % self.groups:
+            raise ArgumentError(f"channels: expected a multiple of {self.groups} groups, got {self.channels}")
+        if not callable(self.initializer):
+            raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}")
+
+    def output_shape(self, input_shape):
+        return (*self._windows(input_shape).positions, self.channels)
+
+    def init(self, key, input_shape, dtype: Any = np.float32):
+        inputs = self._windows(input_shape) and shape("input_shape", input_shape)[-1] // self.groups
+        w = self.initializer(key, (self.channels, math.prod(self.kernel) * inputs), dtype)
+        w = trees.lock(w.reshape(self.channels, *self.kernel, inputs))
+        return DenseParams(w, trees.lock(namespace(w).zeros((self.channels,), w.dtype)) if self.bias else ())
+
+    def forward(self, params, x, key=None):
+        x = floating(x, params.w.dtype)
+        z = self._convolved(params.w, x)
+        return (z + params.b if self.bias else z), x
+
+    def backward(self, params, x, dy):
+        return self._transposed(params.w, x.shape[1:], dy)
+
+    def factors(self, params, x, dy):
+        delta, windows = dy.reshape(len(dy), -1, self.channels), self._windows(x.shape[1:])
+        db = over_positions(dy) if self.bias else ()
+        positions, outputs, inputs = delta.shape[1], self.channels, params.w[0].size
+        if self.groups == 1 and positions * (inputs + outputs) < inputs * outputs:
+            return DenseParams(Outer(delta, windows.patches(x).reshape(*delta.shape[:2], -1)), db)
+        dw = in_blocks(self._made, max(1, _BLOCK // (4 * positions * inputs * self.groups)), delta, x)
+        return DenseParams(dw.reshape(len(dy), *params.w.shape), db)
+
+    def _made(self, delta, x):
+        """The gradient of each example, (N, G, O/G, K·C/G): smaller than its factors where a kernel is small."""
+        patches = self._windows(x.shape[1:]).patches(x)
+        wide = at_least_float32(delta.dtype)
+        patches = cast(patches, wide).reshape(*delta.shape[:2], -1, self.groups, x.shape[-1] // self.groups)
+        patches = patches.transpose(0, 3, 1, 2, 4).reshape(len(x), self.groups, delta.shape[1], -1)
+        delta = cast(delta, wide).reshape(*delta.shape[:2], self.groups, -1)
+        return delta.transpose(0, 2, 3, 1) @ patches
+
+    def gradient(self, params, x, dy):
+        db = dy.reshape(-1, self.channels).sum(axis=0) if self.bias else ()
+        return DenseParams(self._weight_gradient(params.w, x, dy), db)
+
+    def tangent(self, params, x, dparams, dx):
+        dw, db = (None, None) if dparams is None else dparams
+        dz = added(
+            None if dx is None else self._convolved(params.w, dx),
+            None if dw is None else self._convolved(cast(dw, x.dtype), x),
+        )
+        if not self.bias or db is None:
+            return dz
+        xp = namespace(x)
+        return db + (xp.zeros((len(x), *self._windows(x.shape[1:]).positions, 1), db.dtype) if dz is None else dz)
+
+    # ---- the three products, on JAX as convolutions, on NumPy as products of patches ---------------------------------
+
+    def _convolved(self, w, x):
+        windows = self._windows(x.shape[1:])
+        if is_jax(x):
+            return convolution(x, w, windows.stride, windows.padding, dilation=windows.dilation, groups=self.groups)
+        z = self._by_group(windows.patches(x)) @ w.reshape(self.groups, -1, w[0].size).transpose(0, 2, 1)
+        return _together(z, (len(x), *windows.positions))
+
+    def _transposed(self, w, input_shape, dy):
+        windows = self._windows(input_shape)
+        w = w.reshape(self.groups, -1, *w.shape[1:])  # (G, O/G, *kernel, C/G)
+        if is_jax(dy):
+            flipped = backend.jnp.flip(w, axis=tuple(range(2, w.ndim - 1))).swapaxes(1, -1)
+            flipped = flipped.reshape(input_shape[-1], *flipped.shape[2:])  # (C, *kernel, O/G)
+            stride, ones = windows.stride, (1,) * len(self.kernel)
+            return convolution(dy, flipped, ones, windows.padding_of_dx, stride, windows.dilation, self.groups)
+        delta = dy.reshape(-1, self.groups, w.shape[1]).swapaxes(0, 1)
+        w = w.reshape(*w.shape[:2], -1, w.shape[-1])
+        return windows.put([_together(delta @ w[:, :, k], dy.shape[:-1]) for k in range(w.shape[2])])
+
+    def _weight_gradient(self, w, x, dy):
+        windows = self._windows(x.shape[1:])
+        if is_jax(x):
+            dilation, stride, padding = windows.dilation, windows.stride, windows.padding_of_dw
+            dw = convolution(x, dy, dilation, padding, dilation=stride, groups=self.groups, over_examples=True)
+            return cast(dw, w.dtype)
+        wide = at_least_float32(dy.dtype)
+        delta = cast(dy, wide).reshape(-1, self.groups, self.channels // self.groups)
+        dw = delta.transpose(1, 2, 0) @ self._by_group(cast(windows.patches(x), wide))
+        return cast(dw.reshape(w.shape), w.dtype)
+
+    def _by_group(self, patches):
+        """(N, *positions, K, C) as (G, N·P, K·C/G)."""
+        patches = patches.reshape(-1, patches.shape[-2], self.groups, patches.shape[-1] // self.groups)
+        return np.moveaxis(patches, 2, 0).reshape(self.groups, len(patches), -1)
+
+    def _windows(self, input_shape):
+        windows = windows_over(self, input_shape)
+        if input_shape[-1] % self.groups:
+            raise ShapeError(f"expected a number of channels that {self.groups} groups divide, got {input_shape[-1]}")
+        return windows
+
+
+def _together(values, leading):
+    """(G, N·P, O/G) as (N, *positions, O)."""
+    return values.swapaxes(0, 1).reshape(*leading, -1)
+
+
+def convolution(x, w, stride, padding, spread=None, dilation=None, groups=1, over_examples=False) -> Any:
+    """`jax.lax.conv_general_dilated` of x (N, *sizes, C) and w (O, *kernel, C/G).
+
+    Args:
+        x, w: arrays of JAX.
+        stride, padding: for each axis.
+        spread: the distance at which the entries of x are placed, with zeros between them. Default: 1.
+        dilation: the same for w. Default: 1.
+        groups: G. Default: 1.
+        over_examples: whether the first and the last axis change places in x, w and the result, so that the sum is over
+            the examples: x (N, *sizes, C) and w (N, *kernel, O) give (O, *sizes, C/G). Default: False.
+    """
+    lax, last = backend.jax.lax, x.ndim - 1
+    axes = ((last, 0) if over_examples else (0, last)) + tuple(range(1, last))
+    of_channels, of_examples = (1, groups) if over_examples else (groups, 1)
+    return lax.conv_general_dilated(
+        x,
+        w,
+        stride,
+        padding,
+        lhs_dilation=spread,
+        rhs_dilation=dilation,
+        dimension_numbers=lax.ConvDimensionNumbers(axes, axes, axes),
+        feature_group_count=of_channels,
+        batch_group_count=of_examples,
+        preferred_element_type=at_least_float32(x.dtype) if over_examples else None,
+    )

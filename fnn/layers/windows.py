@@ -1,0 +1,195 @@
+"""Windows over images and sequences: where a kernel of convolution or pooling is applied.
+
+Letters: N examples, K entries of a window, P positions of it, C channels. Images are (N, H, W, C), sequences (N, T, C);
+`sizes` are those of the axes between the first and the last. Along an axis of size n, with a kernel of k entries a
+dilation d apart, a stride s and padding (l, r), a window covers e = (k − 1) d + 1 entries and has
+
+    p = ⌊(n + l + r − e) / s⌋ + 1  positions        entry a of window i is entry i s + a d − l of the axis
+
+Padding "valid" is none; "same" gives ⌈n / s⌉ positions, with the odd entry at the end.
+"""
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backend
+from ..backend import is_jax, namespace
+from ..errors import ArgumentError, KindError, ShapeError, integer, shape, shorten
+
+
+@dataclass(frozen=True)
+class Windows:
+    """All windows over axes of these sizes: static, made by `windows_over`."""
+
+    sizes: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+
+    @functools.cached_property
+    def extents(self) -> tuple[int, ...]:
+        """e, how many entries a window covers along each axis."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @functools.cached_property
+    def positions(self) -> tuple[int, ...]:
+        """p, the number of windows along each axis."""
+        axes = zip(self.sizes, self.padding, self.extents, self.stride, strict=True)
+        return tuple((n + low + high - e) // s + 1 for n, (low, high), e, s in axes)
+
+    @property
+    def padding_of_dx(self) -> list[tuple[int, int]]:
+        """The padding with which the convolution of δ and the flipped kernel gives dx."""
+        axes = zip(self.sizes, self.padding, self.extents, self.positions, self.stride, strict=True)
+        return [(e - 1 - low, n + low - ((p - 1) * s + 1)) for n, (low, _), e, p, s in axes]
+
+    @property
+    def padding_of_dw(self) -> list[tuple[int, int]]:
+        """The padding with which the convolution of x and δ gives dW: what the windows reach, and no more."""
+        axes = zip(self.sizes, self.padding, self.extents, self.positions, self.stride, strict=True)
+        return [(low, (p - 1) * s + e - n - low) for n, (low, _), e, p, s in axes]
+
+    @property
+    def entries(self) -> list[tuple[int, ...]]:
+        """The K entries of a window, (a, b, ...), in the order of a flattened kernel."""
+        return list(itertools.product(*map(range, self.kernel)))
+
+    def padded(self, x, fill: float = 0) -> Any:
+        """x (N, *sizes, C) with its padding."""
+        if not any(map(any, self.padding)):
+            return x
+        return namespace(x).pad(x, ((0, 0), *self.padding, (0, 0)), constant_values=fill)
+
+    def cut(self, x, fill: float = 0) -> list:
+        """For each of the K entries, what all windows have there: arrays (N, *positions, C)."""
+        x = self.padded(x, fill)
+        return [x[self._places(entry)] for entry in self.entries]
+
+    def put(self, pieces, dtype: Any = None) -> Any:
+        """The transpose of `cut`: each piece is added where it was cut out, to give (N, *sizes, C)."""
+        if is_jax(pieces[0]):
+            return sum(self._spread(piece, entry) for piece, entry in zip(pieces, self.entries, strict=True))
+        first = pieces[0]
+        room = tuple(n + low + high for n, (low, high) in zip(self.sizes, self.padding, strict=True))
+        total = np.zeros((len(first), *room, first.shape[-1]), first.dtype)
+        for piece, entry in zip(pieces, self.entries, strict=True):
+            total[self._places(entry)] += piece
+        inner = (slice(low, low + n) for n, (low, _) in zip(self.sizes, self.padding, strict=True))
+        return total[(slice(None), *inner)]
+
+    def patches(self, x) -> Any:
+        """Every window as a row: (N, *positions, K, C)."""
+        if is_jax(x):
+            return backend.jnp.stack(self.cut(x), axis=-2)
+        x = self.padded(x)  # a view of it, in which positions and entries have strides of their own
+        examples, *inner, channels = x.strides
+        outer = (step * s for step, s in zip(inner, self.stride, strict=True))
+        within = (step * d for step, d in zip(inner, self.dilation, strict=True))
+        shape = (len(x), *self.positions, *self.kernel, x.shape[-1])
+        view = np.lib.stride_tricks.as_strided(x, shape, (examples, *outer, *within, channels), writeable=False)
+        return view.reshape(len(x), *self.positions, math.prod(self.kernel), x.shape[-1])
+
+    def _places(self, entry):
+        axes = zip(entry, self.dilation, self.positions, self.stride, strict=True)
+        return (slice(None), *(slice(a * d, a * d + (p - 1) * s + 1, s) for a, d, p, s in axes))
+
+    def _spread(self, piece, entry):
+        """A piece (N, *positions, C) at the places of one entry, among zeros."""
+        config = [(0, 0, 0)]
+        for a, d, p, s, n, (low, _) in zip(
+            entry, self.dilation, self.positions, self.stride, self.sizes, self.padding, strict=True
+        ):
+            start = a * d - low
+            config.append((start, n - start - ((p - 1) * s + 1), s - 1))
+        return backend.jax.lax.pad(piece, np.zeros((), piece.dtype), [*config, (0, 0, 0)])
+
+
+def windows_over(layer, input_shape) -> Windows:
+    """The windows of a layer (which has kernel, stride, padding and dilation) over input of this shape, (*sizes, C)."""
+    input_shape, rank = shape("input_shape", input_shape), len(layer.kernel)
+    if len(input_shape) != rank + 1 or isinstance(input_shape[0], tuple):
+        form = {1: "(T, C)", 2: "(H, W, C)"}.get(rank, f"of {rank + 1} sizes")
+        hint = ""
+        if len(input_shape) == rank and not any(isinstance(size, tuple) for size in input_shape):
+            hint = "; if the channel is missing, use x[..., None]"
+        raise ShapeError(f"expected input of shape {form}, the channels last, got {input_shape}{hint}")
+    return _windows(input_shape[:-1], layer.kernel, layer.stride, layer.padding, layer.dilation)
+
+
+@functools.lru_cache(maxsize=4096)
+def _windows(sizes, kernel, stride, padding, dilation):
+    rank = len(kernel)
+    stride, dilation = per_axis(stride, rank), per_axis(dilation, rank)
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if padding == "same":
+        over = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(sizes, stride, extents, strict=True)]
+        pads = tuple((total // 2, total - total // 2) for total in over)
+    else:
+        each = (0,) * rank if padding == "valid" else per_axis(padding, rank)
+        pads = tuple(p if isinstance(p, tuple) else (p, p) for p in each)
+    for n, (low, high), e in zip(sizes, pads, extents, strict=True):
+        if n + low + high < e:
+            hint = "; are the channels first? Images are (N, H, W, C): use x.transpose(0, 2, 3, 1)" if rank == 2 else ""
+            raise ShapeError(
+                f"expected axes of at least {tuple(extents)} with padding, the size of a window, got {sizes}{hint}"
+            )
+    return Windows(sizes, kernel, stride, pads, dilation)
+
+
+def per_axis(value, rank) -> tuple:
+    """A number for all axes, or a tuple with one for each, as a tuple."""
+    return value if isinstance(value, tuple) else (value,) * rank
+
+
+def check_windows(layer, rank):
+    """Check and settle the fields stride, padding and dilation of a layer whose kernel has this many axes."""
+    for name in ("stride", "dilation"):
+        value = getattr(layer, name)
+        if isinstance(value, tuple):
+            if len(value) != rank:
+                raise ArgumentError(f"{name}: expected a number, or one for each of {rank} axes, got {value}")
+            value = tuple(integer(f"{name}[{i}]", v, least=1) for i, v in enumerate(value))
+        else:
+            value = integer(name, value, least=1)
+        object.__setattr__(layer, name, _settled(value))
+    object.__setattr__(layer, "padding", _padding(layer.padding, rank))
+
+
+def _padding(padding, rank):
+    if isinstance(padding, str):
+        if padding not in ("valid", "same"):
+            raise ArgumentError(f"padding: expected 'valid', 'same' or numbers, got {padding!r}")
+        return padding
+    if not isinstance(padding, tuple):
+        padding = integer("padding", padding)
+        return padding or "valid"
+    if len(padding) != rank:
+        raise ArgumentError(f"padding: expected a number or a pair for each of {rank} axes, got {padding}")
+    pairs = []
+    for i, pair in enumerate(padding):
+        pair = pair if isinstance(pair, tuple) else (pair, pair)
+        if len(pair) != 2:
+            raise ArgumentError(f"padding[{i}]: expected a number or a pair (before, after), got {pair}")
+        low, high = (integer(f"padding[{i}]", p) for p in pair)
+        pairs.append(low if low == high else (low, high))
+    return _settled(tuple(pairs)) or "valid"
+
+
+def _settled(value):
+    """A tuple whose numbers are all the same as that number, so that equal layers compare equal."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 and isinstance(value[0], int) else value
+
+
+def check_kernel(name, kernel):
+    """The sizes of a kernel or window as a tuple of one to three."""
+    if not isinstance(kernel, tuple) or not 1 <= len(kernel) <= 3:
+        raise KindError(
+            f"{name}: expected a tuple such as (3, 3) for images or (3,) for sequences, got {shorten(kernel)}"
+        )
+    return tuple(integer(f"{name}[{i}]", size, least=1) for i, size in enumerate(kernel))

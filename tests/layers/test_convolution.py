@@ -1,0 +1,130 @@
+"""Conv: all products of patches, however they are cut, on both backends."""
+
+import numpy as np
+import oracle
+import pytest
+from helpers import THOROUGH, key, moved, on, wide
+
+import fnn
+from fnn import errors, factors, trees
+from fnn.backend import jax
+from fnn.testing import check_layer
+
+
+def drawn(seed):
+    """A convolution and the shape of its input."""
+    rng = np.random.default_rng(seed)
+    rank, groups = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+    draw = lambda low, high: tuple(int(v) for v in rng.integers(low, high, rank))
+    kernel, dilation, stride = draw(1, 4), draw(1, 3), draw(1, 4)
+    pairs = tuple((int(a), int(b)) for a, b in rng.integers(0, 3, (rank, 2)))
+    padding = ["valid", "same", int(rng.integers(0, 3)), pairs][rng.integers(4)]
+    sizes = tuple(int(rng.integers((k - 1) * d + 1, (k - 1) * d + 6)) for k, d in zip(kernel, dilation, strict=True))
+    channels, outputs = (groups * int(v) for v in rng.integers(1, 4, 2))
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return fnn.Conv(outputs, kernel, bias=bool(rng.integers(2)), **options), (*sizes, channels)
+
+
+@pytest.mark.parametrize("seed", range(150 if THOROUGH else 30))
+def test_drawn_convolutions_have_the_derivatives_of_the_complex_step(seed):
+    layer, input_shape = drawn(seed)
+    check_layer(layer, input_shape, method="complex", on="numpy")
+
+
+@pytest.mark.parametrize("part", range(30 if THOROUGH else 1))
+def test_drawn_convolutions_have_jaxs_derivatives_and_are_the_same_on_both_backends(part, needs_jax):
+    cases = [drawn(1000 + 4 * part + i) for i in range(4)]
+    rng = np.random.default_rng(part)
+
+    def data(layer, input_shape):
+        params, x, dx = moved(layer, input_shape), *rng.normal(size=(2, 3, *input_shape))
+        dy = rng.normal(size=(3, *layer.output_shape(input_shape)))
+        return params, x, dy, trees.map(lambda p: rng.normal(size=p.shape), params), dx
+
+    given = [data(*case) for case in cases]
+
+    def by_hand(layer, params, x, dy, dparams, dx):
+        y, residuals = layer.forward(params, x)
+        f = layer.factors(params, residuals, dy)
+        grads, below = layer.gradient(params, residuals, dy), layer.backward(params, residuals, dy)
+        return y, grads, below, layer.tangent(params, residuals, dparams, dx), factors.total(params, f)
+
+    def by_jax(layer, params, x, dy, dparams, dx):
+        y, tangent = jax.jvp(layer.forward_alone, (params, x), (dparams, dx))
+        grads, below = jax.vjp(layer.forward_alone, params, x)[1](dy)
+        return y, grads, below, tangent, grads
+
+    def run(given):
+        return [(by_hand(layer, *g), by_jax(Alone(layer), *g)) for (layer, _), g in zip(cases, given, strict=True)]
+
+    with wide():
+        for (layer, _), arguments, (ours, wanted) in zip(
+            cases, given, oracle.quick_jit(run)(on("jax", given)), strict=True
+        ):
+            oracle.assert_close({str(layer): ours}, {str(layer): wanted}, 1e-12)
+            oracle.assert_close({str(layer): by_hand(layer, *arguments)}, {str(layer): wanted}, 1e-12)
+
+
+class Alone:
+    """The output of a layer as a function that JAX differentiates."""
+
+    def __init__(self, layer):
+        self.forward_alone = lambda params, x: layer.forward(params, x)[0]
+
+
+def test_the_numbers_are_those_of_the_sum_written_out(backend):
+    rng = np.random.default_rng(0)
+    x, w, b = rng.normal(size=(2, 5, 6, 4)), rng.normal(size=(6, 2, 3, 2)), rng.normal(size=6)
+    layer = fnn.Conv(6, (2, 3), stride=(2, 1), padding=((1, 0), (0, 2)), dilation=(1, 2), groups=2)
+    wanted = np.zeros((2, 3, 4, 6))
+    for n, i, j, o in np.ndindex(*wanted.shape):
+        for a, c, k in np.ndindex(2, 3, 2):
+            row, column, channel = 2 * i + a - 1, j + 2 * c, o // 3 * 2 + k
+            if 0 <= row < 5 and 0 <= column < 6:
+                wanted[n, i, j, o] += w[o, a, c, k] * x[n, row, column, channel]
+    with wide():
+        params = on(backend, fnn.DenseParams(w, b))
+        oracle.assert_close(layer.apply(params, on(backend, x)), wanted + b, 1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 8])
+def test_same_has_as_many_positions_as_there_are_strides(size):
+    for stride in (1, 2, 3):
+        assert fnn.Conv(1, (3,), stride, "same").output_shape((size, 1)) == (-(-size // stride), 1)
+
+
+def test_the_factors_are_patches_where_these_are_smaller_than_the_gradient(backend):
+    layer, x = fnn.Conv(50, (3,)), np.ones((2, 4, 40), np.float32)
+    params = layer.init(key(backend), (4, 40))
+    assert params.w.shape == (50, 3, 40)
+    of = lambda layer, params, x: layer.factors(params, layer.forward(params, x)[1], np.ones((2, 2, 50), np.float32)).w
+    found = of(layer, params, on(backend, x))
+    assert isinstance(found, factors.Outer)
+    assert found.a.shape == (2, 2, 120)
+    small = fnn.Conv(50, (1,))
+    assert of(small, small.init(key(backend), (2, 1)), on(backend, x[:, :2, :1])).shape == (2, 50, 1, 1)
+
+
+def test_fields_that_mean_the_same_are_equal():
+    assert fnn.Conv(3, (2, 2), (2, 2), ((1, 1), (1, 1)), (1, 1)) == fnn.Conv(3, (2, 2), 2, 1)
+    assert fnn.Conv(3, (2,), padding=0) == fnn.Conv(3, (2,), padding="valid") == fnn.Conv(3, (2,), padding=((0, 0),))
+    assert repr(fnn.Conv(3, (2, 2), (2, 1))) == "Conv(3, (2, 2), stride=(2, 1))"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fnn.Conv(3, 2), r"kernel: expected a tuple such as \(3, 3\) for images"),
+        (lambda: fnn.Conv(3, (2, 2), stride=0), "stride: expected an integer of at least 1"),
+        (lambda: fnn.Conv(3, (2, 2), stride=(1, 2, 3)), "stride: expected a number, or one for each of 2 axes"),
+        (lambda: fnn.Conv(3, (2, 2), padding="full"), "padding: expected 'valid', 'same' or numbers"),
+        (lambda: fnn.Conv(3, (2, 2), padding=(1, 2, 3)), "padding: expected a number or a pair for each of 2 axes"),
+        (lambda: fnn.Conv(3, (2,), groups=2), "channels: expected a multiple of 2 groups, got 3"),
+        (lambda: fnn.Conv(3, (2, 2)).output_shape((28, 28)), r"if the channel is missing, use x\[\.\.\., None\]"),
+        (lambda: fnn.Conv(3, (5, 5)).output_shape((1, 28, 28)), "are the channels first.*transpose"),
+        (lambda: fnn.Conv(2, (1,), groups=2).output_shape((4, 3)), "number of channels that 2 groups divide, got 3"),
+    ],
+)
+def test_usual_mistakes_are_named_with_their_remedy(make, message):
+    with pytest.raises(errors.FnnError, match=message):
+        make()

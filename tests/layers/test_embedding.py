@@ -1,0 +1,64 @@
+"""Embedding: rows of a table, whose gradient never has the size of the table for each example."""
+
+import numpy as np
+import oracle
+import pytest
+from helpers import key, moved, on, wide
+
+import fnn
+from fnn import errors, factors, trees
+from fnn.backend import jax
+from fnn.testing import check_layer
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 4), (5, 2, 3)])
+def test_an_embedding_has_the_derivatives_of_the_complex_step(shape):
+    x = np.random.default_rng(0).integers(0, 7, shape)
+    check_layer(fnn.Embedding(7, 3), x, method="complex", on="numpy")
+
+
+def test_it_is_a_dense_layer_on_one_hot_vectors(backend):
+    rng = np.random.default_rng(0)
+    x, dy = rng.integers(0, 7, (5, 4)), rng.normal(size=(5, 4, 3))
+    layer, dense = fnn.Embedding(7, 3), fnn.Dense(3, bias=False)
+    with wide():
+        w, hot, dy = on(backend, (moved(layer, (4,)), np.eye(7)[x], dy))
+        params = fnn.DenseParams(w.T, ())
+        y, residuals = layer.forward(w, on(backend, x))
+        oracle.assert_close(y, dense.forward(params, hot)[0], 1e-12)
+        ours, theirs = layer.factors(w, residuals, dy), dense.factors(params, hot, dy)
+        turned = trees.map(lambda g: g.swapaxes(-1, -2), factors.made(params, theirs).w)
+        oracle.assert_close(factors.made(w, ours), turned, 1e-12)
+        oracle.assert_close(factors.norm(ours), factors.norm(theirs), 1e-12)
+        oracle.assert_close(factors.products(ours, ours), factors.products(theirs, theirs), 1e-12)
+        oracle.assert_close(factors.squares(w, ours), factors.squares(params, theirs).w.T, 1e-12)
+
+
+def test_the_gradient_of_an_example_has_not_the_size_of_the_table():
+    layer = fnn.Embedding(10**6, 2)
+    f = layer.factors(np.zeros((10**6, 2)), np.zeros((3, 4), int), np.ones((3, 4, 2)))
+    assert sum(leaf.size for leaf in trees.leaves(f)) == 3 * 4 * 3
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 100])
+def test_a_number_beyond_the_table_is_an_error_or_nan_where_values_are_not_known(backend, wrong):
+    layer, x = fnn.Embedding(7, 3), np.array([[1, 2], [wrong, 0]])
+    w = layer.init(key(backend), (2,))
+    with pytest.raises(errors.DataError, match=rf"expected integers from 0 to 6, got {wrong} at x\[1, 0\]"):
+        layer.apply(w, x)
+    if backend == "jax":
+        y = np.asarray(jax.jit(layer.apply)(w, x))
+        np.testing.assert_array_equal(np.isnan(y[..., 0]), [[False, False], [True, False]])
+
+
+def test_floats_are_refused_with_the_remedy(backend):
+    layer = fnn.Embedding(7, 3)
+    with pytest.raises(
+        errors.KindError, match=r"expected integers from 0 to 6, got dtype float32; use x\.astype\(int\)"
+    ):
+        layer.apply(layer.init(key(backend), (2,)), np.ones((1, 2), np.float32))
+
+
+def test_a_network_of_symbols_has_a_summary():
+    net = fnn.Serial((fnn.Embedding(10, 3), fnn.Lstm(4), fnn.Dense(2)))
+    assert "0 Embedding  (6, 3)          30" in fnn.summary(net, (6,))
