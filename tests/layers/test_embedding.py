@@ -3,7 +3,7 @@
 import numpy as np
 import oracle
 import pytest
-from helpers import key, moved, on, wide
+from helpers import compiled, key, moved, on, wide
 
 import fnn
 from fnn import errors, factors, trees
@@ -21,17 +21,21 @@ def test_it_is_a_dense_layer_on_one_hot_vectors(backend):
     rng = np.random.default_rng(0)
     x, dy = rng.integers(0, 7, (5, 4)), rng.normal(size=(5, 4, 3))
     layer, dense = fnn.Embedding(7, 3), fnn.Dense(3, bias=False)
+
+    def run(w, dy):
+        params, hot = fnn.DenseParams(w.T, ()), np.eye(7)[x]
+        ours, theirs = layer.factors(w, x, dy), dense.factors(params, hot, dy)
+        return [
+            (layer.forward(w, x)[0], dense.forward(params, hot)[0]),
+            (factors.made(w, ours), factors.made(params, theirs).w.swapaxes(-1, -2)),
+            (factors.norm(ours), factors.norm(theirs)),
+            (factors.products(ours, ours), factors.products(theirs, theirs)),
+            (factors.squares(w, ours), factors.squares(params, theirs).w.T),
+        ]
+
     with wide():
-        w, hot, dy = on(backend, (moved(layer, (4,)), np.eye(7)[x], dy))
-        params = fnn.DenseParams(w.T, ())
-        y, residuals = layer.forward(w, on(backend, x))
-        oracle.assert_close(y, dense.forward(params, hot)[0], 1e-12)
-        ours, theirs = layer.factors(w, residuals, dy), dense.factors(params, hot, dy)
-        turned = trees.map(lambda g: g.swapaxes(-1, -2), factors.made(params, theirs).w)
-        oracle.assert_close(factors.made(w, ours), turned, 1e-12)
-        oracle.assert_close(factors.norm(ours), factors.norm(theirs), 1e-12)
-        oracle.assert_close(factors.products(ours, ours), factors.products(theirs, theirs), 1e-12)
-        oracle.assert_close(factors.squares(w, ours), factors.squares(params, theirs).w.T, 1e-12)
+        for found, wanted in compiled(backend, run)(*on(backend, (moved(layer, (4,)), dy))):
+            oracle.assert_close(found, wanted, 1e-12)
 
 
 def test_the_gradient_of_an_example_has_not_the_size_of_the_table():
