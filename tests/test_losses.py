@@ -577,3 +577,68 @@ def test_costs_of_probabilities_near_0_and_1_are_as_exact_as_their_dtype(dtype, 
                 found = loss.value_and_delta(*on(backend, (a, y)))
             for ours, exact in zip(found, wanted.T, strict=True):
                 np.testing.assert_allclose(np.ravel(ours), exact.astype(np.float64), rtol=8 * np.finfo(dtype).eps)
+
+
+# ---- costs over positions --------------------------------------------------------------------------------------------
+
+OF_CLASSES = [
+    fnn.SoftmaxCrossEntropy(),
+    fnn.SoftmaxCrossEntropy(label_smoothing=0.1),
+    fnn.SoftmaxCrossEntropy(ignored=-1),
+    fnn.SoftmaxCrossEntropy(label_smoothing=0.1, ignored=2),
+    fnn.CrossEntropy(),
+    fnn.CrossEntropy(ignored=-1),
+]
+
+
+def positions(loss):
+    """Predictions (4, 3, 5), labels (4, 3), and which of them count."""
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(4, 3, 5)), rng.integers(0, 5, (4, 3))
+    if isinstance(loss, fnn.CrossEntropy):
+        z = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+    if loss.ignored is not None:
+        y[[0, 0, 3], [0, 2, 1]] = loss.ignored
+    return z, y, np.ones_like(y, bool) if loss.ignored is None else y != loss.ignored
+
+
+@pytest.mark.parametrize("loss", OF_CLASSES, ids=repr)
+def test_the_cost_of_positions_is_the_sum_of_their_costs_and_an_ignored_one_has_none(loss, backend):
+    z, y, counts = positions(loss)
+    plain = type(loss)(**{"label_smoothing": loss.label_smoothing} if hasattr(loss, "label_smoothing") else {})
+    one_by_one, deltas = plain.value_and_delta(z.reshape(12, 5), np.where(counts, y, 0).reshape(12))
+    wanted = (one_by_one.reshape(4, 3) * counts).sum(axis=1), deltas.reshape(4, 3, 5) * counts[..., None]
+    with wide():
+        oracle.assert_close(loss.value_and_delta(*on(backend, (z, y))), wanted, 1e-12)
+        if backend == "jax":
+            oracle.assert_close(jax.jit(loss.value_and_delta)(*on(backend, (z, y))), wanted, 1e-12)
+    net, params = fnn.Identity(), ()
+    value, (_, dx) = fnn.value_and_grad(net, loss, need_dx=True)(params, z, y)
+    oracle.assert_close((value, dx), (wanted[0].mean(), wanted[1] / 4), 1e-12)
+
+
+def test_predictions_at_an_ignored_position_may_even_be_nan(backend):
+    z, y, counts = positions(fnn.SoftmaxCrossEntropy(ignored=-1))
+    z[~counts] = np.nan
+    value, delta = fnn.SoftmaxCrossEntropy(ignored=-1).value_and_delta(
+        *on(backend, (np.float32(z), np.where(counts, y, -1)))
+    )
+    assert np.isfinite(np.asarray(value)).all()
+    assert (np.asarray(delta)[~counts] == 0).all()
+
+
+@pytest.mark.parametrize("loss", OF_CLASSES, ids=repr)
+def test_a_label_of_a_position_that_is_no_class_is_refused_or_nan(loss, needs_jax):
+    z, y, _ = positions(loss)
+    y[1, 1] = 7
+    with pytest.raises(errors.DataError, match=r"labels from 0 to 4.*, got 7 at y\[1, 1\]"):
+        fnn.value_and_grad(fnn.Identity(), loss)((), z, y)
+    found = np.asarray(jax.jit(loss.value)(np.float32(z), y))
+    np.testing.assert_array_equal(np.isnan(found), [False, True, False, False])
+
+
+def test_labels_of_positions_of_another_shape_say_what_is_expected():
+    with pytest.raises(
+        errors.ShapeError, match=r"expected labels of shape \(4, 3\) or probabilities \(4, 3, 5\), got \(4,\)"
+    ):
+        fnn.value_and_grad(fnn.Identity(), fnn.SoftmaxCrossEntropy())((), np.zeros((4, 3, 5)), np.zeros(4, int))

@@ -168,61 +168,71 @@ def outputs(a):
 # ---- targets that are classes ----------------------------------------------------------------------------------------
 
 
-def no_class(target, prediction_shape):
-    """`Loss.wrong` for labels (N,), which must be one of the classes 0 to C − 1, or probabilities (N, C)."""
-    if target.ndim != 1:
+def no_class(target, prediction_shape, ignored=None):
+    """`Loss.wrong` for labels (N, ...), which must be one of the classes 0 to C − 1, or probabilities (N, ..., C)."""
+    if target.ndim == len(prediction_shape):
         return no_probability(target)
-    size, classes = target.dtype.itemsize, prediction_shape[1]
-    if isinstance(target, np.ndarray) and np.maximum.reduce(target.view(f"u{size}"), initial=0) < classes:
+    size, classes = target.dtype.itemsize, prediction_shape[-1]
+    if isinstance(target, np.ndarray) and np.maximum.reduce(target.view(f"u{size}"), None, initial=0) < classes:
         return None  # the usual case, found in half the time: a negative label is a large one without its sign
-    return (target < 0) | (target > min(classes - 1, np.iinfo(target.dtype).max))  # JAX compares in the labels' dtype
+    wrong = (target < 0) | (target > min(classes - 1, np.iinfo(target.dtype).max))  # JAX compares in the labels' dtype
+    return wrong if ignored is None else wrong & (target != ignored)
 
 
 ONE_OUTPUT = "for two classes use fnn.Dense(2), or fnn.Dense(1) with fnn.SigmoidBinaryCrossEntropy() and y[:, None]"
 
 
 def check_classes(loss, prediction_shape, target, values):
-    """`Loss.check` for predictions (N, C): the target is labels (N,) or probabilities (N, C)."""
-    if len(prediction_shape) != 2:
-        raise ShapeError(f"{loss}: expected predictions of shape (N, C), got {tuple(prediction_shape)}")
-    n, classes = prediction_shape
-    if tuple(target.shape) not in ((n,), (n, classes)):
-        hint = "; use y[:, 0] for labels" if tuple(target.shape) == (n, 1) else ""
+    """`Loss.check` for predictions (N, ..., C): the target is labels (N, ...) or probabilities (N, ..., C)."""
+    if len(prediction_shape) < 2:
+        raise ShapeError(f"{loss}: expected predictions of shape (N, C) or (N, T, C), got {tuple(prediction_shape)}")
+    *places, classes = prediction_shape
+    of_labels, labels = tuple(places), target.ndim < len(prediction_shape)
+    if tuple(target.shape) not in (of_labels, tuple(prediction_shape)):
+        axes = ":" if len(of_labels) == 1 else "..."
+        hint = f"; use y[{axes}, 0] for labels" if tuple(target.shape) == (*of_labels, 1) else ""
         raise ShapeError(
-            f"y: expected labels of shape ({n},) or probabilities ({n}, {classes}), got {tuple(target.shape)}{hint}"
+            f"y: expected labels of shape {of_labels} or probabilities {tuple(prediction_shape)}, "
+            f"got {tuple(target.shape)}{hint}"
         )
-    if classes == 1 and target.ndim == 2:
+    if classes == 1 and not labels:
         raise ShapeError(f"{loss}: expected at least two outputs, one for each class, got one; {ONE_OUTPUT}")
-    if target.ndim == 1 and target.dtype.kind not in "iu":
+    if labels and target.dtype.kind not in "iu":
         raise KindError(f"y: expected integer labels, got dtype {target.dtype}; use y.astype(int)")
     if not values:
         return
-    labels = target.ndim == 1
-    what = f"labels from 0 to {classes - 1}" + (f", as there is one output ({ONE_OUTPUT})" if classes == 1 else "")
+    what = f"labels from 0 to {classes - 1}" + (f" or {loss.ignored}" if loss.ignored is not None else "")
+    what += f", as there is one output ({ONE_OUTPUT})" if classes == 1 else ""
     check_values(loss, prediction_shape, target, what if labels else loss.targets)
-    sums = np.ones(1) if labels else target.sum(axis=1)
+    sums = np.ones(1) if labels else target.sum(axis=-1)
     if bool((abs(sums - 1) > 1e-2).any()):
-        row = int((abs(sums - 1) > 1e-2).argmax())
-        raise DataError(f"y: expected probabilities that sum to 1 in each row, got a sum of {sums[row]} in row {row}")
+        row = tuple(np.argwhere(np.asarray(abs(sums - 1) > 1e-2))[0].tolist())
+        place = row[0] if len(row) == 1 else row
+        raise DataError(f"y: expected probabilities that sum to 1 in each row, got a sum of {sums[row]} in row {place}")
 
 
 def one_hot(loss, y, z):
-    """Labels y (N,) as rows of bools (N, C), and (N, 1) to be added: 0, but NaN for a label that is no class.
+    """Labels y (N, ...) as rows of bools (N, ..., C), all False for a label that is ignored, and what is to be added.
 
-    Where the values are known, such a label raises, and None takes the place of zeros.
+    That is (N, ..., 1): 0, but NaN for a label that is no class. Where the values are known, such a label raises, and
+    None takes the place of zeros.
     """
-    if y.shape != z.shape[:1] or y.dtype.kind not in "iu":
+    if y.shape != z.shape[:-1] or y.dtype.kind not in "iu":
         check_classes(loss, z.shape, y, values=False)
-    xp = namespace(z, y)
-    if xp is np:
-        hot = y[:, None] == np.arange(z.shape[1])
-        if np.count_nonzero(hot) < len(y):
+    xp, ignored = namespace(z, y), loss.ignored
+    on_numpy = xp is np
+    hot = (y if on_numpy else cast(y, np.int32))[..., None] == xp.arange(
+        z.shape[-1], dtype=None if on_numpy else np.int32
+    )
+    if ignored is not None:
+        hot = hot & (y != ignored)[..., None]
+    if on_numpy:
+        if np.count_nonzero(hot) < (y.size if ignored is None else np.count_nonzero(y != ignored)):
             check_classes(loss, z.shape, y, values=True)
         return hot, None
-    wrong = no_class(y, z.shape)
-    hot = cast(y, np.int32)[:, None] == xp.arange(z.shape[1], dtype=np.int32)
+    wrong = no_class(y, z.shape, ignored)
     if wrong is not None and not known(wrong):
-        return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[:, None]
+        return hot, xp.where(wrong, np.nan, 0).astype(z.dtype)[..., None]
     if wrong is not None and wrong.any():
         check_classes(loss, z.shape, y, values=True)
     return hot, None

@@ -20,9 +20,11 @@ class SoftmaxCrossEntropy(Loss):
     range [0, ∞)
 
     On logits z (N, C). The target y is integer labels (N,) or probabilities (N, C); a label stands for its one-hot row.
+    With positions, z (N, T, C) and y (N, T), the cost of an example is the sum over its positions.
 
     Args:
         label_smoothing: s in [0, 1); y is replaced by (1 − s) y + s/C. Default: 0.
+        ignored: a label, such as −1, of positions (or examples) that have no cost and no error. Default: None.
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eqs. 4.108 and 4.109; smoothing: C. Szegedy
     et al., "Rethinking the Inception architecture" (2016), §7.
@@ -36,6 +38,7 @@ class SoftmaxCrossEntropy(Loss):
     targets: ClassVar[str] = "probabilities from 0 to 1"
 
     label_smoothing: Annotated[float, Interval("[0, 1)")] = field(default=0.0, kw_only=True)
+    ignored: int | None = field(default=None, kw_only=True)
 
     def value(self, z, y):
         return self.value_and_delta(z, y)[0]
@@ -44,27 +47,31 @@ class SoftmaxCrossEntropy(Loss):
         return self.value_and_delta(z, y)[1]
 
     def value_and_delta(self, z, y):
-        xp, s = namespace(z, y), self.label_smoothing
+        xp, s, labels, counts = namespace(z, y), self.label_smoothing, y.ndim < z.ndim, None
+        if labels and self.ignored is not None:
+            counts = (y != self.ignored)[..., None]
+            z = xp.where(counts, z, 0)
         z, e, total = exponentials(z)
-        if y.ndim == 1:
-            hot, nan = one_hot(self, y, z)
+        nan = None
+        if labels:
+            y, nan = one_hot(self, y, z)
             total = total if nan is None else total + nan
-            if s == 0:
-                of_label = z[hot] if xp is np else xp.where(hot, z, 0).sum(axis=1)  # NumPy's where takes longer
-                return xp.log(total[:, 0]) - of_label, e / total - cast(hot, z.dtype)
-            y = hot
-        y = entries(y, z)
-        y = (1 - s) * y + s / z.shape[1] if s else y
-        value = (y * xp.where(y == 0, 0, xp.log(total) - z)).sum(axis=1)  # 0 · log 0 is 0
-        return value, y.sum(axis=1, keepdims=True) * (e / total) - y
+            if s == 0 and counts is None:
+                of_label = z[y].reshape(y.shape[:-1]) if xp is np else xp.where(y, z, 0).sum(axis=-1)  # where is slower
+                return over_outputs(xp.log(total[..., 0]) - of_label), e / total - cast(y, z.dtype)
+        y = entries(y, z) if nan is None else entries(y, z) + nan
+        y = (1 - s) * y + s / z.shape[-1] if s else y
+        y = y if counts is None else xp.where(counts, y, 0)
+        value = over_outputs((y * xp.where(y == 0, 0, xp.log(total) - z)).sum(axis=-1))  # 0 · log 0 is 0
+        return value, y.sum(axis=-1, keepdims=True) * (e / total) - y
 
     def predict(self, z):
-        """Probabilities (N, C)."""
+        """Probabilities (N, C), or (N, T, C)."""
         _, e, total = exponentials(floating(z))
         return e / total
 
     def wrong(self, target, prediction_shape):
-        return no_class(target, prediction_shape)
+        return no_class(target, prediction_shape, self.ignored)
 
     def check(self, prediction_shape, target, values=True):
         check_classes(self, prediction_shape, target, values)

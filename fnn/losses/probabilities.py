@@ -59,10 +59,12 @@ class CrossEntropy(Guarded):
     """ℓ = −Σ_c y_c log a_c        δ = −y / a        range [0, ∞)
 
     On probabilities a (N, C), such as the output of `Softmax`. The target y is integer labels (N,) or probabilities
-    (N, C). Below ε, log a is continued by its tangent.
+    (N, C). With positions, a (N, T, C) and y (N, T), the cost of an example is the sum over its positions. Below ε,
+    log a is continued by its tangent.
 
     Args:
         eps: ε in [10⁻¹⁸, 0.5). Default: 10⁻¹².
+        ignored: a label, such as −1, of positions (or examples) that have no cost and no error. Default: None.
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eq. 4.108.
 
@@ -74,6 +76,8 @@ class CrossEntropy(Guarded):
     takes: ClassVar[str] = "probabilities"
     targets: ClassVar[str] = "probabilities from 0 to 1"
 
+    ignored: int | None = field(default=None, kw_only=True)
+
     def cost(self, a, y):
         return -y * namespace(a).log(a)
 
@@ -81,14 +85,14 @@ class CrossEntropy(Guarded):
         return -y / a
 
     def value_and_delta(self, a, y):
-        if y.ndim == 1:
+        if y.ndim < a.ndim:
             hot, nan = one_hot(self, y, a)
             y = entries(hot, a)
             y = y if nan is None else y + nan
         return super().value_and_delta(a, y)
 
     def wrong(self, target, prediction_shape):
-        return no_class(target, prediction_shape)
+        return no_class(target, prediction_shape, self.ignored)
 
     def check(self, prediction_shape, target, values=True):
         check_classes(self, prediction_shape, target, values)
