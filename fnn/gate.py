@@ -441,7 +441,8 @@ def check_like(data, like):
     """Raise unless the examples have the same shape as those of `like`."""
     if like is not None and data.shape != like.shape:
         sizes = ", ".join(str(size) for size in ("N", *like.shape))
-        raise ShapeError(f"expected x of shape ({sizes}), as the data have, got {np.shape(data.x)}")
+        lengths = "; pad or cut the sequences to the same length" if data.shape[1:] == like.shape[1:] else ""
+        raise ShapeError(f"expected x of shape ({sizes}), as the data have, got {np.shape(data.x)}{lengths}")
 
 
 def check_counts(data):
@@ -501,6 +502,9 @@ def fits(net, params, x):
     expected = parameter_shapes(net, shape_of(x))
     if expected is not None:
         check_structure(params, expected, f" for examples of shape {shape_of(x)}")
+    integers = [array for _, array in parts("x", x) if not is_floating(array.dtype)]
+    if integers and all(map(known, integers)):
+        net.check(x)
 
 
 def check_structure(params, expected, where=""):

@@ -24,7 +24,7 @@ from .composition import (
     without,
     zeros_like,
 )
-from .errors import ArgumentError, FnnError, KindError, ShapeError, shape, shorten, usage
+from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, shape, shorten, usage
 from .initializers import Initializer
 from .layers import Dense, Dropout, Flatten, Layer
 from .layers.activations import Identity, Relu
@@ -75,6 +75,10 @@ class Serial(Composition):
             shapes.append(self._at(i, layer.output_shape, shapes[-1]))
         return shapes
 
+    def check(self, x):
+        if self.layers:
+            self._at(0, self.layers[0].check, x)
+
     def init(self, key, input_shape, dtype: Any = np.float32):
         key, inputs = random.check_key(key), self.shapes(input_shape)
         return tuple(
@@ -118,6 +122,9 @@ class Around(Composition):
     def __post_init__(self):
         super().__post_init__()
         check_layer("layer", self.layer)
+
+    def check(self, x):
+        self.layer.check(x)
 
 
 @usage("fnn.Residual(fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(2)))), with one layer or network")
@@ -210,6 +217,10 @@ class Parallel(Composition):
         if len({s[:-1] for s in shapes}) > 1 or not all(shapes):
             raise ShapeError(f"Parallel: expected outputs of the same shape but for the last axis, got {shapes}")
         return (*shapes[0][:-1], sum(s[-1] for s in shapes))
+
+    def check(self, x):
+        for i, branch in enumerate(self.branches):
+            self._at(i, branch.check, self._input(x, i))
 
     def init(self, key, input_shape, dtype: Any = np.float32):
         self.output_shape(input_shape)
@@ -370,6 +381,19 @@ class Last(Around):
             )
         return output[1:]
 
+    def check(self, x):
+        sequences, length = self._of(x)
+        super().check(sequences)
+        positions = sequences.shape[1]
+        wrong = np.asarray((length < 1) | (length > positions))
+        if wrong.any():
+            n = int(wrong.argmax())
+            raise DataError(f"{self.inputs[1]}: expected lengths from 1 to {positions}, got {length[n]} at [{n}]")
+
+    def _of(self, x):
+        """The sequences and their lengths."""
+        return tuple(x[name] if isinstance(x, dict) else getattr(x, name) for name in self.inputs)
+
     def _inner_shape(self, input_shape):
         named = shape("input_shape", input_shape)
         named = dict(named) if named and isinstance(named[0], tuple) else {}
@@ -383,7 +407,7 @@ class Last(Around):
         return self.layer.init(key, self._inner_shape(input_shape), dtype)
 
     def forward(self, params, x, key=None):
-        sequences, length = (x[name] if isinstance(x, dict) else getattr(x, name) for name in self.inputs)
+        sequences, length = self._of(x)
         xp = namespace(sequences, length)
         place = xp.arange(sequences.shape[1], dtype=np.int32)
         within = place < length[:, None]
@@ -405,7 +429,7 @@ class Last(Around):
     def tangent(self, params, residuals, dparams, dx):
         (within, last), inner = residuals
         if dx is not None:
-            dx = dx[self.inputs[0]] if isinstance(dx, dict) else getattr(dx, self.inputs[0])
+            dx = self._of(dx)[0]
             dx = namespace(dx).where(_tall(within, dx), dx, 0)
         dy = self.layer.tangent(params, inner, dparams, dx)
         return None if dy is None else namespace(dy).where(_tall(last, dy), dy, 0).sum(axis=1)

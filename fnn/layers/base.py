@@ -66,6 +66,9 @@ class Layer(Static):
         """The shape of the output for an input of this shape; by default the same."""
         return shape("input_shape", input_shape)
 
+    def check(self, x, /) -> None:
+        """Raise if integers x, whose values are known, are no input of this layer; by default they are."""
+
     def init(self, key, input_shape, /, dtype: Any = np.float32) -> Params:
         """New parameters: a tree of arrays, `()` if the layer has none. On JAX, `init_state` compiles this method.
 

@@ -55,6 +55,20 @@ def test_a_number_beyond_the_table_is_an_error_or_nan_where_values_are_not_known
         np.testing.assert_array_equal(np.isnan(y[..., 0]), [[False, False], [True, False]])
 
 
+def test_a_run_refuses_a_number_beyond_the_table_wherever_the_embedding_is(backend):
+    inner = fnn.Serial((fnn.Embedding(7, 3), fnn.Rnn(2)))
+    x = np.array([[1, 2, 0, 3], [4, 7, 0, 1]])
+    for net in (inner, fnn.Parallel((fnn.Frozen(inner), inner))):
+        for run in (
+            lambda net, data: fnn.fit(
+                net, fnn.Quadratic(), fnn.Sgd(0.1), data, key=key(backend), epochs=1, batch_size=2
+            ),
+            lambda net, data: fnn.value_and_grad(net, fnn.Quadratic())(net.init(key(backend), (4,)), *data),
+        ):
+            with pytest.raises(errors.DataError, match=r"expected integers from 0 to 6, got 7 at x\[1, 1\]"):
+                run(net, (x, np.zeros((2, *net.output_shape((4,))))))
+
+
 def test_floats_are_refused_with_the_remedy(backend):
     layer = fnn.Embedding(7, 3)
     with pytest.raises(

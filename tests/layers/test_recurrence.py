@@ -99,6 +99,24 @@ def test_numbers_beyond_the_length_may_even_be_nan(backend):
     np.testing.assert_array_equal(np.asarray(tape.dx["x"])[0, 2:], 0)
 
 
+@pytest.mark.parametrize("wrong", [0, 5, -1])
+def test_a_length_that_is_none_is_refused_or_nan_where_it_is_not_known(backend, wrong):
+    net = fnn.Last(fnn.Rnn(3, all_states=True))
+    params = net.init(key(backend), {"x": (4, 2), "length": ()})
+    x = {"x": np.ones((2, 4, 2), np.float32), "length": np.array([2, wrong])}
+    with pytest.raises(errors.DataError, match=rf"length: expected lengths from 1 to 4, got {wrong} at \[1\]"):
+        net.apply(params, x)
+    y = net.forward(params, x)[0]
+    np.testing.assert_array_equal(np.isnan(np.asarray(y)).any(axis=1), [False, True])
+
+
+def test_sequences_of_another_length_for_validation_are_refused_with_the_remedy():
+    net, data = fnn.Serial((fnn.Rnn(3), fnn.Dense(1))), (np.ones((4, 5, 2)), np.ones((4, 1)))
+    options = {"key": key(), "epochs": 1, "batch_size": 2, "validation": (np.ones((4, 7, 2)), np.ones((4, 1)))}
+    with pytest.raises(errors.ShapeError, match=r"\(N, 5, 2\), as the data have.*pad or cut the sequences"):
+        fnn.fit(net, fnn.Quadratic(), fnn.Sgd(0.1), data, **options)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
