@@ -21,13 +21,6 @@ LAYERS = {
     "dense without bias": (D(3, bias=False), (5,), (3,)),
     "dense on positions": (D(3), (4, 5), (4, 3)),
     "dense on two axes of positions": (D(3), (2, 2, 5), (2, 2, 3)),
-    "conv": (fnn.Conv(3, (3, 2), (2, 1), "same"), (5, 4, 2), (3, 4, 3)),
-    "conv of sequences in groups": (fnn.Conv(4, (2,), 1, ((1, 0),), 2, 2), (6, 2), (5, 4)),
-    "conv without bias, of many channels": (fnn.Conv(6, (2,), bias=False), (3, 8), (2, 6)),
-    "max pool": (fnn.MaxPool((2, 2), 1, "same"), (3, 4, 2), (3, 4, 2)),
-    "avg pool": (fnn.AvgPool((2, 2), 1, "same"), (3, 4, 2), (3, 4, 2)),
-    "global max pool": (fnn.GlobalMaxPool(), (3, 2, 2), (2,)),
-    "global avg pool": (fnn.GlobalAvgPool(), (3, 2, 2), (2,)),
     "rnn": (fnn.Rnn(3), (4, 2), (3,)),
     "lstm": (fnn.Lstm(3), (4, 2), (3,)),
     "lstm, all states": (fnn.Lstm(3, all_states=True), (4, 2), (4, 3)),
@@ -55,17 +48,27 @@ LAYERS = {
     "own in a serial": (S((fnn.Flatten(), Gain(), D(4))), (2, 3), (4,)),
     "empty serial": (S(()), (5,), (5,)),
 }
+IMAGES = {  # which test_convolution.py and test_pooling.py compare with JAX
+    "conv": (fnn.Conv(3, (3, 2), (2, 1), "same"), (5, 4, 2), (3, 4, 3)),
+    "conv of sequences in groups": (fnn.Conv(4, (2,), 1, ((1, 0),), 2, 2), (6, 2), (5, 4)),
+    "conv without bias, of many channels": (fnn.Conv(6, (2,), bias=False), (3, 8), (2, 6)),
+    "max pool": (fnn.MaxPool((2, 2), 1, "same"), (3, 4, 2), (3, 4, 2)),
+    "avg pool": (fnn.AvgPool((2, 2), 1, "same"), (3, 4, 2), (3, 4, 2)),
+    "global max pool": (fnn.GlobalMaxPool(), (3, 2, 2), (2,)),
+    "global avg pool": (fnn.GlobalAvgPool(), (3, 2, 2), (2,)),
+}
 FROZEN = {  # for which jax.vjp of the formula has another gradient: it is 0 by hand
     "frozen": (fnn.Frozen(D(3)), (5,), (3,)),
     "frozen within": (S((D(3), fnn.Frozen(D(3)), fnn.PRelu())), (5,), (3,)),
     "frozen at the bottom": (S((fnn.Frozen(fnn.mlp((4, 3))), D(2))), (5,), (2,)),
 }
+ALL = LAYERS | IMAGES | FROZEN
 N = 5
 
 
 def case(name):
     """Layer, parameters, x, δ and directions (dparams, dx), in float64 on NumPy."""
-    layer, input_shape, output_shape = (LAYERS | FROZEN)[name]
+    layer, input_shape, output_shape = (ALL)[name]
     params, rng = moved(layer, input_shape), np.random.default_rng(0)
     x, dx = rng.normal(size=(2, N, *input_shape))
     return (
@@ -107,7 +110,7 @@ def both(names):
     """`(by hand, by JAX, new parameters and their output)` of each layer, in training: one program, not many."""
     run = lambda cases: [
         (*(of(layer, *c, key("jax", 2)) for of in (by_hand, by_jax)), new(layer, c[1], "jax"))
-        for layer, c in zip([(LAYERS | FROZEN)[name][0] for name in names], cases, strict=True)
+        for layer, c in zip([(ALL)[name][0] for name in names], cases, strict=True)
     ]
     with wide():
         found = oracle.quick_jit(run)([on("jax", case(name)[1:]) for name in names])
@@ -136,10 +139,10 @@ def test_output_gradient_factors_dx_and_tangent_of_a_layer_are_jaxs_on_both_back
         assert {leaf.dtype for leaf in trees.leaves(in_float32)} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("name", LAYERS | FROZEN)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_layer_has_the_derivatives_of_the_complex_step_and_factors_of_each_example(name, dtype):
-    layer, input_shape, _ = (LAYERS | FROZEN)[name]
+    layer, input_shape, _ = (ALL)[name]
     x = np.random.default_rng(3).normal(size=(8, *input_shape))
     check_layer(layer, x, method="complex", on="numpy", dtype=dtype)
 
@@ -162,7 +165,7 @@ def without_each(dparams):
         )
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS | FROZEN if "own" not in name])
+@pytest.mark.parametrize("name", [name for name in ALL if "own" not in name])
 def test_none_in_a_direction_means_zero(name):
     layer, params, x, _, dparams, dx = case(name)
     residuals = layer.forward(params, x)[1]
@@ -412,14 +415,14 @@ def test_each_class_that_has_a_gradient_of_its_own_is_in_the_table_that_compares
     def with_gradient(cls):
         return vars(cls).get("gradient", fnn.Layer.gradient) is not fnn.Layer.gradient
 
-    known = [type(part) for layer, *_ in (LAYERS | FROZEN).values() for _, part in fnn.composition.walk(layer)]
+    known = [type(part) for layer, *_ in (ALL).values() for _, part in fnn.composition.walk(layer)]
     ours = [cls for cls in static.registered(fnn.Layer).values() if cls.__module__.startswith("fnn.")]
     missing = [cls for cls in ours if with_gradient(cls) and not any(issubclass(k, cls) for k in known)]
     assert not missing
     assert D in filter(with_gradient, ours)
 
 
-@pytest.mark.parametrize("name", LAYERS | FROZEN)
+@pytest.mark.parametrize("name", ALL)
 def test_the_gradient_is_the_total_of_the_factors(name):
     layer, params, x, dy, *_ = case(name)
     residuals = layer.forward(params, x, key(seed=2))[1]

@@ -476,7 +476,9 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)][: 2 if THOROUGH else 1]
+)
 def test_a_signal_lets_it_save_and_say_where_and_the_run_goes_on_to_the_byte(number, status, whole, tmp_path):
     folder = tmp_path / "run"
     process = start(tmp_path, folder, 10, "new")
