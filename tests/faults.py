@@ -21,7 +21,7 @@ from helpers import Mean, key, moved, problem
 import fnn
 from fnn import composition, factors, gate, order, per_example, rules, trees
 from fnn.factors import Outer, Rows
-from fnn.layers import activations
+from fnn.layers import activations, recurrence, windows
 from fnn.layers.activations import learnt
 from fnn.losses import base, penalties, probabilities
 from fnn.testing import check_gradients, check_layer, check_loss
@@ -346,6 +346,124 @@ LAYERS = [
           instead(lambda self, p, keep, dy: dy if isinstance(keep, tuple) else keep * dy), layer(fnn.Dropout(0.5))),
 ]  # fmt: skip
 
+# ---- images and sequences --------------------------------------------------------------------------------------------
+
+CONV, WINDOWS, MAX, AVG = fnn.Conv, windows.Windows, fnn.MaxPool, fnn.AvgPool
+RNN, LSTM, GRU = fnn.Rnn, fnn.Lstm, fnn.Gru
+conv = lambda **options: layer(CONV(4, (3, 2), (2, 1), 1, **options), (5, 4, 2))
+states = lambda kind: layer(kind(3, all_states=True), (4, 2))
+SYMBOLS = np.array([[0, 2, 2, 1], [3, 3, 3, 0], [1, 2, 3, 1]])  # some of them more than once in an example
+
+
+def symbols():
+    check_layer(fnn.Embedding(4, 3), SYMBOLS, method="complex", on="numpy")
+
+
+def first_of_ties():
+    residuals = MAX((3,)).forward((), np.array([[[1.0], [5.0], [5.0]]]))[1]
+    np.testing.assert_array_equal(MAX((3,)).backward((), residuals, np.ones((1, 1, 1)))[0, :, 0], [0, 1, 0])
+
+
+def padding_does_not_count():
+    for pool in (MAX, AVG):
+        np.testing.assert_allclose(pool((2,), 2, "same").apply((), -np.ones((1, 3, 1))), -np.ones((1, 2, 1)))
+
+
+def unequal_lengths():
+    """Sequences of unequal length beside each of them alone."""
+    net, rng = fnn.Last(LSTM(3, all_states=True)), np.random.default_rng(0)
+    params = moved(net, {"x": (4, 2), "length": ()})
+    x, length, y = rng.normal(size=(2, 4, 2)), np.array([2, 4]), np.zeros((2, 3))
+    run = lambda x, length, y: fnn.per_example.gradients(net, fnn.Quadratic())(params, {"x": x, "length": length}, y)
+    together, alone = run(x, length, y), run(x[:1, :2], length[:1], y[:1])
+    oracle.assert_close(trees.map(lambda g: g[:1], together), alone, 1e-12)
+
+
+def ignored_label():
+    z, loss = np.random.default_rng(0).normal(size=(2, 3, 4)), fnn.SoftmaxCrossEntropy(ignored=-1)
+    value, delta = loss.value_and_delta(z, np.array([[1, -1, 2], [0, 3, -1]]))
+    np.testing.assert_array_equal(delta[[0, 1], [1, 2]], 0)
+    np.testing.assert_allclose(value[1], fnn.SoftmaxCrossEntropy().value(z[1:, :2], np.array([[0, 3]]))[0])
+
+
+def assigned(p, index, rows):
+    table = np.zeros(p.shape, rows.dtype)
+    table[index] = rows
+    return table
+
+
+def ties_to_the_last(f):
+    """MaxPool that prefers later entries, by the order of its windows."""
+
+    def forward(self, params, x, key=None):
+        y, (first, held) = f(self, params, x[:, ::-1], key)
+        return y[:, ::-1], (len(held.thing.entries) - 1 - first[:, ::-1], held)
+
+    return forward
+
+
+no_state = result(lambda pair: (pair[0], tuple(0 * d for d in pair[1])))
+blocks = lambda a, *order: np.concatenate([np.split(a, len(order), axis=-1)[i] for i in order], axis=-1)
+IMAGES = [
+    Fault("kernel not flipped in the error", WINDOWS, "put", given(lambda self, pieces: (self, pieces[::-1])), conv()),
+    Fault("an entry of the kernel left out", WINDOWS, "put", given(lambda self, pieces: (
+          self, [*pieces[:-1], 0 * pieces[-1]])), conv()),
+    Fault("padding forgotten in the error", WINDOWS, "put", result(lambda dx: np.roll(dx, 1, axis=1)), conv()),
+    Fault("kernel flipped in its gradient", CONV, "_weight_gradient", result(lambda w: w[:, ::-1]), conv()),
+    Fault("mean over positions in dW", CONV, "_weight_gradient", times(1 / 12), conv()),
+    Fault("groups exchanged in the error", CONV, "_transposed", given(lambda self, w, shape, dy: (
+          self, w[::-1], shape, dy)), conv(groups=2)),
+    Fault("bias of one position", CONV, "gradient", result(lambda g: g._replace(b=g.b / 12)), conv()),
+    Fault("kernel flipped in each example", CONV, "_made", result(lambda w: w[..., ::-1]), conv()),
+    Fault("first patch only", CONV, "factors", result(lambda f: f._replace(w=Outer(*(v[:, :1] for v in f.w)))),
+          layer(CONV(9, (3,)), (5, 9))),
+    Fault("x dW forgotten along a direction", CONV, "tangent", given(lambda self, p, x, dparams, dx: (
+          self, p, x, None, dx)), conv()),
+    Fault("error shared by a window", MAX, "backward", instead(lambda self, p, r, dy: r[1].thing.put([dy / 4] * 4)),
+          layer(MAX((2, 2)), (4, 4, 1))),
+    Fault("a tie on the wrong side", MAX, "forward", ties_to_the_last, first_of_ties),
+    Fault("padding is the largest", WINDOWS, "padded", lambda f: lambda self, x, fill=0: f(self, x, 0),
+          padding_does_not_count),
+    Fault("padding in the mean", AVG, "_shares", instead(lambda self, windows, dtype: 1 / len(windows.entries)),
+          padding_does_not_count),
+    Fault("1/K forgotten in the error", AVG, "backward", times(4), layer(AVG((2, 2)), (4, 4, 1))),
+    Fault("1/P forgotten in the error", fnn.GlobalAvgPool, "backward", times(12),
+          layer(fnn.GlobalAvgPool(), (3, 4, 2))),
+    Fault("error at all positions", fnn.GlobalMaxPool, "backward", instead(lambda self, p, r, dy: (
+          np.broadcast_to(dy[:, None], (len(dy), *r[1].thing)))), layer(fnn.GlobalMaxPool(), (3, 2))),
+]  # fmt: skip
+SEQUENCES = [
+    Fault("the next row", fnn.Embedding, "factors", result(lambda f: f._replace(index=(f.index + 1) % 4)), symbols),
+    Fault("a symbol twice, added once", factors, "_added_rows", instead(assigned), symbols),
+    Fault("1 − h for 1 − h²", RNN, "slopes", instead(lambda self, kept: (1 - kept[0],)), states(RNN)),
+    Fault("the state's error dropped", RNN, "back", no_state, states(RNN)),
+    Fault("U transposed", RNN, "back", lambda f: lambda self, u, s, d: f(self, u.T, s, d), states(RNN)),
+    Fault("h_t for h_{t−1} in dU", recurrence, "before", instead(lambda a: a), states(RNN)),
+    Fault("error of one position dropped", RNN, "propagate", given(lambda self, p, r, dy, *need: (
+          self, p, r, dy * (np.arange(dy.shape[1]) != 1)[:, None], *need)), states(RNN)),
+    Fault("sign of the input gate", LSTM, "slopes", result(lambda s: (
+          s[0] * np.repeat([-1, 1, 1, 1], 3), *s[1:])), states(LSTM)),
+    Fault("input and forget gate exchanged", LSTM, "slopes", result(lambda s: (
+          blocks(s[0], 1, 0, 2, 3), *s[1:])), states(LSTM)),
+    Fault("tanh of the cell held fixed", LSTM, "slopes", result(lambda s: (s[0], 0 * s[1], s[2])), states(LSTM)),
+    Fault("forget gate held open", LSTM, "back", lambda f: lambda self, u, s, d: f(
+          self, u, (*s[:2], 1 + 0 * s[2]), d), states(LSTM)),
+    Fault("the state's error dropped", LSTM, "back", no_state, states(LSTM)),
+    Fault("cell forgotten along a direction", LSTM, "along", given(lambda self, s, d, ds, dv: (
+          self, s, (d[0], 0 * d[1]), ds, dv)), states(LSTM)),
+    Fault("reset gate held fixed", GRU, "slopes", result(lambda s: (
+          s[0] * np.repeat([0, 1, 1], 3), *s[1:])), states(GRU)),
+    Fault("update gate's error without h", GRU, "slopes", result(lambda s: (*s[:2], 0 * s[2])), states(GRU)),
+    Fault("dU without the reset gate", GRU, "_errors", instead(lambda self, delta: (delta[0],) * 2), states(GRU)),
+    Fault("bias inside the reset gate outside", GRU, "_of_biases", instead(lambda self, delta: (
+          delta[0], delta[0][..., 6:])), states(GRU)),
+    Fault("the length forgotten", fnn.Last, "_of", result(lambda pair: (pair[0], 0 * pair[1] + pair[0].shape[1])),
+          unequal_lengths),
+    Fault("an ignored label counts", fnn.SoftmaxCrossEntropy, "value_and_delta", lambda f: lambda self, z, y: f(
+          fnn.SoftmaxCrossEntropy(), z, np.maximum(y, 0)), ignored_label),
+]  # fmt: skip
+
+
 COMPOSITIONS = [
     Fault("residual of the layer below", SERIAL, "propagate", propagate_of(lambda i, p, r: (p[i], r[max(i - 1, 0)])),
           layer(SERIAL((fnn.Tanh(), fnn.Sigmoid())))),
@@ -627,7 +745,7 @@ RULES = [
           self, p, params, state, b._replace(x=b.x[:3], y=b.y[:3]), keys), step_of(rules.Backprop())),
 ]  # fmt: skip
 
-FAULTS = [*LAYERS, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
+FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------
