@@ -194,7 +194,7 @@ def batch(net, loss, params, x, y, weights=None) -> tuple[Any, Data]:
     """`(params, Data)` of a batch, checked: at least one example, a target for each, and shapes that fit."""
     data = entered(net, params, x, y, weights)
     shape = check_targets(net, loss, data, data.y, values=False)
-    return params, within(loss, shape, data, y)
+    return params, within(loss, shape, data, y, _wide(params, data.x))
 
 
 def dataset(net, loss, params, data, name="data", weights="positive", like=None, output=True) -> Data:
@@ -218,7 +218,7 @@ def dataset(net, loss, params, data, name="data", weights="positive", like=None,
                     finite(place, array)
         shape = check_targets(net, loss, data, targets, values=known)
         if not known:
-            data = within(loss, shape, data, given.y)
+            data = within(loss, shape, data, given.y, _wide(params, data.x))
         elif output and not backend.is_traced(*trees.leaves(params)):
             check_output(net, loss, params, data)
         if known and data.weights is not None:
@@ -260,10 +260,10 @@ def entered(net, params, x, y, weights=None) -> Data:
     return data
 
 
-def within(loss, shape, data, given) -> Data:
+def within(loss, shape, data, given, dtype) -> Data:
     """The batch after a check that its targets are in the cost's range: where they are traced, those outside are NaN.
 
-    Labels cannot be NaN; their cost is.
+    Integers become that dtype, so that they can be NaN. Labels stay integers; their cost is NaN.
     """
     if isinstance(data.y, np.ndarray) and data.y.shape != shape:
         return data  # labels, which a cost that sees their values checks itself
@@ -277,8 +277,15 @@ def within(loss, shape, data, given) -> Data:
         loss.check(shape, given)
     if sure or wrong is None or tuple(data.y.shape) != shape:
         return data
-    y = floating(data.y)
+    y = floating(data.y, dtype)
     return data._replace(y=namespace(y).where(wrong, np.nan, y))
+
+
+def _wide(params, x):
+    """The dtype of targets and weights: that of the parameters, or else of x, and at least float32."""
+    leaves = trees.leaves(params)
+    arrays = leaves[:1] or [array for _, array in parts("x", x) if is_floating(array.dtype)]
+    return at_least_float32(arrays[0].dtype) if arrays else np.dtype(np.float32)
 
 
 def misfit(net, loss, params=None, data=None):
@@ -300,8 +307,7 @@ def converted(params, x, y=None, weights=None) -> Data:
     if xp is not np:
         backend.check_broadcasting()
     x = each(partial(_to_dtype, leaves[0].dtype if leaves else None), "x", arrays("x", x, xp))
-    dtype = leaves[0].dtype if leaves else next((a.dtype for _, a in parts("x", x) if is_floating(a.dtype)), np.float32)
-    wide = at_least_float32(dtype)
+    wide = at_least_float32(leaves[0].dtype) if leaves else _wide((), x)
     y = None if y is None else each(partial(_to_dtype, wide), "y", arrays("y", y, xp))
     if weights is not None:
         weights = _to_dtype(wide, "weights", floating(as_array("weights", weights, xp), wide))

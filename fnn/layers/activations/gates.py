@@ -94,8 +94,9 @@ class HardSwish(Elementwise):
         return clipped(z, -3, math.inf) * (clipped(z + 3, 0, 6) / 6)  # −∞ · 0 would be NaN
 
     def derivative(self, z):
-        middle = kept((2 * clipped(z, -3, 3) + 3) * (1 / 6), (z > -3) & (z < 3))
-        return nan_of(z, middle + cast(z >= 3, middle.dtype))
+        shifted = z + 3  # rounded as in the function, so that both have the same kinks
+        middle = kept((2 * clipped(z, -3, 3) + 3) * (1 / 6), (shifted > 0) & (shifted < 6))
+        return nan_of(z, middle + cast(shifted >= 6, middle.dtype))
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,8 @@ class HardSigmoid(Elementwise):
         return clipped(z + 3, 0, 6) * (1 / 6)
 
     def derivative(self, z):
-        return nan_of(z, either((z > -3) & (z < 3), 1 / 6, 0, z.dtype))
+        shifted = z + 3  # rounded as in the function, so that both have the same kinks
+        return nan_of(z, either((shifted > 0) & (shifted < 6), 1 / 6, 0, z.dtype))
 
 
 @dataclass(frozen=True)
