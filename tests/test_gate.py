@@ -316,3 +316,10 @@ def test_a_label_out_of_range_makes_a_traced_gradient_nan(needs_jax):
     value, grads = run(params, x, np.array([0, 1, 0, 2, 1, 0]))
     assert np.isnan(value)
     assert all(np.isnan(g).any() for g in trees.leaves(grads))
+
+
+def test_integer_targets_whose_values_are_not_known_keep_the_precision_of_the_parameters(needs_jax):
+    loss, z, y = fnn.SigmoidBinaryCrossEntropy(label_smoothing=0.2), np.array([[0.3], [-2.0]]), np.array([[1], [0]])
+    with needs_jax.enable_x64(True):
+        found = float(needs_jax.jit(lambda z, y: fnn.value_and_grad(fnn.Identity(), loss)((), z, y)[0])(z, y))
+    assert abs(found - loss.value(z, y).mean()) < 1e-14
