@@ -70,8 +70,8 @@ print("\n" + "".join(letters[i] for i in written[LENGTH:]) + "\n")
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained", width_ratios=(1, 2))
 fnn.plots.learning_curves(left, curves).set(title="Training", xlabel="epoch", ylabel="bits for each character")
 left.axhline(bits["pairs"], color="0.6", linestyle=":")
-left.annotate("pairs", (1, bits["pairs"]), (0, 3), textcoords="offset points", color="0.4")
-shown = 3
+left.annotate("pairs", (EPOCHS, bits["pairs"]), (0, 3), textcoords="offset points", color="0.4", ha="right")
+shown = max(range(len(test[1])), key=lambda n: len(set(test[1][n])))  # a lively passage, not a ruled line
 probability = np.asarray(loss.predict(net.apply(state.params, test[0][shown : shown + 1])))[0]
 surprise = -np.log2(probability[np.arange(LENGTH), test[1][shown]])
 right.bar(np.arange(LENGTH), surprise, color="#0072B2")
