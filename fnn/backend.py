@@ -294,11 +294,13 @@ def any_number():
 
 
 def scan(f, carry, xs, length=None, reverse=False) -> Any:
-    """`lax.scan` if there are any JAX arrays, otherwise a loop that stacks the outputs of `f`.
+    """`lax.scan` if any array is traced; otherwise a loop that stacks the outputs of `f`.
 
-    `xs` is a tree of arrays, or None if `length` is given. With `reverse=True` the last entry comes first.
+    `xs` is a tree of arrays, or None if `length` is given. With `reverse=True` the last entry comes first. Known values
+    are not given to `lax.scan`, which would compile `f` anew at each call.
     """
-    if jax is not None and any(is_jax(leaf) for leaf in jax.tree.leaves((carry, xs))):
+    known = tree_leaves((carry, xs))
+    if is_traced(*known):
         return jax.lax.scan(f, carry, xs, length, reverse)
     if xs is None:
         rows: Any = [None] * (length or 0)
@@ -313,7 +315,8 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
         outputs.append(output)
     if reverse:
         outputs.reverse()
-    return carry, tree_map(lambda *leaves: np.array(leaves), *outputs) if outputs else None
+    array = np.array if namespace(*known) is np else jnp.array
+    return carry, tree_map(lambda *leaves: array(leaves), *outputs) if outputs else None
 
 
 class Unbatched(NamedTuple):
@@ -342,6 +345,14 @@ def cond(pred, true_fn, false_fn, *args) -> Any:
     return (true_fn if pred else false_fn)(*args)
 
 
+def by_platform(cpu, other, *args) -> Any:
+    """`cpu(*args)` with arrays of NumPy, or of JAX on the CPU; `other(*args)` with those on a GPU or TPU."""
+    if is_traced(*args):
+        return jax.lax.platform_dependent(*args, cpu=cpu, default=other)
+    devices = [next(iter(array.devices())) for array in args if is_jax(array)]
+    return (other if any(device.platform != "cpu" for device in devices) else cpu)(*args)
+
+
 def vmap(f) -> Any:
     """`jax.vmap`, or a loop that stacks, over the leading axis of all arrays in the arguments except `Unbatched`."""
 
@@ -359,16 +370,36 @@ def vmap(f) -> Any:
 
 def in_blocks(f, size, *args) -> Any:
     """`f` applied to blocks of `size` examples along the leading axis of all arrays in `args`, concatenated."""
-    n = len(tree_leaves(args)[0])
-    if size >= n:
-        return f(*args)
-    whole = n // size * size
-    blocks = tree_map(lambda a: a[:whole].reshape(n // size, size, *a.shape[1:]), args)
-    results = tree_map(lambda y: y.reshape(whole, *y.shape[2:]), scan(lambda _, block: ((), f(*block)), (), blocks)[1])
-    if whole == n:
+    blocks, rest = _blocks(size, args)
+    if blocks is None:
+        return f(*rest)
+    results = scan(lambda _, block: ((), f(*block)), (), blocks)[1]
+    results = tree_map(lambda y: y.reshape(-1, *y.shape[2:]), results)
+    if rest is None:
         return results
-    rest = f(*tree_map(lambda a: a[whole:], args))
-    return tree_map(lambda y, last: namespace(y, last).concatenate([y, last]), results, rest)
+    return tree_map(lambda y, last: namespace(y, last).concatenate([y, last]), results, f(*rest))
+
+
+def sum_of_blocks(f, size, *args) -> Any:
+    """The sum of the array `f` gives for blocks of `size` examples along the leading axis of all arrays in `args`."""
+    blocks, rest = _blocks(size, args)
+    if blocks is None:
+        return f(*rest)
+    first = tree_map(lambda a: a[0], blocks)
+    like = jax.eval_shape(f, *first) if is_jax(blocks[0]) else f(*first)
+    start = namespace(*blocks).zeros(like.shape, like.dtype)
+    total = scan(lambda total, block: (total + f(*block), None), start, blocks)[0]
+    return total if rest is None else total + f(*rest)
+
+
+def _blocks(size, args) -> tuple:
+    """Arrays (N, ...) as blocks (N // size, size, ...) and the rest (N % size, ...); None for either that is empty."""
+    n = len(tree_leaves(args)[0])
+    whole = n // size * size
+    if n <= size:
+        return None, args
+    blocks = tree_map(lambda a: a[:whole].reshape(n // size, size, *a.shape[1:]), args)
+    return blocks, None if whole == n else tree_map(lambda a: a[whole:], args)
 
 
 def in_turn(f, items, scale):
@@ -434,11 +465,8 @@ def contract(delta, a, dtype: Any = None, spare=False):
         layout = jax.sharding.NamedSharding(d.mesh, jax.sharding.PartitionSpec(d.spec[1], s.spec[1]))
         return cast(jnp.einsum("no,ni->oi", delta, a, preferred_element_type=wide, out_sharding=layout), dtype)
     multiply = lambda transposed, a: cast(jnp.matmul(transposed, a, preferred_element_type=wide), dtype)
-    return jax.lax.platform_dependent(
-        delta,
-        a,
-        cpu=lambda delta, a: multiply(_transposed(delta, spare), a),
-        default=lambda delta, a: multiply(delta.T, a),
+    return by_platform(
+        lambda delta, a: multiply(_transposed(delta, spare), a), lambda delta, a: multiply(delta.T, a), delta, a
     )
 
 

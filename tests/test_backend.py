@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from helpers import THOROUGH
+from helpers_training import compilations
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,21 +133,42 @@ def test_the_stand_in_for_scan_is_lax_scan(f, carry, xs, length, needs_jax):
     assert not any(B.is_jax(leaf) for leaf in B.tree_leaves(found))
 
 
-def test_a_jax_carry_or_jax_xs_run_as_lax_scan(needs_jax):
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("of_jax", ["carry", "xs"])
+def test_traced_values_run_as_lax_scan_and_known_ones_as_a_loop(needs_jax, of_jax, traced):
     seen = []
 
     def f(carry, x):
-        seen.append(B.is_traced(carry))
+        seen.append(B.is_traced(carry, x))
         return carry + x, carry
 
-    zeros, ones = np.zeros((), np.float32), np.ones(3, np.float32)
-    for carry, xs in [(needs_jax.numpy.asarray(zeros), ones), (zeros, needs_jax.numpy.asarray(ones))]:
-        total, sums = B.scan(f, carry, xs)
-        assert (float(total), sums.tolist()) == (3, [0, 1, 2])
-        assert B.is_jax(sums)
-    assert all(seen)
-    B.scan(f, zeros, ones)
-    assert seen[-3:] == [False] * 3
+    values = {"carry": np.zeros((), np.float32), "xs": np.ones(3, np.float32)}
+    values[of_jax] = needs_jax.numpy.asarray(values[of_jax])
+    run = lambda carry, xs: B.scan(f, carry, xs)
+    total, sums = (needs_jax.jit(run) if traced else run)(**values)
+    assert (float(total), sums.tolist()) == (3, [0, 1, 2])
+    assert B.is_jax(sums)
+    assert set(seen) == {traced}
+
+
+@pytest.mark.parametrize("layer", [fnn.Conv(2, (2, 2)), fnn.Lstm(2), fnn.MaxPool((2, 2))])
+def test_layers_with_loops_compile_nothing_the_second_time_that_they_are_called(needs_jax, layer):
+    key, shape = fnn.random.key(0, backend="jax"), (5, 2) if isinstance(layer, fnn.Lstm) else (4, 4, 1)
+    params, x = layer.init(key, shape), needs_jax.numpy.ones((6, *shape))
+
+    def everything():
+        y, residuals = layer.forward(params, x)
+        dx, delta = layer.propagate(params, residuals, y)
+        return (
+            dx,
+            params and layer.gradient(params, residuals, delta),
+            params and layer.factors(params, residuals, delta),
+        )
+
+    everything()
+    with compilations() as programs:
+        everything()
+    assert programs == []
 
 
 VMAPS = [

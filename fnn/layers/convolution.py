@@ -11,7 +11,17 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from .. import backend, trees
-from ..backend import at_least_float32, cast, floating, in_blocks, is_jax, namespace
+from ..backend import (
+    at_least_float32,
+    by_platform,
+    cast,
+    contract,
+    floating,
+    in_blocks,
+    is_jax,
+    namespace,
+    sum_of_blocks,
+)
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
@@ -21,6 +31,7 @@ from .dense import DenseParams, over_positions
 from .windows import check_kernel, check_windows, windows_over
 
 _BLOCK = 2**18  # bytes of patches that are made at a time
+_BLOCK_OF_PRODUCTS = 2**22  # and where they are summed up in one product
 
 
 @dataclass(frozen=True)
@@ -129,42 +140,79 @@ class Conv(Layer):
         xp = namespace(x)
         return db + (xp.zeros((len(x), *self._windows(x.shape[1:]).positions, 1), db.dtype) if dz is None else dz)
 
-    # ---- the three products, on JAX as convolutions, on NumPy as products of patches ---------------------------------
+    # ---- the three products ------------------------------------------------------------------------------------------
+    # On a GPU or TPU all three are convolutions. XLA on the CPU is slower at the last two than at products of patches,
+    # and makes patches of the whole batch for the first; so there the work is done in blocks of examples, as on NumPy.
 
     def _convolved(self, w, x):
         windows = self._windows(x.shape[1:])
-        if is_jax(x):
+
+        def as_convolution(w, x):
             return convolution(x, w, windows.stride, windows.padding, dilation=windows.dilation, groups=self.groups)
-        z = self._by_group(windows.patches(x)) @ w.reshape(self.groups, -1, w[0].size).transpose(0, 2, 1)
-        return _together(z, (len(x), *windows.positions))
+
+        def by_patches(w, x):
+            z = _product(self._by_group(windows.patches(x)), self._matrices(w).swapaxes(1, 2))
+            return z.swapaxes(0, 1).reshape(len(x), *windows.positions, self.channels)
+
+        block, of_block = self._block(w, windows, x), as_convolution if is_jax(x) else by_patches
+        on_cpu = lambda w, x: in_blocks(lambda x: of_block(w, x), block, x)
+        return by_platform(on_cpu, as_convolution, w, x)
 
     def _transposed(self, w, input_shape, dy):
         windows = self._windows(input_shape)
-        w = w.reshape(self.groups, -1, *w.shape[1:])  # (G, O/G, *kernel, C/G)
-        if is_jax(dy):
+
+        def as_convolution(w, dy):
+            w = w.reshape(self.groups, -1, *w.shape[1:])  # (G, O/G, *kernel, C/G)
             flipped = backend.jnp.flip(w, axis=tuple(range(2, w.ndim - 1))).swapaxes(1, -1)
             flipped = flipped.reshape(input_shape[-1], *flipped.shape[2:])  # (C, *kernel, O/G)
             stride, ones = windows.stride, (1,) * len(self.kernel)
             return convolution(dy, flipped, ones, windows.padding_of_dx, stride, windows.dilation, self.groups)
-        delta = dy.reshape(-1, self.groups, w.shape[1]).swapaxes(0, 1)
-        w = w.reshape(*w.shape[:2], -1, w.shape[-1])
-        return windows.put([_together(delta @ w[:, :, k], dy.shape[:-1]) for k in range(w.shape[2])])
+
+        def by_patches(w, dy):
+            patches = _product(self._by_group(dy[..., None, :]), self._matrices(w))
+            patches = patches.reshape(self.groups, *dy.shape[:-1], -1, w.shape[-1])
+            patches = namespace(patches).moveaxis(patches, 0, -2)  # (N, *positions, K, G, C/G)
+            return windows.put(patches.reshape(*patches.shape[:-2], -1))
+
+        block = self._block(w, windows, dy)
+        on_cpu = lambda w, dy: in_blocks(lambda dy: by_patches(w, dy), block, dy)
+        return by_platform(on_cpu, as_convolution, w, dy)
 
     def _weight_gradient(self, w, x, dy):
         windows = self._windows(x.shape[1:])
-        if is_jax(x):
-            dilation, stride, padding = windows.dilation, windows.stride, windows.padding_of_dw
-            dw = convolution(x, dy, dilation, padding, dilation=stride, groups=self.groups, over_examples=True)
-            return cast(dw, w.dtype)
-        wide = at_least_float32(dy.dtype)
-        delta = cast(dy, wide).reshape(-1, self.groups, self.channels // self.groups)
-        dw = delta.transpose(1, 2, 0) @ self._by_group(cast(windows.patches(x), wide))
-        return cast(dw.reshape(w.shape), w.dtype)
 
-    def _by_group(self, patches):
+        def as_convolution(x, dy):
+            dilation, stride, padding = windows.dilation, windows.stride, windows.padding_of_dw
+            return convolution(x, dy, dilation, padding, dilation=stride, groups=self.groups, over_examples=True)
+
+        def by_patches(x, dy):
+            patches, wide = windows.patches(x), at_least_float32(dy.dtype)
+            if self.groups == 1:
+                return contract(dy, patches.reshape(*dy.shape[:-1], -1), wide)
+            delta = self._by_group(cast(dy, wide)[..., None, :])
+            return delta.swapaxes(1, 2) @ self._by_group(cast(patches, wide))
+
+        block = self._block(w, windows, x)
+        on_cpu = lambda x, dy: sum_of_blocks(by_patches, block, x, dy).reshape(w.shape)
+        return cast(by_platform(on_cpu, as_convolution, x, dy), w.dtype)
+
+    def _block(self, w, windows, examples):
+        """The number of examples whose patches have `_BLOCK_OF_PRODUCTS` bytes.
+
+        On JAX at most half of the examples: XLA on the CPU computes what precedes a loop once, but what precedes
+        patches once for each place that an entry goes to.
+        """
+        size = _BLOCK_OF_PRODUCTS // (4 * math.prod(windows.positions) * w[0].size * self.groups)
+        return max(1, min(size, len(examples) // 2) if is_jax(examples) else size)
+
+    def _matrices(self, w):
+        """W as a matrix for each group, (G, O/G, K·C/G)."""
+        return w.reshape(self.groups, -1, w[0].size)
+
+    def _by_group(self, rows):
         """(N, *positions, K, C) as (G, N·P, K·C/G)."""
-        patches = patches.reshape(-1, patches.shape[-2], self.groups, patches.shape[-1] // self.groups)
-        return np.moveaxis(patches, 2, 0).reshape(self.groups, len(patches), -1)
+        rows = rows.reshape(-1, rows.shape[-2], self.groups, rows.shape[-1] // self.groups)
+        return namespace(rows).moveaxis(rows, 2, 0).reshape(self.groups, len(rows), -1)
 
     def _windows(self, input_shape):
         windows = windows_over(self, input_shape)
@@ -173,9 +221,9 @@ class Conv(Layer):
         return windows
 
 
-def _together(values, leading):
-    """(G, N·P, O/G) as (N, *positions, O)."""
-    return values.swapaxes(0, 1).reshape(*leading, -1)
+def _product(a, b):
+    """`a @ b`, (G, M, K), (G, K, L) -> (G, M, L); of one group without the axis, which makes XLA's slower."""
+    return (a[0] @ b[0])[None] if len(a) == 1 else a @ b
 
 
 def convolution(x, w, stride, padding, spread=None, dilation=None, groups=1, over_examples=False) -> Any:
@@ -191,8 +239,11 @@ def convolution(x, w, stride, padding, spread=None, dilation=None, groups=1, ove
             the examples: x (N, *sizes, C) and w (N, *kernel, O) give (O, *sizes, C/G). Default: False.
     """
     lax, last = backend.jax.lax, x.ndim - 1
-    axes = ((last, 0) if over_examples else (0, last)) + tuple(range(1, last))
-    of_channels, of_examples = (1, groups) if over_examples else (groups, 1)
+    sizes, kernel = tuple(range(1, last)), tuple(range(last - 1))
+    if over_examples:
+        axes = of_w = (last, 0, *sizes)
+    else:  # within loops XLA on the CPU is 30 times slower at kernels whose last axes are not C and O
+        w, axes, of_w = backend.jnp.moveaxis(w, 0, -1), (0, last, *sizes), (last, last - 1, *kernel)
     return lax.conv_general_dilated(
         x,
         w,
@@ -200,8 +251,8 @@ def convolution(x, w, stride, padding, spread=None, dilation=None, groups=1, ove
         padding,
         lhs_dilation=spread,
         rhs_dilation=dilation,
-        dimension_numbers=lax.ConvDimensionNumbers(axes, axes, axes),
-        feature_group_count=of_channels,
-        batch_group_count=of_examples,
+        dimension_numbers=lax.ConvDimensionNumbers(axes, of_w, axes),
+        feature_group_count=1 if over_examples else groups,
+        batch_group_count=groups if over_examples else 1,
         preferred_element_type=at_least_float32(x.dtype) if over_examples else None,
     )

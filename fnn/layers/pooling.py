@@ -80,7 +80,8 @@ class MaxPool(_Pool):
 
     def backward(self, params, residuals, dy):
         first, windows = residuals[0], residuals[1].thing
-        return windows.put([_where(first == k, dy) for k in range(len(windows.entries))])
+        entries = namespace(dy).arange(len(windows.entries), dtype=first.dtype)[:, None]
+        return windows.put(_where(first[..., None, :] == entries, dy[..., None, :]))
 
     def tangent(self, params, residuals, dparams, dx):
         if dx is None:
@@ -113,7 +114,8 @@ class AvgPool(_Pool):
 
     def backward(self, params, windows, dy):
         windows = windows.thing
-        return windows.put([dy * self._shares(windows, dy.dtype)] * len(windows.entries))
+        shared = (dy * self._shares(windows, dy.dtype))[..., None, :]
+        return windows.put(namespace(dy).broadcast_to(shared, (*dy.shape[:-1], len(windows.entries), dy.shape[-1])))
 
     def tangent(self, params, windows, dparams, dx):
         return None if dx is None else sum(windows.thing.cut(dx)) * self._shares(windows.thing, dx.dtype)

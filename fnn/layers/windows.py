@@ -71,43 +71,72 @@ class Windows:
         x = self.padded(x, fill)
         return [x[self._places(entry)] for entry in self.entries]
 
-    def put(self, pieces, dtype: Any = None) -> Any:
-        """The transpose of `cut`: each piece is added where it was cut out, to give (N, *sizes, C)."""
-        if is_jax(pieces[0]):
-            return sum(self._spread(piece, entry) for piece, entry in zip(pieces, self.entries, strict=True))
-        first = pieces[0]
-        room = tuple(n + low + high for n, (low, high) in zip(self.sizes, self.padding, strict=True))
-        total = np.zeros((len(first), *room, first.shape[-1]), first.dtype)
-        for piece, entry in zip(pieces, self.entries, strict=True):
-            total[self._places(entry)] += piece
-        inner = (slice(low, low + n) for n, (low, _) in zip(self.sizes, self.padding, strict=True))
-        return total[(slice(None), *inner)]
-
     def patches(self, x) -> Any:
         """Every window as a row: (N, *positions, K, C)."""
+        x, rank = self.padded(x), len(self.sizes)
         if is_jax(x):
-            return backend.jnp.stack(self.cut(x), axis=-2)
-        x = self.padded(x)  # a view of it, in which positions and entries have strides of their own
-        examples, *inner, channels = x.strides
-        outer = (step * s for step, s in zip(inner, self.stride, strict=True))
-        within = (step * d for step, d in zip(inner, self.dilation, strict=True))
-        shape = (len(x), *self.positions, *self.kernel, x.shape[-1])
-        view = np.lib.stride_tricks.as_strided(x, shape, (examples, *outer, *within, channels), writeable=False)
-        return view.reshape(len(x), *self.positions, math.prod(self.kernel), x.shape[-1])
+            axes = enumerate(zip(self.positions, self.stride, self.kernel, self.dilation, strict=True))
+            windows = x.at[(slice(None), *(_apart(axis, rank, *of_axis) for axis, of_axis in axes))]
+            windows = windows.get(mode="promise_in_bounds")
+        else:  # a view of x, in which positions and entries have strides of their own
+            examples, *inner, channels = x.strides
+            outer = (step * s for step, s in zip(inner, self.stride, strict=True))
+            within = (step * d for step, d in zip(inner, self.dilation, strict=True))
+            shape = (len(x), *self.positions, *self.kernel, x.shape[-1])
+            strides = (examples, *outer, *within, channels)
+            windows = np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+        return windows.reshape(len(x), *self.positions, math.prod(self.kernel), x.shape[-1])
+
+    def put(self, patches) -> Any:
+        """The transpose of `patches`: (N, *positions, K, C), added up where they were cut out, to give (N, *sizes, C).
+
+        It goes axis by axis, since what is added up gets smaller each time.
+        """
+        rank, total = len(self.sizes), patches.reshape(*patches.shape[:-2], *self.kernel, patches.shape[-1])
+        axes = zip(self.sizes, self.padding, self.stride, self.kernel, self.dilation, strict=True)
+        for axis, (n, (low, _), s, k, d) in enumerate(axes, start=1):
+            entries = namespace(total).moveaxis(total, rank + 1, 0)  # (k, N, *sizes, p, *positions, *kernel, C)
+            if s == k and d == 1:  # windows that lie side by side
+                entries = namespace(total).moveaxis(entries, 0, axis + 1)
+                entries = entries.reshape(1, *entries.shape[:axis], -1, *entries.shape[axis + 2 :])
+                total = _added_up(entries, axis, [-low], 1, n)
+            else:
+                total = _added_up(entries, axis, [a * d - low for a in range(k)], s, n)
+        return total
 
     def _places(self, entry):
         axes = zip(entry, self.dilation, self.positions, self.stride, strict=True)
         return (slice(None), *(slice(a * d, a * d + (p - 1) * s + 1, s) for a, d, p, s in axes))
 
-    def _spread(self, piece, entry):
-        """A piece (N, *positions, C) at the places of one entry, among zeros."""
-        config = [(0, 0, 0)]
-        for a, d, p, s, n, (low, _) in zip(
-            entry, self.dilation, self.positions, self.stride, self.sizes, self.padding, strict=True
-        ):
-            start = a * d - low
-            config.append((start, n - start - ((p - 1) * s + 1), s - 1))
-        return backend.jax.lax.pad(piece, np.zeros((), piece.dtype), [*config, (0, 0, 0)])
+
+def _apart(axis, rank, positions, stride, entries, dilation):
+    """Where along an axis entry a of window i is, i s + a d, indexed by the window and the entry along that axis."""
+    places = np.add.outer(stride * np.arange(positions), dilation * np.arange(entries))
+    return np.expand_dims(places, [other for other in range(2 * rank) if other not in (axis, axis + rank)])
+
+
+def _added_up(pieces, axis, starts, step, n):
+    """The sum of pieces (..., p, ...), each of whose entries come to start, start + step, ... among n along the axis.
+
+    What comes before 0 or after n is left out.
+    """
+    p, before = (pieces.shape[axis + 1] - 1) * step + 1, (slice(None),) * axis
+    if is_jax(pieces):
+        padding = [
+            [(0, 0, 0)] * axis + [(start, n - start - p, step - 1)] + [(0, 0, 0)] * (pieces.ndim - axis - 2)
+            for start in starts
+        ]
+        return sum(
+            backend.jax.lax.pad(piece, np.zeros((), piece.dtype), config)
+            for piece, config in zip(pieces, padding, strict=True)
+        )
+    low, high = max(0, -starts[0]), max(0, starts[-1] + p - n)
+    if step == 1 and p == n and starts == [0]:
+        return pieces[0]
+    total = np.zeros((*pieces.shape[1 : axis + 1], low + n + high, *pieces.shape[axis + 2 :]), pieces.dtype)
+    for piece, start in zip(pieces, starts, strict=True):
+        total[(*before, slice(low + start, low + start + p, step))] += piece
+    return total[(*before, slice(low, low + n))]
 
 
 def windows_over(layer, input_shape) -> Windows:
