@@ -163,8 +163,8 @@ def products_side(problem, together=False):
 # ---- the frameworks --------------------------------------------------------------------------------------------------
 
 
-def torch_side(problem, compiled=False):
-    """PyTorch, the loop of its tutorials on tensors in memory, all cores; or with the step compiled by it."""
+def torch_side(problem, compiled=False, mode=None):
+    """PyTorch, the loop of its tutorials on tensors in memory, all cores; or with the step compiled, in a mode."""
     import torch
 
     sizes, batch, x, y = problem
@@ -183,7 +183,7 @@ def torch_side(problem, compiled=False):
         return loss
 
     if compiled:
-        step = torch.compile(step)
+        step = torch.compile(step, mode=mode, dynamic=False if mode else None)  # a program for the last batch, too
         try:
             step(x[:batch], y[:batch])
         except Exception as error:  # of many kinds, all of them Inductor's
