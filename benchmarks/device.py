@@ -24,15 +24,12 @@ import os
 
 import numpy as np
 from common import apart
-from common.models import LOSS, embedded, gradient_of, lenet, lstm, mlp, plain_cost, sides
+from common.models import LOSS, TORCH, embedded, gradient_of, lenet, lstm, mlp, plain_cost, sides
 from common.sides import RATE, Problem, fnn_side, images, jax_grad_side, loop, torch_side, train_by_jax_grad
 from per_example import BOUND
 
 import fnn
 from fnn import backend, per_example, random
-
-MODES = ("default", "reduce-overhead")
-
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
 
@@ -54,7 +51,6 @@ def gradients(report):
     rows, worst = [], {}
     for name, (model, n) in cases.items():
         x, y = model.batch(n)
-        x = x if model.torch() else np.abs(3 * x).astype(np.int32) % 10
         params = model.net.init(random.key(0, backend="numpy"), model.shape)
         wide = lambda tree: fnn.trees.map(lambda a: a.astype(np.float64) if a.dtype == np.float32 else a, tree)
         exact = gradient_of(model, "fnn")(wide(params), wide(x), y)
@@ -101,7 +97,7 @@ def epochs(report):
             "jax.grad, a jitted step in a loop": plain_loop_side,
             "PyTorch eager": torch_side,
         }
-        modes = () if report.smoke else MODES if len(hidden) > 1 else MODES[1:]
+        modes = () if report.smoke else TORCH[1:] if len(hidden) > 1 else TORCH[2:]
         makers |= {f"PyTorch compiled, {m}": functools.partial(torch_side, compiled=True, mode=m) for m in modes}
         many_of = {name: many if "scan" in name or "fnn" in name else 1 for name in makers}
         makers = {name: functools.partial(epoch_turn, make, problem, many_of[name]) for name, make in makers.items()}
@@ -163,10 +159,10 @@ def layers(report):
     """Steps of a convolutional and of a recurrent network."""
     batches, steps = ((8,), 2) if report.smoke else ((64, 512), 100)
     for n in batches:
-        makers = sides(lenet(), n, steps, 0.01, modes=() if report.smoke else MODES[1:])
+        makers = sides(lenet(), n, steps, 0.01, torch=TORCH[:1] if report.smoke else TORCH)
         report.compare(f"A step of Conv 20, Conv 40, Dense 128, batch {n}", makers, steps, "fnn")
     units, n, steps = (8, 4, 2) if report.smoke else (128, 32, 20)
-    makers = sides(lstm(64, units, units), n, steps, 0.01, modes=())
+    makers = sides(lstm(64, units, units), n, steps, 0.01, torch=TORCH[:1])
     report.compare(f"A step of Lstm {units}, {units} positions of 64 inputs, batch {n}", makers, steps, "fnn")
 
 
@@ -179,7 +175,7 @@ def wide(report):
     model = mlp(*[width] * 5, 10)
     flop = 2 * width**3 * 11 + 6 * width * 10 * width  # 4 forward, 4 for dW, 3 for dx; and the last layer's three
     makers = {f"{width}³ products alone": functools.partial(products_side, width, times)}
-    makers |= sides(model, width, steps, 0.01, "bfloat16", () if report.smoke else MODES)
+    makers |= sides(model, width, steps, 0.01, "bfloat16", () if report.smoke else TORCH)
     per = {name: times * 2 * width**3 / flop if "alone" in name else steps for name in makers}  # seconds for a step's
     alone, rates = next(iter(makers)), {}
 
@@ -220,7 +216,7 @@ def narrow(report):
         sizes = (*[width] * 9, 10)
         moved = 4 * n * sum(2 * (i + o) + (i if l else 0) for l, (i, o) in enumerate(itertools.pairwise(sizes)))
         makers = {"a x + b in one large array": functools.partial(copy_side, floats, 20)}
-        makers |= sides(mlp(*sizes), n, steps, 0.01, modes=() if report.smoke else MODES)
+        makers |= sides(mlp(*sizes), n, steps, 0.01, torch=() if report.smoke else TORCH)
         alone, rates = next(iter(makers)), {}
         per = {name: 20 * 8 * floats / moved if name == alone else steps for name in makers}
 
@@ -282,7 +278,7 @@ def sweeps(report):
         {"PyTorch eager": steps},
     )
     if not report.smoke:
-        name, how = f"PyTorch compiled, {MODES[1]}", {"compiled": True, "mode": MODES[1]}
+        name, how = f"PyTorch compiled, {TORCH[2]}", {"compiled": True, "mode": TORCH[2]}
         makers[name] = functools.partial(epoch_turn, functools.partial(torch_side, **how), problem, epochs)
         per[name] = steps
     for nets in (4, 8) if report.smoke else (1024, 8192, 65536):
@@ -304,8 +300,6 @@ def sweeps(report):
 
 def clipping(report):
     """Clipped gradients and Gram matrices, over one gradient."""
-    import jax
-
     cases = {"784-1024-1024-10": (mlp(784, 1024, 1024, 10), 512), "Conv 20, Conv 40, Dense 128": (lenet(), 256)}
     if report.smoke:
         cases = {"20-16-10": (mlp(20, 16, 10), 32)}

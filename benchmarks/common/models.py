@@ -14,16 +14,20 @@ import fnn
 from fnn import random
 
 LOSS = fnn.SoftmaxCrossEntropy()
+TORCH = ("eager", "default", "reduce-overhead")  # the latter two are modes of torch.compile
 
 
 class Model(NamedTuple):
-    """A network of fnn, the shape of an example, `plain(params, x)` in JAX, `torch()` that makes a module, classes."""
+    """A network of fnn, the shape of an example, `plain(params, x)` in JAX, `torch()` that makes a module.
+
+    An example is of random numbers, or of so many symbols.
+    """
 
     net: Any
     shape: tuple
     plain: Callable
     torch: Callable
-    classes: int = 10
+    symbols: int = 0
 
     def params(self, dtype=np.float32):
         """Initial parameters, drawn on the device."""
@@ -32,15 +36,17 @@ class Model(NamedTuple):
     def batch(self, n):
         """Random examples and their labels, on the host."""
         rng = np.random.default_rng(0)
-        x = rng.standard_normal((n, *self.shape), np.float32)
-        return x, rng.integers(0, self.classes, n, np.int32)
+        shape, y = (n, *self.shape), rng.integers(0, 10, n, np.int32)
+        return rng.integers(0, self.symbols, shape, np.int32) if self.symbols else rng.standard_normal(
+            shape, np.float32
+        ), y
 
 
 # ---- the networks ----------------------------------------------------------------------------------------------------
 
 
 def mlp(*sizes) -> Model:
-    """Dense layers with ReLU between."""
+    """Dense layers with ReLU between; the last has 10 units."""
     import jax
 
     def plain(params, x):
@@ -54,7 +60,7 @@ def mlp(*sizes) -> Model:
 
         return nn.Sequential(*[f for i, o in itertools.pairwise(sizes) for f in (nn.Linear(i, o), nn.ReLU())][:-1])
 
-    return Model(fnn.mlp(sizes[1:]), sizes[:1], plain, torch, sizes[-1])
+    return Model(fnn.mlp(sizes[1:]), sizes[:1], plain, torch)
 
 
 def lenet() -> Model:
@@ -117,10 +123,10 @@ def lstm(inputs, units, positions) -> Model:
 
 
 def embedded() -> Model:
-    """An Embedding, both norms and two Dense layers; for its gradient only, which JAX takes of fnn's forward pass."""
+    """An Embedding, both norms and two Dense layers; with fnn only, whose forward pass JAX differentiates, too."""
     norms = (fnn.LayerNorm(), fnn.Dense(64), fnn.Relu(), fnn.RMSNorm())
-    net = fnn.Serial((fnn.Embedding(10, 32), *norms, fnn.Flatten(), fnn.Dense(10)))
-    return Model(net, (16,), net.apply, lambda: None)
+    net = fnn.Serial((fnn.Embedding(20, 32), *norms, fnn.Flatten(), fnn.Dense(10)))
+    return Model(net, (16,), net.apply, NotImplemented, symbols=20)
 
 
 # ---- a step of each --------------------------------------------------------------------------------------------------
@@ -185,8 +191,8 @@ def train_side(model, n, steps, rate, dtype=np.float32):
     return turn
 
 
-def torch_side(model, n, steps, rate, dtype="float32", mode=None):
-    """The same by PyTorch: eager, or with the cost compiled in this mode ("default" or "reduce-overhead")."""
+def torch_side(model, n, steps, rate, dtype="float32", mode="eager"):
+    """The same by PyTorch: eager, or with the cost compiled in this mode."""
     import torch
 
     torch.set_float32_matmul_precision("high")  # TF32, as JAX's default is
@@ -201,8 +207,8 @@ def torch_side(model, n, steps, rate, dtype="float32", mode=None):
     def value(x, y):
         return cost(module(x).float(), y)
 
-    if mode:
-        value = torch.compile(value, dynamic=False, **({"mode": mode} if device == "cuda" else {"backend": "eager"}))
+    if mode != "eager":
+        value = torch.compile(value, mode=mode, dynamic=False)
 
     def turn():
         loss = None
@@ -218,13 +224,14 @@ def torch_side(model, n, steps, rate, dtype="float32", mode=None):
     return turn
 
 
-def sides(model, n, steps, rate, dtype="float32", modes=("default", "reduce-overhead")):
-    """All of them by name."""
-    how = (model, n, steps, rate, dtype)
+def sides(model, n, steps, rate, dtype="float32", torch=TORCH):
+    """All of them by name; PyTorch "eager", and compiled in each of the other modes."""
     makers = {
-        "fnn": lambda: jax_side(model, "fnn", *how[1:]),
-        "fnn.train": lambda: train_side(*how),
-        "jax.grad": lambda: jax_side(model, "jax.grad", *how[1:]),
-        "PyTorch eager": lambda: torch_side(*how),
+        "fnn": lambda: jax_side(model, "fnn", n, steps, rate, dtype),
+        "fnn.train": lambda: train_side(model, n, steps, rate, dtype),
+        "jax.grad": lambda: jax_side(model, "jax.grad", n, steps, rate, dtype),
     }
-    return makers | {f"PyTorch compiled, {mode}": lambda mode=mode: torch_side(*how, mode=mode) for mode in modes}
+    for mode in torch:
+        name = "PyTorch eager" if mode == "eager" else f"PyTorch compiled, {mode}"
+        makers[name] = lambda mode=mode: torch_side(model, n, steps, rate, dtype, mode)
+    return makers
