@@ -160,6 +160,7 @@ def _child(function, path, seconds, smoke):
     report = Report(path, seconds, smoke)
     try:
         report.said["machine"] = harness.machine()
+        print(report.said["machine"], flush=True)
         function(report)
     except Exception as error:
         traceback.print_exc()

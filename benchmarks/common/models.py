@@ -13,6 +13,8 @@ import numpy as np
 import fnn
 from fnn import random
 
+from .sides import torch_device
+
 LOSS = fnn.SoftmaxCrossEntropy()
 TORCH = ("eager", "default", "reduce-overhead")  # the latter two are modes of torch.compile
 
@@ -26,7 +28,7 @@ class Model(NamedTuple):
     net: Any
     shape: tuple
     plain: Callable
-    torch: Callable
+    torch: Callable | None = None
     symbols: int = 0
 
     def params(self, dtype=np.float32):
@@ -126,7 +128,7 @@ def embedded() -> Model:
     """An Embedding, both norms and two Dense layers; with fnn only, whose forward pass JAX differentiates, too."""
     norms = (fnn.LayerNorm(), fnn.Dense(64), fnn.Relu(), fnn.RMSNorm())
     net = fnn.Serial((fnn.Embedding(20, 32), *norms, fnn.Flatten(), fnn.Dense(10)))
-    return Model(net, (16,), net.apply, NotImplemented, symbols=20)
+    return Model(net, (16,), net.apply, symbols=20)
 
 
 # ---- a step of each --------------------------------------------------------------------------------------------------
@@ -195,9 +197,7 @@ def torch_side(model, n, steps, rate, dtype="float32", mode="eager"):
     """The same by PyTorch: eager, or with the cost compiled in this mode."""
     import torch
 
-    torch.set_float32_matmul_precision("high")  # TF32, as JAX's default is
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device()
     module, cost = model.torch().to(device, getattr(torch, dtype)), torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(module.parameters(), lr=rate, fused=device == "cuda")
     x, y = model.batch(n)
