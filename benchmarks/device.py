@@ -13,8 +13,9 @@
     sweeps      a step of a 2-16-16-2 network, as one of many thousand in a sweep
     clipping    the clipped gradient and the Gram matrix, over one gradient
 
-Each section has a process and a time of its own, see `common/apart.py`; within it all sides take turns in one process,
-and a median is told. Float32 products are TF32 where that is JAX's default, and PyTorch is allowed it, too.
+Each section has a process and a time of its own, see `common/apart.py`; within it all sides take turns, and the medians
+are told. `fnn` and `jax.grad` are the same loop of steps on one batch; `fnn.train` draws and gathers it, too. Float32
+products are TF32 where that is JAX's default, and PyTorch is allowed it, too.
 """
 
 import argparse
@@ -375,14 +376,14 @@ QUANTITIES = {
     "Gram matrix, vmap of jax.grad": gram_by_vmap,
 }
 
-SECTIONS = {
-    "gradients": (gradients, 75),
-    "epochs": (epochs, 110),
-    "layers": (layers, 70),
-    "wide": (wide, 60),
-    "narrow": (narrow, 65),
-    "sweeps": (sweeps, 50),
-    "clipping": (clipping, 50),
+SECTIONS = {  # and the seconds that each may take
+    "gradients": (gradients, 90),
+    "epochs": (epochs, 150),
+    "layers": (layers, 110),
+    "wide": (wide, 100),
+    "narrow": (narrow, 110),
+    "sweeps": (sweeps, 80),
+    "clipping": (clipping, 80),
 }
 
 
@@ -395,7 +396,7 @@ def main():
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # the other half is PyTorch's
     if options.smoke:  # all that takes long is to compile
         os.environ |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "OMP_NUM_THREADS": "1"}
-    apart.run("device", "On an accelerator", SECTIONS, options)
+    apart.run("device", "On an accelerator", SECTIONS, options, seconds=470)
 
 
 if __name__ == "__main__":

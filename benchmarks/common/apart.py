@@ -1,9 +1,10 @@
 """Sections of a benchmark, each in a process of its own and within a time of its own.
 
 A section that fails, crashes or hangs costs only what it had left to measure: its tables are printed and written to a
-file one by one, and when its time is up its process is ended. Time that a section leaves goes to the next.
+file one by one, and when its time is up its process is ended.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -18,15 +19,16 @@ from pathlib import Path
 from . import harness
 
 TURNS = 9  # at most, and at least one, as time permits
+LEAST = 15  # seconds that are kept for each later section
 LEAVE_OUT = (ImportError, ModuleNotFoundError)  # a package that is not there is no failure
 
 
 class Report:
     """What one section has to say: `{"machine", "tables": [Markdown], "figures", "failures"}`, kept in a file."""
 
-    def __init__(self, path, seconds, smoke):
-        self.path, self.smoke, self.end = Path(path), smoke, time.monotonic() + seconds
-        self.making_ends = self.end - 0.3 * seconds  # after that nothing new is compiled
+    def __init__(self, path, end, smoke):
+        self.path, self.end, self.smoke = path, end, smoke
+        self.making_ends = end - 0.3 * (end - time.monotonic())  # after that nothing new is compiled
         self.said = {"machine": "", "tables": [], "figures": {}, "failures": []}
 
     def table(self, title, heading, rows, figures=None):
@@ -47,7 +49,9 @@ class Report:
         return f"failed: {reason}".replace("|", "/")
 
     def save(self):
-        self.path.write_text(json.dumps(self.said))
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(self.said))
+        new.replace(self.path)
 
     def medians(self, title, makers):
         """`(seconds, without)`: the median seconds of a turn of each side, and for the other sides the reason.
@@ -106,23 +110,23 @@ class Report:
         return seconds
 
 
-def run(name, title, sections, options):
-    """Run the sections `{name: (function of a Report, seconds)}` that the options ask for, and write what they say.
+def run(name, title, sections, options, seconds):
+    """Run the sections `{name: (function of a Report, its seconds)}` that the options ask for, and write their tables.
 
-    Exits with status 1 if anything failed.
+    All of them end within `seconds`: each leaves `LEAST` for any after it. Exits with status 1 if anything failed.
     """
     chosen = options.sections.split(",") if options.sections else [*sections]
     if unknown := set(chosen) - set(sections):
         sys.exit(f"--sections: expected some of {','.join(sections)}, got {','.join(sorted(unknown))}")
-    said, spare, failures = {}, 0.0, []
+    said, failures, end = {}, [], time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
-        for section in chosen:
+        for i, section in enumerate(chosen):
             function, limit = sections[section]
+            limit = min(limit, end - time.monotonic() - LEAST * (len(chosen) - 1 - i))
             start, path = time.monotonic(), Path(folder, f"{section}.json")
-            print(f"\n## {section} (at most {limit + spare:.0f} s)", flush=True)
-            status = _in_a_process(function, path, limit + spare, options.smoke)
+            print(f"\n## {section} (at most {limit:.0f} s)", flush=True)
+            status = _in_a_process(function, path, limit, options.smoke)
             took = time.monotonic() - start
-            spare = max(0.0, limit + spare - took)
             said[section] = json.loads(path.read_text()) if path.exists() else {"tables": [], "failures": []}
             said[section]["seconds"] = took
             if status:
@@ -137,27 +141,26 @@ def run(name, title, sections, options):
 
 def _in_a_process(function, path, seconds, smoke):
     """Run `function(report)` in a new process; gives what went wrong, if it did not end by itself."""
-    process = multiprocessing.get_context("spawn").Process(target=_child, args=(function, path, seconds, smoke))
+    end = time.monotonic() + seconds
+    process = multiprocessing.get_context("spawn").Process(target=_child, args=(function, path, end, smoke))
     process.start()
-    process.join(seconds)
-    if process.is_alive():
-        _end(process, signal.SIGKILL)
+    try:
+        process.join(seconds)
+    finally:
+        in_time = not process.is_alive()
+        if not in_time:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.join()
+    if not in_time:
         return f"ended after {seconds:.0f} s, when its time was up"
     return f"its process ended with status {process.exitcode}" if process.exitcode else ""
 
 
-def _end(process, how):
-    """End a process and those that it started."""
-    try:
-        os.killpg(process.pid, how)
-    except ProcessLookupError:
-        process.kill()
-    process.join()
-
-
-def _child(function, path, seconds, smoke):
-    os.setsid()  # with all processes that it starts it can be ended as a group
-    report = Report(path, seconds, smoke)
+def _child(function, path, end, smoke):
+    os.setpgrp()  # with all processes that it starts it can be ended as a group
+    report = Report(path, end, smoke)
     try:
         report.said["machine"] = harness.machine()
         print(report.said["machine"], flush=True)
