@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,11 @@ from hypothesis import settings
 # the workers of pytest-xdist inherit it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while the processes share two cores
+# On a GPU products of float32 are TF32 by default, and each process takes most of the memory.
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+if "PYTEST_XDIST_WORKER" not in os.environ and any(find_spec(f"jax_cuda{n}_plugin") for n in (12, 13)):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"  # to the bit
 if "PYTEST_XDIST_WORKER" not in os.environ and not any("thorough" in argument for argument in sys.argv):
     # One piece of code a program, and the older emitters of loops, compile in half the time. A release of JAX aborts at
     # an option that it does not know.

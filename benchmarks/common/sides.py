@@ -163,14 +163,23 @@ def products_side(problem, together=False):
 # ---- the frameworks --------------------------------------------------------------------------------------------------
 
 
-def torch_side(problem, compiled=False):
-    """PyTorch, the loop of its tutorials on tensors in memory, all cores; or with the step compiled by it."""
+def torch_device():
+    """Where PyTorch computes, from the same seed; on a GPU with TF32 products, as JAX's default is."""
     import torch
 
-    sizes, batch, x, y = problem
     torch.manual_seed(0)
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.set_float32_matmul_precision("high")
+    return "cuda"
+
+
+def torch_side(problem, compiled=False, mode=None):
+    """PyTorch, the loop of its tutorials on tensors in memory, all cores; or with the step compiled, in a mode."""
+    import torch
+
+    (sizes, batch, x, y), device = problem, torch_device()
     layers = [f for i, o in itertools.pairwise(sizes) for f in (torch.nn.Linear(i, o), torch.nn.ReLU())]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = torch.nn.Sequential(*layers[:-1]).to(device)
     optimizer, cost = torch.optim.SGD(model.parameters(), lr=RATE), torch.nn.CrossEntropyLoss()
     x, y = torch.tensor(x, device=device), torch.tensor(y, dtype=torch.int64, device=device)
@@ -183,7 +192,7 @@ def torch_side(problem, compiled=False):
         return loss
 
     if compiled:
-        step = torch.compile(step)
+        step = torch.compile(step, mode=mode, dynamic=False if mode else None)  # a program for the last batch, too
         try:
             step(x[:batch], y[:batch])
         except Exception as error:  # of many kinds, all of them Inductor's
@@ -193,6 +202,8 @@ def torch_side(problem, compiled=False):
         loss = torch.zeros(())
         for _ in range(epochs):
             for index in torch.randperm(len(x), device=device).split(batch):
+                if mode == "reduce-overhead":
+                    torch.compiler.cudagraph_mark_step_begin()
                 loss = step(x[index], y[index])
         return loss.item()
 
