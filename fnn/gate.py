@@ -378,8 +378,8 @@ def for_objects(given, array) -> str:
 
 
 def known(array):
-    """Whether the values of an array are known, and can be read without waiting for an accelerator."""
-    return not backend.is_traced(array) and isinstance(on_host(array), np.ndarray)
+    """Whether the values of an array are known, and all of them are in this process."""
+    return isinstance(array, np.ndarray) or (not backend.is_traced(array) and array.is_fully_addressable)
 
 
 def on_host(array):

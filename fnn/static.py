@@ -164,8 +164,8 @@ def namedtuples():
     return result
 
 
-def make_exportable():
-    """Register fnn's nodes of trees with `jax.export`, so that programs that take or return them can be serialized.
+def make_exportable(package="fnn."):
+    """Register a package's nodes of trees with `jax.export`, so that programs that have them can be serialized.
 
     Your own need `jax.export.register_namedtuple_serialization(YourParams, serialized_name="YourParams")`.
     """
@@ -174,7 +174,7 @@ def make_exportable():
     export = backend.jax.export
     with contextlib.suppress(ValueError):  # they are registered already, if the package is loaded anew
         for name, cls in namedtuples().items():
-            if name.startswith("fnn."):
+            if name.startswith(package):
                 if issubclass(cls, tuple):
                     export.register_namedtuple_serialization(cls, serialized_name=f"fnn.{cls.__name__}")
                 else:

@@ -5,6 +5,9 @@ they learn is an fnn network: `net_.apply(params_, X)`, which `fnn.checkpoints.s
 This package is imported on request, `import fnn.sklearn`, since importing scikit-learn takes a second.
 """
 
+from ..static import make_exportable
 from .base import InverseScaling as InverseScaling
 from .classifier import FNNClassifier as FNNClassifier
 from .regressor import FNNRegressor as FNNRegressor
+
+make_exportable("fnn.sklearn.")
