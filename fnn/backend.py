@@ -283,6 +283,11 @@ def jit(f=None, *, static=()) -> Any:
     return call
 
 
+def at_once() -> Any:
+    """A context in which known values are computed with at once, also while a program is being traced."""
+    return contextlib.nullcontext() if jax is None else jax.ensure_compile_time_eval()
+
+
 @contextlib.contextmanager
 def any_number():
     """A context in which NaN and infinity are results like others, also with `jax_debug_nans` and `jax_debug_infs`."""

@@ -383,15 +383,23 @@ def known(array):
 
 
 def on_host(array):
-    """A concrete array as a NumPy array if that shares its memory, so that checking it needs no compilation."""
-    if isinstance(array, np.ndarray) or not array.is_fully_addressable:
+    """A concrete array as a NumPy array: its own memory on the CPU, a copy from an accelerator.
+
+    So checking it compiles nothing, and becomes no part of a program that is being traced.
+    """
+    return np.asarray(array) if known(array) else array
+
+
+def nearest(array):
+    """A concrete array as a NumPy array if that shares its memory, otherwise as it is: large ones are not copied."""
+    if isinstance(array, np.ndarray) or not known(array) or any(d.platform != "cpu" for d in array.devices()):
         return array
-    return np.asarray(array) if all(device.platform == "cpu" for device in array.devices()) else array
+    return np.asarray(array)
 
 
 def finite(name, array):
     """Raise if a concrete floating array contains NaN or an infinity, naming the first place."""
-    array = on_host(array)
+    array = nearest(array)
     if isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64):
         flat = array.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -399,7 +407,9 @@ def finite(name, array):
                 np.dot(flat, flat)
             ):  # many times faster than isfinite; large finite values overflow and go on
                 return
-    if not bool(array.__array_namespace__().isfinite(array).all()):
+    with backend.at_once():
+        fine = bool(array.__array_namespace__().isfinite(array).all())
+    if not fine:
         values = np.asarray(array).astype(np.float64)
         bad = np.argwhere(~np.isfinite(values))
         place = ", ".join(str(i) for i in bad[0])

@@ -323,3 +323,23 @@ def test_integer_targets_whose_values_are_not_known_keep_the_precision_of_the_pa
     with needs_jax.enable_x64(True):
         found = float(needs_jax.jit(lambda z, y: fnn.value_and_grad(fnn.Identity(), loss)((), z, y)[0])(z, y))
     assert abs(found - loss.value(z, y).mean()) < 1e-14
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["on the CPU", "as on an accelerator"])
+def test_data_that_a_traced_run_closes_over_are_checked(needs_jax, monkeypatch, elsewhere):
+    if elsewhere:  # whose arrays are not in the host's memory
+        monkeypatch.setattr(gate, "nearest", lambda array: array)
+    params, x, _ = good("jax")
+    labels = lambda last: needs_jax.numpy.asarray(np.array([0, 1, 0, 1, 1, last]))
+    state = fnn.init_state(NET, fnn.Sgd(0.1), key("jax"), (5,), params=params)
+
+    def run(x, y):
+        train = lambda state: fnn.train(NET, fnn.SoftmaxCrossEntropy(), state, (x, y, w), epochs=1, batch_size=6)
+        return needs_jax.eval_shape(train, state)
+
+    x, w = needs_jax.numpy.asarray(x, np.float32), needs_jax.numpy.ones(6)
+    run(x, labels(1))
+    with pytest.raises(errors.DataError, match=r"y: expected labels from 0 to 1, got 2 at y\[5\]"):
+        run(x, labels(2))
+    with pytest.raises(errors.DataError, match=r"x: expected finite numbers, got nan at x\[1, 2\]"):
+        run(x.at[1, 2].set(np.nan), labels(1))

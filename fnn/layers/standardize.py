@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend, trees
 from ..backend import cast, floating, namespace
 from ..errors import DataError, KindError, ShapeError, same_shape
-from ..gate import as_array, finite, not_negative, on_host
+from ..gate import as_array, finite, nearest, not_negative
 from ..initializers import Constant
 from ..sources import rows
 from .base import Array, Layer, added
@@ -101,7 +101,7 @@ class Standardize(Layer):
             raise KindError("x: expected data whose values are known, got a JAX tracer: measure them outside of jit")
         xp = namespace(x)
         dtype = backend.check_dtype(xp, dtype)
-        x = on_host(x if xp is not np or isinstance(x, np.ndarray) else as_array("x", x, np))
+        x = nearest(x if xp is not np or isinstance(x, np.ndarray) else as_array("x", x, np))
         if x.ndim < 1:
             raise ShapeError(f"x: expected a leading axis of examples, got shape {x.shape}")
         if weights is None:

@@ -277,7 +277,7 @@ def _wide(state):
 
 def all_finite(params) -> bool:
     """Whether every parameter is finite."""
-    return bool(_all_finite([gate.on_host(p) for p in trees.leaves(params)]))
+    return bool(_all_finite([gate.nearest(p) for p in trees.leaves(params)]))
 
 
 @backend.jit
