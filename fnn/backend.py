@@ -352,9 +352,10 @@ def cond(pred, true_fn, false_fn, *args) -> Any:
 
 def by_platform(cpu, other, *args) -> Any:
     """`cpu(*args)` with arrays of NumPy, or of JAX on the CPU; `other(*args)` with those on a GPU or TPU."""
-    if is_traced(*args):
+    leaves = tree_leaves(args)
+    if is_traced(*leaves):
         return jax.lax.platform_dependent(*args, cpu=cpu, default=other)
-    devices = [next(iter(array.devices())) for array in args if is_jax(array)]
+    devices = [next(iter(array.devices())) for array in leaves if is_jax(array)]
     return (other if any(device.platform != "cpu" for device in devices) else cpu)(*args)
 
 
@@ -374,27 +375,42 @@ def vmap(f) -> Any:
 
 
 def in_blocks(f, size, *args) -> Any:
-    """`f` applied to blocks of `size` examples along the leading axis of all arrays in `args`, concatenated."""
-    blocks, rest = _blocks(size, args)
-    if blocks is None:
-        return f(*rest)
-    results = scan(lambda _, block: ((), f(*block)), (), blocks)[1]
-    results = tree_map(lambda y: y.reshape(-1, *y.shape[2:]), results)
-    if rest is None:
-        return results
-    return tree_map(lambda y, last: namespace(y, last).concatenate([y, last]), results, f(*rest))
+    """`f` applied to blocks of `size` examples along the leading axis of all arrays in `args`, concatenated.
+
+    On a GPU or TPU, which has to be given more to do at a time, the blocks are 256 times as large.
+    """
+    if size >= len(tree_leaves(args)[0]):
+        return f(*args)
+
+    def each(size, *args):
+        blocks, rest = _blocks(size, args)
+        if blocks is None:
+            return f(*rest)
+        results = scan(lambda _, block: ((), f(*block)), (), blocks)[1]
+        results = tree_map(lambda y: y.reshape(-1, *y.shape[2:]), results)
+        if rest is None:
+            return results
+        return tree_map(lambda y, last: namespace(y, last).concatenate([y, last]), results, f(*rest))
+
+    return by_platform(functools.partial(each, size), functools.partial(each, 256 * size), *args)
 
 
 def sum_of_blocks(f, size, *args) -> Any:
-    """The sum of the array `f` gives for blocks of `size` examples along the leading axis of all arrays in `args`."""
-    blocks, rest = _blocks(size, args)
-    if blocks is None:
-        return f(*rest)
-    first = tree_map(lambda a: a[0], blocks)
-    like = jax.eval_shape(f, *first) if is_jax(blocks[0]) else f(*first)
-    start = namespace(*blocks).zeros(like.shape, like.dtype)
-    total = scan(lambda total, block: (total + f(*block), None), start, blocks)[0]
-    return total if rest is None else total + f(*rest)
+    """The sum of the array that `f` gives for each block of `size` examples; see `in_blocks`."""
+    if size >= len(tree_leaves(args)[0]):
+        return f(*args)
+
+    def total(size, *args):
+        blocks, rest = _blocks(size, args)
+        if blocks is None:
+            return f(*rest)
+        first = tree_map(lambda a: a[0], blocks)
+        like = jax.eval_shape(f, *first) if is_jax(blocks[0]) else f(*first)
+        start = namespace(*blocks).zeros(like.shape, like.dtype)
+        summed = scan(lambda total, block: (total + f(*block), None), start, blocks)[0]
+        return summed if rest is None else summed + f(*rest)
+
+    return by_platform(functools.partial(total, size), functools.partial(total, 256 * size), *args)
 
 
 def _blocks(size, args) -> tuple:

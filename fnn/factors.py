@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, trees
-from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace, widened
+from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace, sum_of_blocks, widened
 from .numerics import kept, root
 
 BLOCK = 2**24  # bytes of temporary memory for formulas with positions
@@ -276,18 +276,14 @@ def _squares(p, f, weights):
     if not isinstance(f, Outer):
         f = widened(f)
         return cast(_weighted(f * f, weights).sum(axis=0), p.dtype)
-    (delta, a), size = _positions(f), p.size
+    delta, a = _positions(f)
 
-    def one_block(carry, block):
-        delta, a, w = block
+    def block(delta, a, w):
         g = _wide_product("nto,nti->noi", delta, a)
-        return carry + _weighted(g * g, w).sum(axis=0), ()
+        return _weighted(g * g, w).sum(axis=0)
 
-    n, ones = len(delta), _weighted(xp.ones(len(delta), delta.dtype), weights)
-    count = max(1, math.gcd(n, _block(size))) if n > _block(size) else n
-    blocks = tuple(v.reshape(n // count, count, *v.shape[1:]) for v in (delta, a, ones))
-    start = xp.zeros((delta.shape[-1], a.shape[-1]), delta.dtype)
-    return cast(backend.scan(one_block, start, blocks)[0].reshape(p.shape), p.dtype)
+    ones = _weighted(xp.ones(len(delta), delta.dtype), weights)
+    return cast(sum_of_blocks(block, _block(p.size), delta, a, ones).reshape(p.shape), p.dtype)
 
 
 def _along(f, v):
