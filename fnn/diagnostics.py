@@ -30,7 +30,7 @@ from .layers import Layer
 from .layers.activations import Activation
 from .layers.base import Array
 from .losses import Loss
-from .networks import outline
+from .overview import outline
 
 NEAR = 0.05  # an output closer to a limit than this share of the distance from f(0) is saturated
 # Thresholds of `diagnose`, which healthy networks stay clear of, before training and after.

@@ -67,7 +67,10 @@ class Layer(Static):
         return shape("input_shape", input_shape)
 
     def check(self, x, /) -> None:
-        """Raise if integers x, whose values are known, are no input of this layer; by default they are."""
+        """Raise if data x cannot be meant for this layer, the first of a network; by default they can.
+
+        Shapes have been checked before, by `output_shape`. Values may be read only where `fnn.gate.known(x)`.
+        """
 
     def init(self, key, input_shape, /, dtype: Any = np.float32) -> Params:
         """New parameters: a tree of arrays, `()` if the layer has none. On JAX, `init_state` compiles this method.

@@ -12,17 +12,18 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, cast, floating, in_blocks, is_jax, namespace
-from ..errors import ArgumentError, KindError, ShapeError, shape, shorten
+from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
 from ..static import Interval
 from .base import Layer, added
 from .dense import DenseParams, over_positions
-from .windows import check_kernel, check_windows, windows_over
+from .windows import check_channels, check_kernel, check_windows, windows_over
 
 _BLOCK = 2**18  # bytes of patches that are made at a time
 
 
+@usage("fnn.Conv(32, (3, 3)), the number of output channels and the kernel")
 @dataclass(frozen=True)
 class Conv(Layer):
     """Convolution (without flipping the kernel, as everywhere in the field) of images or sequences.
@@ -81,6 +82,9 @@ class Conv(Layer):
 
     def output_shape(self, input_shape):
         return (*self._windows(input_shape).positions, self.channels)
+
+    def check(self, x):
+        check_channels(x)
 
     def init(self, key, input_shape, dtype: Any = np.float32):
         inputs = self._windows(input_shape) and shape("input_shape", input_shape)[-1] // self.groups

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import backend, random, trees
 from ..backend import contract, floating, namespace, product
-from ..errors import KindError, ShapeError, shape, shorten
+from ..errors import KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal, Orthogonal
 from ..numerics import logistic
@@ -86,8 +86,10 @@ class Recurrent(Layer):
 
     def output_shape(self, input_shape):
         input_shape = shape("input_shape", input_shape)
-        if len(input_shape) != 2 or isinstance(input_shape[0], tuple):
-            hint = "; for one number at each position use x[..., None]" if len(input_shape) == 1 else ""
+        if len(input_shape) != 2:
+            hint = ""
+            if len(input_shape) == 1:
+                hint = "; for one number per position use x[..., None]; a recurrent layer below takes all_states=True"
             raise ShapeError(f"expected input of shape (T, I), positions and inputs, got {input_shape}{hint}")
         return (input_shape[0], self.units) if self.all_states else (self.units,)
 
@@ -193,6 +195,7 @@ def _joined(*parts):
     return namespace(*parts).concatenate(parts, axis=-1)
 
 
+@usage("fnn.Rnn(64), or fnn.Rnn(64, all_states=True) for the state at each position")
 @dataclass(frozen=True)
 class Rnn(Recurrent):
     """Elman's recurrent layer.
@@ -229,6 +232,7 @@ class Rnn(Recurrent):
         return (slopes[0] * (ds + dv),)
 
 
+@usage("fnn.Lstm(64), or fnn.Lstm(64, all_states=True) for the state at each position")
 @dataclass(frozen=True)
 class Lstm(Recurrent):
     """Long short-term memory: a cell c that is added to, behind an input, a forget and an output gate.
@@ -293,6 +297,7 @@ class Lstm(Recurrent):
         return do + of_h * dc, dc
 
 
+@usage("fnn.Gru(64), or fnn.Gru(64, all_states=True) for the state at each position")
 @dataclass(frozen=True)
 class Gru(Recurrent):
     """The gated recurrent unit: a reset and an update gate.

@@ -11,7 +11,8 @@ from ..errors import KindError, ShapeError, integer, require, shorten
 from ..errors import shape as sizes
 from ..gate import finite
 from ..layers import Dense, DenseParams, Layer
-from ..networks import Frozen, Residual, Serial, outline
+from ..networks import Frozen, Residual, Serial
+from ..overview import outline
 from .common import COLORS, check_axes, numbers, tiles
 
 
