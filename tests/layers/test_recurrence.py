@@ -55,10 +55,10 @@ def test_the_forget_gate_of_a_new_lstm_is_open_and_its_other_biases_are_0(backen
 @pytest.mark.parametrize("layer", LAYERS)
 def test_each_gate_has_a_matrix_of_its_own(layer, backend):
     params = layer(4).init(key(backend), (5, 3))
-    for u in np.split(np.asarray(params.u), layer.gates):
+    for u in np.split(np.asarray(params.u), len(layer.gates)):
         np.testing.assert_allclose(u @ u.T, np.eye(4), atol=1e-5)
-    blocks = np.split(np.asarray(params.w), layer.gates)
-    assert len({block.tobytes() for block in blocks}) == layer.gates
+    blocks = np.split(np.asarray(params.w), len(layer.gates))
+    assert len({block.tobytes() for block in blocks}) == len(layer.gates)
 
 
 UNEQUAL = fnn.Serial(
