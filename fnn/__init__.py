@@ -37,7 +37,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     in the module training. How a batch becomes a gradient: rules, privacy
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example; of scalars: autodiff
-    inspection      diagnose, diagnostics, plots, testing (a gradient checker)
+    inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
@@ -72,7 +72,7 @@ from .backpropagation import grad as grad
 from .backpropagation import value_and_grad as value_and_grad
 from .checkpoints import load_network as load_network
 from .composition import Composition as Composition
-from .diagnostics import diagnose as diagnose
+from .findings import diagnose as diagnose
 from .initializers import Constant as Constant
 from .initializers import GlorotNormal as GlorotNormal
 from .initializers import GlorotUniform as GlorotUniform

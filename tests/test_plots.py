@@ -359,7 +359,7 @@ def test_over_the_epochs_each_layer_that_learns_has_a_line_and_no_other():
 def test_what_has_no_place_on_a_logarithmic_axis_is_left_out():
     for shape in ((3,), (2, 3)):
         none = np.broadcast_to([0, np.inf, 0.0], shape)
-        axes = draw(plots.gradient_flow(blank(), diagnostics.Statistics(*[none] * 10), ["a", "b", "c"]))
+        axes = draw(plots.gradient_flow(blank(), diagnostics.Statistics(*[none] * len(STATS)), ["a", "b", "c"]))
         assert not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axes.lines)
 
 
