@@ -35,7 +35,8 @@ class Conv(Layer):
     convolutions: dx is that of δ, spread by the stride, with the flipped and transposed kernel; dW is that of x with δ,
     spread by the stride, where the examples take the place of the channels. With patches x̂ (N, P, K·C), z = x̂ Wᵀ as in
     a dense layer at P positions, so the gradient of an example is Σ_p δ_np x̂_npᵀ, and all that `fnn.factors` knows of
-    dense layers holds here. Its factors are δ and x̂, or the gradient itself where that is smaller.
+    dense layers holds here. Its factors are δ and x̂, or the gradient itself where that is smaller. PyTorch has the
+    channels second: of its weights take `weight.movedim(1, -1)`.
 
     Args:
         channels: O, at least 1.
