@@ -1,12 +1,12 @@
-"""The table of activations and costs, made from the code itself: formula, derivative, range, source, measured error.
+"""The table of layers, activations and costs, made from the code itself: formula, derivative, source, measured error.
 
     python docs/units.py             writes docs/units.md and docs/units.png
     python docs/units.py --check     writes nothing; fails if the table is out of date or a derivative is wrong
 
 The formulas are those of the docstrings, which stand above the code that computes them. The errors are measured: the
 derivative by hand on NumPy against `jax.vjp` of the formula and against the complex step, in float64, and in float32
-against float64, at 1,000 drawn examples, of dz and of every parameter: the largest error over the largest entry. The
-complex step goes along a direction drawn for each example, or for each parameter.
+against float64, at 1,000 drawn examples, of the input and of every parameter: the largest error over the largest entry.
+The complex step goes along a direction drawn for each example, or for each parameter.
 """
 
 import dataclasses
@@ -29,14 +29,30 @@ jax = fnn.backend.need_jax("the table of units")
 jax.config.update("jax_enable_x64", True)
 
 
-def kinds(base):
-    """One of each class of fnn's that extends `base`, except bases, which name no source, and those with arguments."""
+def leaves(base):
+    """Each class of fnn's that extends `base`, except bases, which name no source."""
     classes = [cls for name, cls in registered(base).items() if name.startswith("fnn.")]
-    is_base = lambda cls: cls.__subclasses__() and "Source: " not in inspect.getdoc(cls)
+    return [cls for cls in classes if not (cls.__subclasses__() and "Source: " not in inspect.getdoc(cls))]
+
+
+def kinds(base):
+    """One of each class that `leaves` gives, except those with arguments."""
     required = lambda field: field.default is field.default_factory is dataclasses.MISSING
-    return [cls() for cls in classes if not is_base(cls) and not any(map(required, dataclasses.fields(cls)))]
+    return [cls() for cls in leaves(base) if not any(map(required, dataclasses.fields(cls)))]
 
 
+D, S = fnn.Dense, fnn.Serial
+SEQUENCES = {"x": (4, 2), "length": ()}
+# A layer of each class, and the shape of an example; no class of fnn's may be missing but these.
+LAYERS = {
+    D(3): (4,), fnn.Conv(4, (2, 2), groups=2): (3, 3, 2), fnn.MaxPool((2, 2), 1): (3, 3, 2),
+    fnn.AvgPool((2, 2), 1, "same"): (3, 3, 2), fnn.GlobalMaxPool(): (3, 2), fnn.GlobalAvgPool(): (3, 2),
+    fnn.Embedding(7, 3): (4,), fnn.Rnn(3): (4, 2), fnn.Lstm(3): (4, 2), fnn.Gru(3): (4, 2),
+    fnn.LayerNorm(): (4,), fnn.RMSNorm(): (4,), fnn.Standardize(): (4,), fnn.Scale(0.5): (4,), fnn.Flatten(): (2, 3),
+    fnn.Dropout(0.5): (4,), S((D(3), fnn.Tanh())): (4,), fnn.Residual(D(4)): (4,),
+    fnn.Parallel((D(2), D(3))): (4,), fnn.Last(fnn.Rnn(3, all_states=True)): SEQUENCES,
+}  # fmt: skip
+LEFT_OUT = fnn.Function, fnn.Frozen, fnn.composition.Recorder
 ACTIVATIONS = sorted([*kinds(Activation), fnn.Gelu(approximate=True), fnn.Swish(learnt=True)], key=repr)
 COSTS = sorted(kinds(fnn.Loss), key=repr)
 
@@ -50,6 +66,25 @@ def described(thing):
     formulas = [cell for cell in cells if cell not in (*derivatives, of_range)]
     source = next(p for p in paragraphs if p.startswith("Source: ")).removeprefix("Source: ").replace("\n", " ")
     return "; ".join(formulas), "; ".join(derivatives), of_range.removeprefix("range").strip(), source
+
+
+def equations(layer):
+    """Formulas, shapes, derivatives and source of a layer's docstring, whose equations are indented."""
+    text = inspect.getdoc(type(layer))
+    lines = re.findall(r"^ {4}\S.*$", text.split("Args:")[0].split(">>>")[0], re.MULTILINE)
+    formulas, shapes, derivatives, last = [], [], [], []
+    for cell in (cell for line in lines for cell in re.split(r"\s{3,}", line.strip())):
+        if "=" not in cell and re.match(r"[^()]{1,12} \(", cell):
+            last = shapes
+        elif re.match(r"d[a-zA-Zθμσ]|δ|there is no d", cell):
+            last = derivatives
+        elif "=" in cell or not last:
+            last = formulas
+        else:  # a word on what stands before it
+            cell = f"{last.pop()}, {cell}"
+        last.append(re.sub(r"\s+", " ", cell))
+    source = next((p for p in text.split("\n\n") if p.startswith("Source: ")), "").removeprefix("Source: ")
+    return "; ".join(formulas), "; ".join(shapes), "; ".join(derivatives), source.replace("\n", " ")
 
 
 def error(found, wanted):
@@ -99,6 +134,28 @@ def errors_of_activation(layer):
     return errors(lambda point: layer.forward(point["p"], point["x"])[0], by_hand, {"x": z, "p": params})
 
 
+def errors_of_layer(layer):
+    rng, shape = np.random.default_rng(0), LAYERS[layer]
+    several, key = isinstance(shape, dict), fnn.random.key(1, backend="numpy") if layer.draws else None
+    x = rng.normal(size=(N, *(shape["x"] if several else shape)))
+    symbols = rng.integers(0, layer.symbols, x.shape) if isinstance(layer, fnn.Embedding) else None
+    new = layer.init(fnn.random.key(0, backend="numpy"), shape, np.float64)
+    params = fnn.trees.map(lambda p: p + 0.3 * rng.normal(size=p.shape), new)
+
+    def forward(point):
+        x = point["x"] if symbols is None else symbols
+        return layer.forward(point["p"], {"x": x, "length": 1 + np.arange(N) % 4} if several else x, key)
+
+    def by_hand(point, c):
+        dx, deltas = layer.propagate(point["p"], forward(point)[1], c, symbols is None)
+        return {
+            "x": dx["x"] if several else () if dx is None else dx,
+            "p": layer.gradient(point["p"], forward(point)[1], deltas),
+        }
+
+    return errors(lambda point: forward(point)[0], by_hand, {"x": x if symbols is None else (), "p": params})
+
+
 def target(loss, rng):
     """Targets that the cost takes."""
     for y in (rng.normal(size=(N, K)), rng.choice([-1.0, 1.0], (N, K)), rng.dirichlet(np.ones(K), N)):
@@ -131,6 +188,8 @@ def errors_of_cost(loss):
 
 def written(thing):
     """A unit as one would write it, with the numbers that its formula names."""
+    if thing in LAYERS:
+        return repr(thing)
     shown = [
         f"{field.name}={value:g}" if isinstance(value, float) else f"{field.name}={value!r}"
         for field in dataclasses.fields(thing)
@@ -139,17 +198,16 @@ def written(thing):
     return f"{type(thing).__name__}({', '.join(shown)})"
 
 
-def table(title, things, measure):
+def table(heads, things, describe, measure):
     """A Markdown table."""
-    heads = [title, "formula", "derivative", "range", "jax", "complex", "float32", "source"]
-    rows = [heads, ["---"] * len(heads)]
+    rows = [[*heads, "jax", "complex", "float32", "source"], ["---"] * (len(heads) + 4)]
     for thing in things:
-        formula, derivative, of_range, source = (text.replace("|", "\\|") for text in described(thing))
+        *cells, source = (re.sub(r"([|*])", r"\\\1", text) for text in describe(thing))
         found = measure(thing)
         assert max(found[:2]) <= 1e-12, (thing, found)
         assert found[2] <= 1e-5, (thing, found)
         measured = ("0" if e == 0 else f"{e:.0e}" for e in found)
-        rows.append([f"`{written(thing)}`", formula, derivative, of_range, *measured, source])
+        rows.append([f"`{written(thing)}`", *cells, *measured, source])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -189,19 +247,31 @@ def picture(path):
 
 
 def main():
-    activations = table("activation", ACTIVATIONS, errors_of_activation)
-    costs = table("cost", COSTS, errors_of_cost)
-    text = f"""# Activations and costs
+    missing = {cls for cls in leaves(fnn.Layer) if not issubclass(cls, (Activation, *LEFT_OUT))} - set(
+        map(type, LAYERS)
+    )
+    assert not missing, f"layers without a row: {missing}"
+    heads = ["formula", "derivative", "range"]
+    layers = table(["layer", "formula", "shapes", "derivative"], LAYERS, equations, errors_of_layer)
+    activations = table(["activation", *heads], ACTIVATIONS, described, errors_of_activation)
+    costs = table(["cost", *heads], COSTS, described, errors_of_cost)
+    text = f"""# Layers, activations and costs
 
-Made by `python docs/units.py` from the docstrings in [fnn/layers/activations](../fnn/layers/activations) and
-[fnn/losses](../fnn/losses); δ is the error that arrives, ∂L/∂a, and of a cost the derivative ∂ℓ/∂a (or ∂ℓ/∂z) that
-leaves. The columns `jax` and `complex` hold the largest error of the derivative by hand, on NumPy in float64, against
-`jax.vjp` of the formula and against the complex step along drawn directions, over the largest entry, at {N:,} examples
-of {K} units; `float32` that of float32 against float64.
+Made by `python docs/units.py` from the docstrings in [fnn/layers](../fnn/layers) and [fnn/losses](../fnn/losses); δ is
+the error that arrives, ∂L/∂y (or ∂L/∂a), and of a cost the derivative ∂ℓ/∂a (or ∂ℓ/∂z) that leaves. The columns `jax`
+and `complex` hold the largest error of the derivative by hand, on NumPy in float64, against `jax.vjp` of the formula
+and against the complex step along drawn directions, over the largest entry, at {N:,} examples; `float32` that of
+float32 against float64.
 
-![Each activation and its derivative](units.png)
+## Layers
+
+dy is the change of the output along a direction (forward mode).
+
+{layers}
 
 ## Activations
+
+![Each activation and its derivative](units.png)
 
 Values at kinks are those of `jax.nn`, and stand in the docstrings. Parameters that are learnt (α, β) have a gradient of
 their own.
@@ -218,11 +288,13 @@ in `backprop`.
     if "--check" in sys.argv:
         if without_errors((HERE / "units.md").read_text(encoding="utf-8")) != without_errors(text):
             sys.exit("docs/units.md is out of date; run python docs/units.py")
-        print(f"{len(ACTIVATIONS)} activations and {len(COSTS)} costs: the table is true to the code")
+        print(
+            f"{len(LAYERS)} layers, {len(ACTIVATIONS)} activations, {len(COSTS)} costs: the table is true to the code"
+        )
         return
     (HERE / "units.md").write_text(text, encoding="utf-8")
     picture(HERE / "units.png")
-    print(f"{HERE / 'units.md'}: {len(ACTIVATIONS)} activations and {len(COSTS)} costs")
+    print(f"{HERE / 'units.md'}: {len(LAYERS)} layers, {len(ACTIVATIONS)} activations and {len(COSTS)} costs")
 
 
 if __name__ == "__main__":

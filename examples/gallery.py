@@ -2,8 +2,9 @@
 
     python examples/gallery.py
 
-A network 2-16-16-2 learns two moons, from five keys; one of 64-30-16-10 learns the digits. Each figure has the width of
-a printed column and is saved in out/gallery/; gallery.png is a sheet of all nine.
+A network 2-16-16-2 learns two moons, from five keys; one of 64-30-16-10 learns the digits, as do a convolutional one
+and a recurrent one, which reads them row by row. Each figure has the width of a printed column and is saved in
+out/gallery/; gallery.png is a sheet of all twelve.
 """
 
 import sys
@@ -21,14 +22,14 @@ keys = fnn.random.split(fnn.random.key(0, backend="numpy"), SEEDS + 3)
 
 
 # 1. Two moons: interleaving half circles; five networks in one call.
-def moons(rng, n):
-    angle, y = np.pi * rng.random(n), np.arange(n) % 2
+def moons(seed, n):
+    rng, y = np.random.default_rng(seed), np.arange(n) % 2
+    angle = np.pi * rng.random(n)
     x = np.where(y, (1 - np.cos(angle), 0.5 - np.sin(angle)), (np.cos(angle), np.sin(angle))).T
     return (x + 0.12 * rng.normal(size=x.shape)).astype(np.float32), y
 
 
-rng = np.random.default_rng(3)
-train, test = moons(rng, 200), moons(rng, 1000)
+train, test = moons(3, 200), moons(4, 1000)
 net, loss, optimizer = fnn.mlp((16, 16, 2), activation=fnn.Tanh()), fnn.SoftmaxCrossEntropy(), fnn.Adam(0.005)
 
 
@@ -48,13 +49,20 @@ first = fnn.Dense(30, initializer=fnn.Normal(0.02))
 deep = fnn.Serial((fnn.Scale(1 / 16), first, fnn.Tanh(), fnn.Dense(16), fnn.Relu(), fnn.Dense(10)))
 state, _ = fnn.fit(deep, loss, fnn.Adam(0.003), (x, y), key=keys[-1], penalty=fnn.L2(1e-3), epochs=30, batch_size=32)
 predicted = deep.apply(state.params, x_test)
-of_digits = diagnostics.statistics(deep, loss)(state.params, x, y)
-names = diagnostics.layer_names(deep)
+of_digits, names = diagnostics.statistics(deep, loss)(state.params, x, y), diagnostics.layer_names(deep)
 small = fnn.mlp((4, 3, 2), activation=fnn.Tanh())
 of_small, _ = fnn.fit(small, loss, fnn.Adam(0.02), train, key=keys[-2], epochs=EPOCHS, batch_size=20)
+# 3. The same digits as images, and as sequences of eight rows.
+images, rows = x.reshape(-1, 8, 8, 1) / 16, x.reshape(-1, 8, 8) / 8 - 1
+conv = fnn.Serial((fnn.Conv(6, (3, 3)), fnn.Relu(), fnn.MaxPool((2, 2)), fnn.Flatten(), fnn.Dense(10)))
+rnn = fnn.Serial((fnn.Rnn(12), fnn.Dense(10)))
+of_conv, of_rnn = (
+    fnn.fit(n, loss, fnn.Adam(0.005), (x, y), key=keys[-1], epochs=5, batch_size=32)[0].params
+    for n, x in ((conv, images), (rnn, rows))
+)
 
 
-# 3. The nine figures, each as a function of the Axes it is drawn into.
+# 4. The twelve figures, each as a function of the Axes it is drawn into.
 def curves(axes):
     axes.set(yscale="log", ylim=(0.01, 1))
     plots.learning_curves(axes, {"training": losses, "held out": validation_losses}).set_ylabel("cross-entropy (nats)")
@@ -67,13 +75,16 @@ figures = {
     "Loss surface": lambda axes: plots.loss_surface(axes, net, loss, params, *train, key=keys[-3]),
     "A network": lambda axes: plots.network(axes, small, (2,), of_small.params),
     "Weights of the first layer": lambda axes: plots.first_layer(axes, state.params, shape=(8, 8)),
+    "Filters of a convolution": lambda axes: plots.first_layer(axes, of_conv),
+    "What they find in an image": lambda axes: plots.feature_maps(axes, conv, of_conv, images[0], layer="1"),
+    "A recurrent layer through time": lambda axes: plots.unrolled(axes, rnn, of_rnn, rows[0], loss=loss, y=y[0]),
     "Outputs of each layer": lambda axes: plots.activations(axes, deep, state.params, x),
     "Errors and gradients": lambda axes: plots.gradient_flow(axes, of_digits, names),
     "Confusion matrix": lambda axes: plots.confusion(axes, fnn.confusion_matrix(predicted, y_test)),
 }
 OUT.mkdir(parents=True, exist_ok=True)
-sheet = Figure(figsize=(10.5, 9), layout="constrained")
-for (title, draw), panel in zip(figures.items(), sheet.subfigures(3, 3).flat, strict=True):
+sheet = Figure(figsize=(14, 9), layout="constrained")
+for (title, draw), panel in zip(figures.items(), sheet.subfigures(3, 4).flat, strict=True):
     alone = Figure(figsize=(3.15, 2.7), layout="constrained")  # inches: 8 cm wide
     draw(alone.subplots())
     alone.savefig(OUT / f"{title.lower().replace(',', '').replace(' ', '_')}.png", dpi=200)

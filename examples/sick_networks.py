@@ -82,7 +82,7 @@ for (above, below), illness in zip(axes.T, CASES, strict=True):
         found, accuracy, telemetry = runs[illness]
         if "gradient" in illness:
             above.plot(found.statistics.delta[::2], marker="o", label=label, **look)
-            above.set(xlabel="dense layer", ylabel="RMS δ", yscale="log", xticks=range(7))
+            above.set(xlabel="dense layer", ylabel="‖δ‖", yscale="log", xticks=range(7))
         elif illness == "dead units":
             above.plot(epochs, 100 * telemetry.dead[:, 1], label=label, **look)
             above.set(xlabel="epoch", ylabel="dead units of the first ReLU (%)", ylim=(-3, 103))

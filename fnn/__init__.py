@@ -14,10 +14,11 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
 
 `help(fnn.fit)`, `help(fnn.Serial)` and so on describe each public name:
 
-    networks        Serial, mlp, Residual, Parallel, Frozen, Last, summary; a base for your own: Composition
+    networks        Serial, mlp, Residual, Parallel, Frozen, summary; a base for your own: Composition
     layers          Dense (DenseParams), Dropout, Flatten, LayerNorm, RMSNorm, Scale, Standardize (StandardizeParams),
                     Function; of images: Conv, MaxPool, AvgPool, GlobalMaxPool, GlobalAvgPool; of sequences: Embedding,
-                    Rnn, Lstm (RecurrentParams), Gru (GruParams); a base for your own: Layer; in the module layers
+                    Rnn, Lstm (RecurrentParams), Gru (GruParams), and Last, of unequal length; a base for your own:
+                    Layer; in the module layers
     activations     Relu, Tanh, Sigmoid, Softmax, LogSoftmax, Gelu, Elu, Selu, LeakyRelu, Swish, Softplus, Identity,
                     ArcTan, BinaryStep, BipolarSigmoid, Celu, Glu, HardSigmoid, HardSwish, HardTanh, Isrlu, LogSigmoid,
                     Mish, PElu, PRelu, RRelu, Relu6, Sign, SoftExponential, Softsign, Squareplus; bases for your own:
@@ -36,7 +37,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     in the module training. How a batch becomes a gradient: rules, privacy
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example; of scalars: autodiff
-    inspection      diagnose, diagnostics, plots, testing (a gradient checker)
+    inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
@@ -71,7 +72,7 @@ from .backpropagation import grad as grad
 from .backpropagation import value_and_grad as value_and_grad
 from .checkpoints import load_network as load_network
 from .composition import Composition as Composition
-from .diagnostics import diagnose as diagnose
+from .findings import diagnose as diagnose
 from .initializers import Constant as Constant
 from .initializers import GlorotNormal as GlorotNormal
 from .initializers import GlorotUniform as GlorotUniform
@@ -169,12 +170,10 @@ from .metrics import mean_absolute_error as mean_absolute_error
 from .metrics import r2_score as r2_score
 from .metrics import top_k_accuracy as top_k_accuracy
 from .networks import Frozen as Frozen
-from .networks import Last as Last
 from .networks import Parallel as Parallel
 from .networks import Residual as Residual
 from .networks import Serial as Serial
 from .networks import mlp as mlp
-from .networks import summary as summary
 from .optimizers import Accumulate as Accumulate
 from .optimizers import Adadelta as Adadelta
 from .optimizers import Adagrad as Adagrad
@@ -198,6 +197,8 @@ from .optimizers import Sgd as Sgd
 from .optimizers import SkipNonFinite as SkipNonFinite
 from .optimizers import apply_updates as apply_updates
 from .optimizers import from_optax as from_optax
+from .overview import summary as summary
+from .sequences import Last as Last
 from .static import Interval as Interval
 from .training import Best as Best
 from .training import TrainState as TrainState
@@ -232,6 +233,7 @@ if not _typing.TYPE_CHECKING:  # a type checker knows the names itself
             "sklearn": "import fnn.sklearn first",
         }
         known = {known.lower(): known for known in globals() if not known.startswith("_")}
-        same = known.get(name.replace("_", "").lower())
+        plain = name.replace("_", "").lower()
+        same = known.get(plain) or known.get(plain.removesuffix("1d").removesuffix("2d"))
         write = elsewhere.get(name) or (f"fnn.{same}" if same else "")
         raise AttributeError(f"module 'fnn' has no attribute {name!r}{write and '; write '}{write}")

@@ -141,8 +141,11 @@ def real(name, value, least=-math.inf, below=math.inf, above=-math.inf, most=mat
     return number
 
 
-def shape(name, value) -> Any:
-    """A shape without its batch axis, as a tuple of positive ints; for several inputs, sorted pairs (name, shape)."""
+def shape(name, value, several=False) -> Any:
+    """A shape without its batch axis, as a tuple of positive ints.
+
+    For several inputs it is sorted pairs (name, shape); a layer that takes a single array refuses them.
+    """
     if isinstance(value, dict) or hasattr(value, "_fields"):
         value = tuple((value if isinstance(value, dict) else value._asdict()).items())
     if (
@@ -150,7 +153,12 @@ def shape(name, value) -> Any:
         and value
         and all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in value)
     ):
-        return tuple((key, shape(f"{name}[{key!r}]", inner)) for key, inner in sorted(value))
+        value = tuple((key, shape(f"{name}[{key!r}]", inner)) for key, inner in sorted(value))
+        if not several:
+            raise ShapeError(
+                f"expected one array, got several, {shown(value)}; fnn.Parallel(..., inputs=...) and fnn.Last choose"
+            )
+        return value
     if not isinstance(value, tuple | list) or (value and value[0] is None):
         hint = "; write x.shape[1:]" if hasattr(value, "shape") else ""
         if isinstance(value, int):
@@ -161,6 +169,13 @@ def shape(name, value) -> Any:
             f"{name}: expected a tuple of sizes without the batch axis, such as (784,), got {shorten(value)}{hint}"
         )
     return tuple(integer(f"{name}[{axis}]", size, least=1) for axis, size in enumerate(value))
+
+
+def shown(shape, n: Any = "N") -> str:
+    """The shape of n examples for a message: `(N, 5)` or, for several inputs, `{'a': (N, 5), 'b': (N,)}`."""
+    if shape and isinstance(shape[0], tuple):
+        return "{" + ", ".join(f"{name!r}: {shown(inner, n)}" for name, inner in shape) + "}"
+    return f"({n}, {', '.join(map(str, shape))})" if shape else f"({n},)"
 
 
 def same_shape(name, array, expected):

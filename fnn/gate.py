@@ -23,6 +23,7 @@ from .errors import (
     KindError,
     ShapeError,
     shorten,
+    shown,
 )
 from .sources import mapped, rows
 from .static import Static, check_static, instead
@@ -336,7 +337,10 @@ def as_array(what, given, xp):
             if value.dtype.kind == "O" and not wrong_columns(given):  # a frame of numbers and of True and False
                 value = np.stack([np.asarray(given[name]) for name in given.columns], axis=1)
         except ValueError as error:  # rows of unequal length
-            raise KindError(f"{what}: expected an array of numbers, got rows of unequal length") from error
+            raise KindError(
+                f"{what}: expected an array of numbers, got rows of unequal length; pad sequences to the same length, "
+                "and give their lengths to fnn.Last"
+            ) from error
         except (TypeError, RuntimeError) as error:  # a tensor of PyTorch that requires a gradient
             raise KindError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from error
     if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
@@ -456,9 +460,21 @@ def not_negative(name, array):
 def check_like(data, like):
     """Raise unless the examples have the same shape as those of `like`."""
     if like is not None and data.shape != like.shape:
-        sizes = ", ".join(str(size) for size in ("N", *like.shape))
-        lengths = "; pad or cut the sequences to the same length" if data.shape[1:] == like.shape[1:] else ""
-        raise ShapeError(f"expected x of shape ({sizes}), as the data have, got {np.shape(data.x)}{lengths}")
+        hint = "; pad or cut the sequences to the same length" if _other_lengths(data.x, like.x) else ""
+        expected, actual = shown(like.shape), shown(data.shape, data.size)
+        raise ShapeError(f"expected x of shape {expected}, as the data have, got {actual}{hint}")
+
+
+def _other_lengths(x, like) -> bool:
+    """Whether x has the arrays of `like`, sequences (N, T, I), or (N, T) of integers, and only their lengths differ."""
+    pairs = list(zip(parts("x", x), parts("x", like), strict=False))
+    apart = [(a, b) for (_, a), (_, b) in pairs if a.shape[1:] != b.shape[1:]]
+    of_sequences = lambda a: a.ndim == 3 or (a.ndim == 2 and not is_floating(a.dtype))
+    return (
+        all(name == other for (name, _), (other, _) in pairs)
+        and bool(apart)
+        and all(of_sequences(a) and a.ndim == b.ndim and a.shape[2:] == b.shape[2:] for a, b in apart)
+    )
 
 
 def check_counts(data):
@@ -481,10 +497,21 @@ def check_targets(net, loss, data, targets, values):
     try:
         loss.check(prediction_shape, targets, values=values)
     except ShapeError as error:
-        if len(prediction_shape) > 2 and getattr(targets, "ndim", 3) < 3:
-            raise ShapeError(f"{error}; for one prediction per example, begin the network with fnn.Flatten()") from None
-        raise
+        raise ShapeError(f"{error}{_for_targets(data, prediction_shape, targets)}") from None
     return prediction_shape
+
+
+def _for_targets(data, prediction_shape, targets) -> str:
+    """A hint for a message: how a network gives one prediction for each example, or for each position."""
+    ndim, labels = getattr(targets, "ndim", 3), not is_floating(getattr(targets, "dtype", np.float32))
+    if len(prediction_shape) > 2 and ndim < 3 - labels:
+        return (
+            "; for one prediction per example, begin the dense layers with fnn.Flatten(), or leave all_states=True out "
+            "of the last recurrent layer"
+        )
+    if len(prediction_shape) == 2 and labels and ndim == 2 and targets.shape[1] in data.shape[:1]:
+        return "; for one prediction per position, recurrent layers take all_states=True"
+    return ""
 
 
 def check_parameters(params):
@@ -516,11 +543,9 @@ def fits(net, params, x):
         shapes = ", ".join(f"{name} {array.shape}" for name, array in parts("x", x))
         raise ShapeError(f"x: expected arrays of the same number of examples, got {shapes}")
     expected = parameter_shapes(net, shape_of(x))
+    net.check(x)
     if expected is not None:
-        check_structure(params, expected, f" for examples of shape {shape_of(x)}")
-    integers = [array for _, array in parts("x", x) if not is_floating(array.dtype)]
-    if integers and all(map(known, integers)):
-        net.check(x)
+        check_structure(params, expected, f" for x of shape {shown(shape_of(x))}")
 
 
 def check_structure(params, expected, where=""):

@@ -12,15 +12,17 @@ What a prediction means is decided by its shape and dtype, and by the targets:
     (N,) or (N, 1), integers or bool        labels
     (N,) or (N, 1), targets 0 and 1         the probability of class 1, which is chosen above 0.5
     (N,) or (N, 1), targets −1 and 1        a value whose sign is chosen, 1 at 0
+    (N, T, C), (N, H, W, C), ...            any of these at each position, which counts as an example, with its weight
 
-Anything else is refused: logits of one output beside targets 0 and 1, labels out of range, rows of several labels, no
-example at all. In compiled code, where values are unknown, the result is then NaN (−1 where counts are integers). A
-prediction that contains NaN is never correct. Weights are at least 0, only their ratios matter, and nothing that an
-example of weight 0 holds matters.
+A label that a cost ignores does not count: `fit` and `evaluate` pass the cost's `ignored` to every metric that has an
+argument of this name, None by default. Anything else is refused: logits of one output beside targets 0 and 1, labels
+out of range, rows of several labels, no example at all. In compiled code, where values are unknown, the result is then
+NaN (−1 where counts are integers). A prediction that contains NaN is never correct. Weights are at least 0, only their
+ratios matter, and nothing that an example of weight 0 holds matters.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,15 +32,16 @@ from .gate import as_array, finite
 from .losses.base import check_all
 
 
-def accuracy(prediction: Any, target: Any, weights: Any = None) -> Any:
-    """The fraction of examples that are classified correctly.
+def accuracy(prediction: Any, target: Any, weights: Any = None, ignored: int | None = None) -> Any:
+    """The fraction of examples, or positions, that are classified correctly.
 
     Args:
         prediction: scores (N, C), such as logits or probabilities; or, (N,) or (N, 1), labels of integer dtype,
-            probabilities of class 1, or values whose sign is the class.
-        target: labels (N,); or rows (N, C), each with one largest entry, at the true class; or, for one output, 0 and 1
-            or −1 and 1. Rows of several labels or of none are refused; `(p > 0.5) == y` compares them.
+            probabilities of class 1, or values whose sign is the class; or scores (N, T, C) at each position.
+        target: labels (N,), or (N, T); or rows (N, C), each with one largest entry, at the true class; or, for one
+            output, 0 and 1 or −1 and 1. Rows of several labels or of none are refused; `(p > 0.5) == y` compares them.
         weights: (N,), the weights of the examples, at least 0. Default: None, equal weights.
+        ignored: a label, such as −1, of examples or positions that do not count. Default: None.
 
     Returns:
         A number from 0 to 1.
@@ -48,22 +51,25 @@ def accuracy(prediction: Any, target: Any, weights: Any = None) -> Any:
 
     >>> float(accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1])))
     0.5
+    >>> float(accuracy(np.array([[[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]]]), np.array([[1, 1, -1]]), ignored=-1))
+    0.5
     """
-    predicted, actual, _, weights, sound = _classes(prediction, target, weights)
-    return _mean(predicted == actual, weights, sound)
+    of = _classes(prediction, target, weights, ignored)
+    return _mean(of.predicted == of.actual, of.shares, of.sound)
 
 
-def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None) -> Any:
-    """The fraction of examples whose true class is among the k highest-ranked predictions.
+def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None, ignored: int | None = None) -> Any:
+    """The fraction of examples, or positions, whose true class is among the k highest-ranked predictions.
 
     Ties are broken in favour of the lower class, so that k = 1 is `accuracy`; scikit-learn's `top_k_accuracy_score`
     breaks them in favour of the higher one.
 
     Args:
-        prediction: (N, C), logits or probabilities.
+        prediction: (N, C) or (N, T, C), logits or probabilities.
         target: as for `accuracy`.
         k: how many classes count, from 1 to C. Default: 5.
         weights: (N,), as for `accuracy`. Default: None.
+        ignored: as for `accuracy`. Default: None.
 
     Returns:
         A number from 0 to 1.
@@ -74,22 +80,23 @@ def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None
     >>> float(top_k_accuracy(np.array([[0.1, 0.6, 0.3], [0.6, 0.3, 0.1]]), np.array([2, 2]), k=2))
     0.5
     """
-    predicted, actual, classes, weights, sound = _classes(prediction, target, weights)
-    xp = namespace(prediction, predicted, actual)
-    prediction = as_array("prediction", prediction, xp)
-    if prediction.shape[1:] != (classes,):
-        raise ShapeError(f"prediction: expected (N, C), got {prediction.shape}")
-    if integer("k", k, least=1) > classes:
-        raise ArgumentError(f"k: expected at most the number of classes, {classes}, got {k}")
-    label, actual = xp.arange(classes)[None], actual[:, None]
-    own = xp.take_along_axis(prediction, xp.clip(actual, 0, classes - 1), axis=1)
+    of = _classes(prediction, target, weights, ignored)
+    scores, xp = of.prediction, namespace(of.prediction, of.actual)
+    if scores.shape[1:] != (of.classes,):
+        raise ShapeError(f"prediction: expected (N, C) or (N, T, C), got {np.shape(prediction)}")
+    if integer("k", k, least=1) > of.classes:
+        raise ArgumentError(f"k: expected at most the number of classes, {of.classes}, got {k}")
+    label, actual = xp.arange(of.classes)[None], of.actual[:, None]
+    own = xp.take_along_axis(scores, xp.clip(actual, 0, of.classes - 1), axis=1)
     # The classes ranked behind are counted, so that NaN, which every comparison fails, is never a success.
-    behind = (prediction < own) | ((prediction == own) & (label >= actual))
-    return _mean(((~behind).sum(axis=1) < k) & (predicted >= 0), weights, sound)
+    behind = (scores < own) | ((scores == own) & (label >= actual))
+    return _mean(((~behind).sum(axis=1) < k) & (of.predicted >= 0), of.shares, of.sound)
 
 
-def confusion_matrix(prediction: Any, target: Any, classes: Any = None, weights: Any = None) -> Any:
-    """Count the examples of each true class (row) by the class predicted for them (column).
+def confusion_matrix(
+    prediction: Any, target: Any, classes: Any = None, weights: Any = None, ignored: int | None = None
+) -> Any:
+    """Count the examples, or positions, of each true class (row) by the class predicted for them (column).
 
     For the matrix m, `m.diagonal() / m.sum(axis=1)` is the recall of each class; with `axis=0` it is the precision.
 
@@ -98,6 +105,7 @@ def confusion_matrix(prediction: Any, target: Any, classes: Any = None, weights:
         target: as for `accuracy`.
         classes: C, if the prediction is labels; in compiled code it must be given. Default: the largest label plus 1.
         weights: (N,), as for `accuracy`. Default: None.
+        ignored: as for `accuracy`. Default: None.
 
     Returns:
         The matrix (C, C), laid out as in scikit-learn; 2 × 2 for one output, with 0 or −1 before 1.
@@ -109,7 +117,8 @@ def confusion_matrix(prediction: Any, target: Any, classes: Any = None, weights:
     array([[0, 0],
            [1, 2]])
     """
-    predicted, actual, width, ratios, sound = _classes(prediction, target, weights)
+    of = _classes(prediction, target, weights, ignored)
+    predicted, actual, width, weights, sound = of.predicted, of.actual, of.classes, of.weights, of.sound
     xp = namespace(predicted, actual, weights)
     if classes is None and width is None:
         largest = xp.maximum(xp.maximum(predicted.max(), actual.max()), 0)
@@ -125,10 +134,9 @@ def confusion_matrix(prediction: Any, target: Any, classes: Any = None, weights:
     for name, label in (("target", actual), ("prediction", predicted)):  # rows, then columns
         known = (label >= 0) & (label < classes)
         what = f"labels from 0 to {classes - 1} (−1 is a row without a class, such as NaN)"
-        sound = _demand(sound, name, label, known, what, ratios)
+        sound = _demand(sound, name, label, known, what, of.shares)
         cell = cell * classes + xp.where(known, label, 0).astype(np.int32)
     if weights is not None:
-        weights = as_array("weights", weights, xp)
         weights = cast(weights, at_least_float32(weights.dtype)) if is_floating(weights.dtype) else weights.astype(int)
     # JAX needs a static `length`; NumPy's `minlength` is enough.
     counts = xp.bincount(cell, weights, **{"minlength" if xp is np else "length": classes**2}).reshape(classes, classes)
@@ -236,29 +244,53 @@ def _demand(sound, name, array, valid, what, weights=None):
     return sound
 
 
-def _classes(prediction, target, weights) -> Any:
-    """The predicted class of each example, or −1 for none, and the true one, (N,); how many classes, None for labels.
+class _Classes(NamedTuple):
+    """What predictions mean: for M examples, or positions, the scores (M, C) or what was given, the class predicted, or
+    −1 for none, and the true one, (M,); how many classes there are, None for labels; the weights (M,), as they were
+    given and divided by the largest, or None; and whether all is sound: True, or traced."""
 
-    Then the weights, or None, and whether all is sound: True, or traced.
-    """
-    xp, prediction, target, weights, sound = _entered(prediction, target, weights)
-    n = len(prediction)
-    if prediction.ndim > 2:
-        raise ShapeError(f"prediction: expected (N, C), (N, 1) or (N,), got {prediction.shape}")
-    if target.shape not in ((n,), prediction.shape):
-        hint = "; use y[:, 0] for labels" if target.shape == (n, 1) else ""
+    prediction: Any
+    predicted: Any
+    actual: Any
+    classes: Any
+    weights: Any
+    shares: Any
+    sound: Any
+
+
+def _classes(prediction, target, weights, ignored) -> _Classes:
+    xp = namespace(prediction, target, weights)
+    prediction, target = (as_array(name, a, xp) for name, a in (("prediction", prediction), ("target", target)))
+    weights = None if weights is None else as_array("weights", weights, xp)
+    places = prediction.shape[: max(1, prediction.ndim - 1)]
+    if target.shape not in (places, prediction.shape):
+        axes = ":" if len(places) == 1 else "..."
+        hint = f"; use y[{axes}, 0] for labels" if target.shape == (*places, 1) else ""
+        labels = f"({', '.join(('N', *map(str, places[1:])))}{',' * (len(places) == 1)})"
         raise ShapeError(
-            f"target: expected labels (N,) or {prediction.shape}, got {target.shape} for {prediction.shape}{hint}"
+            f"target: expected labels {labels} or {prediction.shape}, got {target.shape} for {prediction.shape}{hint}"
         )
-    if prediction.size > n:
+    if len(places) > 1:
+        if weights is not None:
+            same_shape("weights", weights, places[:1])
+            weights = xp.broadcast_to(weights.reshape(-1, *(1,) * (len(places) - 1)), places).reshape(-1)
+        prediction, target = (a.reshape(math.prod(places), *a.shape[len(places) :]) for a in (prediction, target))
+    if ignored is not None:
+        counts = (target != ignored).reshape(len(target), -1).all(axis=1)
+        if not is_traced(counts) and not counts.any():
+            raise DataError(f"target: expected a label other than {ignored}, which is ignored")
+        weights = counts if weights is None else weights * counts
+    xp, prediction, target, shares, sound = _entered(prediction, target, weights)
+    if prediction.size > len(prediction):
         predicted, actual, classes, demands = _of_scores(xp, prediction, target)
     else:
-        used = xp.ones(n, bool) if weights is None else weights != 0
+        used = xp.ones(len(prediction), bool) if shares is None else shares != 0
         of_column = _of_one_output if is_floating(prediction.dtype) else _of_labels
         predicted, actual, classes, demands = of_column(xp, prediction.reshape(-1), target.reshape(-1), used)
-    for demand in demands:
-        sound = _demand(sound, *demand, weights)
-    return predicted, actual, classes, weights, sound
+    for name, array, valid, what in demands:
+        valid = valid if shares is None else valid | (shares == 0)
+        sound = _demand(sound, name, array.reshape(*places, *array.shape[1:]), valid.reshape(places), what)
+    return _Classes(prediction, predicted, actual, classes, weights, shares, sound)
 
 
 def _of_scores(xp, prediction, target):

@@ -3,13 +3,12 @@
 The backward pass of a composition is the chain rule read backwards: layer l's dx is the dy of layer l−1.
 """
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from . import backend, gate, random, trees
+from . import random, trees
 from .backend import Held, floating, is_floating, namespace
 from .composition import (
     Composition,
@@ -19,12 +18,10 @@ from .composition import (
     check_layers,
     key_of,
     located,
-    recorder,
-    walk,
     without,
     zeros_like,
 )
-from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, shape, shorten, usage
+from .errors import ArgumentError, FnnError, KindError, ShapeError, shape, shorten, shown, usage
 from .initializers import Initializer
 from .layers import Dense, Dropout, Flatten, Layer
 from .layers.activations import Identity, Relu
@@ -70,14 +67,16 @@ class Serial(Composition):
 
     def shapes(self, input_shape) -> list:
         """The L + 1 shapes from the input, through each layer, to the output."""
-        shapes = [shape("input_shape", input_shape)]
+        shapes = [shape("input_shape", input_shape, several=True)]
         for i, layer in enumerate(self.layers):
             shapes.append(self._at(i, layer.output_shape, shapes[-1]))
         return shapes
 
     def check(self, x):
-        if self.layers:
-            self._at(0, self.layers[0].check, x)
+        for i, layer in enumerate(self.layers):
+            self._at(i, layer.check, x)
+            if type(layer).output_shape is not Layer.output_shape:
+                break  # x is the input of those above only as long as its shape is kept
 
     def init(self, key, input_shape, dtype: Any = np.float32):
         key, inputs = random.check_key(key), self.shapes(input_shape)
@@ -152,7 +151,7 @@ class Residual(Around):
     def output_shape(self, input_shape):
         input_shape = shape("input_shape", input_shape)
         if (output := self.layer.output_shape(input_shape)) != input_shape:
-            raise ShapeError(f"Residual: expected a layer that keeps the shape {input_shape}, got {output}")
+            raise ShapeError(f"expected a layer that keeps the shape {input_shape}, got {output}")
         return input_shape
 
     def init(self, key, input_shape, dtype: Any = np.float32):
@@ -165,7 +164,7 @@ class Residual(Around):
 
     def propagate(self, params, residuals, dy, need_dx=True):
         dx, deltas = self.layer.propagate(params, residuals, dy, need_dx)
-        return (dy + dx if need_dx else None), deltas
+        return (added(dy, dx) if need_dx else None), deltas
 
     def tangent(self, params, residuals, dparams, dx):
         return added(dx, self.layer.tangent(params, residuals, dparams, dx))
@@ -215,7 +214,7 @@ class Parallel(Composition):
     def output_shape(self, input_shape):
         shapes = self._shapes(input_shape)
         if len({s[:-1] for s in shapes}) > 1 or not all(shapes):
-            raise ShapeError(f"Parallel: expected outputs of the same shape but for the last axis, got {shapes}")
+            raise ShapeError(f"expected outputs of the same shape but for the last axis, got {shapes}")
         return (*shapes[0][:-1], sum(s[-1] for s in shapes))
 
     def check(self, x):
@@ -248,7 +247,7 @@ class Parallel(Composition):
             deltas.append(delta)
         if not need_dx:
             return None, tuple(deltas)
-        return (self._dx(x, dxs) if self.inputs else sum(dxs[1:], dxs[0])), tuple(deltas)
+        return (self._dx(x, dxs) if self.inputs else added(*dxs)), tuple(deltas)
 
     def tangent(self, params, residuals, dparams, dx):
         (widths, _), inner = residuals
@@ -272,22 +271,20 @@ class Parallel(Composition):
         return x[self.inputs[i]] if isinstance(x, dict) else getattr(x, self.inputs[i])
 
     def _dx(self, x, dxs):
-        """The errors of the inputs by name, summed over the branches that share an input; 0 for an unused one."""
+        """The errors of the inputs by name, summed over the branches that share an input."""
         total: dict[str, Any] = {}
         for name, dx in zip(self.inputs or (), dxs, strict=True):
-            total[name] = dx if name not in total else total[name] + dx
-        missing = lambda a: namespace(a).zeros(a.shape, a.dtype)
-        named = {name: total.get(name, missing(a)) for name, a in (x if isinstance(x, dict) else x._asdict()).items()}
-        return named if isinstance(x, dict) else type(x)(**named)
+            total[name] = added(total.get(name), dx)
+        return like_inputs(total, x)
 
     def _input_shapes(self, input_shape):
-        input_shape = shape("input_shape", input_shape)
+        input_shape = shape("input_shape", input_shape, several=True)
         if self.inputs is None:
             return [input_shape] * len(self.branches)
         named = dict(input_shape) if input_shape and isinstance(input_shape[0], tuple) else {}
         missing = [name for name in self.inputs if name not in named]
         if missing:
-            raise ShapeError(f"Parallel: expected inputs named {', '.join(self.inputs)}, got {input_shape}")
+            raise ShapeError(f"expected inputs named {', '.join(self.inputs)}, got {shown(input_shape)}")
         return [named[name] for name in self.inputs]
 
     def _shapes(self, input_shape):
@@ -344,100 +341,14 @@ class Frozen(Around):
         return self.layer.tangent(params.params, residuals.params, None, dx)
 
 
-@dataclass(frozen=True)
-class Last(Around):
-    """The output at the last position of each sequence, for sequences of unequal length.
-
-        y_n = f(x_n)_t,  t = length_n        dx = δ ∂f_t/∂x        beyond the length nothing has an effect, or an error
-
-    f maps sequences to sequences, (N, T, ...) -> (N, T, ...), and must be causal, as recurrent layers with
-    `all_states=True` and layers that act on each position are: what comes later must not change what came before.
-
-    Args:
-        layer: f.
-        inputs: the names of the sequences and of their lengths in x, a dict or NamedTuple of arrays: (N, T, ...),
-            padded at the end, and integers (N,) from 1 to T. Default: ("x", "length").
-
-    >>> import fnn
-    >>> net = Last(fnn.Serial((fnn.Embedding(10, 3), fnn.Lstm(4, all_states=True))))
-    >>> params = net.init(random.key(0, backend="numpy"), {"x": (5,), "length": ()})
-    >>> net.apply(params, {"x": np.zeros((2, 5), int), "length": np.array([3, 5])}).shape
-    (2, 4)
-    """
-
-    inputs: tuple[str, str] = ("x", "length")
-
-    @property
-    def parts(self):
-        return self.layer
-
-    def output_shape(self, input_shape):
-        inner = self._inner_shape(input_shape)
-        output = self.layer.output_shape(inner)
-        if output[:1] != inner[:1]:
-            raise ShapeError(
-                f"Last: expected a layer that keeps the {inner[0]} positions, got output of shape {output}; "
-                "recurrent layers take all_states=True"
-            )
-        return output[1:]
-
-    def check(self, x):
-        sequences, length = self._of(x)
-        super().check(sequences)
-        positions = sequences.shape[1]
-        wrong = np.asarray((length < 1) | (length > positions))
-        if wrong.any():
-            n = int(wrong.argmax())
-            raise DataError(f"{self.inputs[1]}: expected lengths from 1 to {positions}, got {length[n]} at [{n}]")
-
-    def _of(self, x):
-        """The sequences and their lengths."""
-        return tuple(x[name] if isinstance(x, dict) else getattr(x, name) for name in self.inputs)
-
-    def _inner_shape(self, input_shape):
-        named = shape("input_shape", input_shape)
-        named = dict(named) if named and isinstance(named[0], tuple) else {}
-        if any(name not in named for name in self.inputs) or not named[self.inputs[0]] or named[self.inputs[1]]:
-            x, length = self.inputs
-            raise ShapeError(f"Last: expected x as {{{x!r}: (N, T, ...), {length!r}: (N,)}}, got {input_shape}")
-        return named[self.inputs[0]]
-
-    def init(self, key, input_shape, dtype: Any = np.float32):
-        self.output_shape(input_shape)
-        return self.layer.init(key, self._inner_shape(input_shape), dtype)
-
-    def forward(self, params, x, key=None):
-        sequences, length = self._of(x)
-        xp = namespace(sequences, length)
-        place = xp.arange(sequences.shape[1], dtype=np.int32)
-        within = place < length[:, None]
-        sequences = xp.where(_tall(within, sequences), sequences, 0)
-        y, inner = self.layer.forward(params, sequences, key)
-        last = place == length[:, None] - 1
-        y = xp.where(_tall(last, y), y, 0).sum(axis=1)
-        return xp.where(_tall((length >= 1) & (length <= len(place)), y), y, np.nan), Kept((within, last), inner)
-
-    def propagate(self, params, residuals, dy, need_dx=True):
-        (within, last), inner = residuals
-        dy = dy[:, None]
-        dx, deltas = self.layer.propagate(params, inner, namespace(dy).where(_tall(last, dy), dy, 0), need_dx)
-        if dx is None:
-            return None, deltas
-        dx = namespace(dx).where(_tall(within, dx), dx, 0)
-        return dict(zip(self.inputs, (dx, 0 * last[:, 0]), strict=True)), deltas
-
-    def tangent(self, params, residuals, dparams, dx):
-        (within, last), inner = residuals
-        if dx is not None:
-            dx = self._of(dx)[0]
-            dx = namespace(dx).where(_tall(within, dx), dx, 0)
-        dy = self.layer.tangent(params, inner, dparams, dx)
-        return None if dy is None else namespace(dy).where(_tall(last, dy), dy, 0).sum(axis=1)
-
-
-def _tall(mask, values):
-    """A mask of examples or positions, with axes of length 1 added so that it meets the values."""
-    return mask.reshape(*mask.shape, *(1,) * (values.ndim - mask.ndim))
+def like_inputs(errors, x):
+    """The errors of several inputs by name in the form of x, 0 for an input that has none; None if none has one."""
+    if all(dx is None for dx in errors.values()):
+        return None
+    zeros = lambda a: namespace(a).zeros(a.shape, a.dtype)
+    named = x if isinstance(x, dict) else x._asdict()
+    named = {name: zeros(a) if errors.get(name) is None else errors[name] for name, a in named.items()}
+    return named if isinstance(x, dict) else type(x)(**named)
 
 
 def last_layer(net: Layer) -> Layer | None:
@@ -445,7 +356,7 @@ def last_layer(net: Layer) -> Layer | None:
     if isinstance(net, Serial):
         layers = [layer for layer in net.layers if not isinstance(layer, Identity | Flatten | Dropout)]
         return last_layer(layers[-1]) if layers else None
-    if isinstance(net, Frozen | Last):
+    if isinstance(net, Around) and not isinstance(net, Residual):
         return last_layer(net.layer)
     return None if isinstance(net, Composition) else net
 
@@ -482,71 +393,3 @@ def mlp(
     options: dict[str, Any] = {"precision": precision} | ({} if initializer is None else {"initializer": initializer})
     layers = [layer for size in units for layer in (Dense(size, **options), activation)]
     return Serial(tuple(layers[:-1]))
-
-
-@usage("fnn.summary(net, input_shape)")
-def summary(net: Layer, input_shape: Any, dtype: Any = np.float32) -> str:
-    """Summarize a network as a table: the output shape of each layer, its number of parameters and their bytes.
-
-    With JAX nothing is computed; on NumPy alone, one example of zeros is passed through the network.
-
-    Args:
-        net: a layer or network.
-        input_shape: the shape of an example, without the batch axis.
-        dtype: the dtype of the parameters. Default: float32.
-
-    Returns:
-        The table as a string.
-
-    >>> print(summary(mlp((128, 10)), (784,)))
-    layer         output  parameters    bytes
-    0 Dense       (128,)     100,480  401,920
-    1 Relu        (128,)           0        0
-    2 Dense        (10,)       1,290    5,160
-    total          (10,)     101,770  407,080
-    """
-    rows = [("layer", "output", "parameters", "bytes")]
-
-    def row(label, output, params):
-        count = sum(leaf.size for leaf in trees.leaves(params))
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in trees.leaves(params))
-        return label, str(tuple(output.shape[1:])), f"{count:,}", f"{size:,}"
-
-    gate.check_network(net)
-    params, recorded = outline(net, input_shape, dtype)
-    for place, layer, p, kept in walk(net, params, recorded):
-        line = row(f"{place} {type(layer).__name__}", kept.output, p)
-        if not isinstance(layer, Composition):
-            rows.append(line)
-        elif not isinstance(layer, Serial):  # a heading, followed by the layers inside
-            rows.append((*line[:2], "", ""))
-    rows.append(row("total", recorded.output, params))
-    return table(rows)
-
-
-def outline(net, input_shape, dtype: Any = np.float32) -> tuple[Any, Any]:
-    """`(params, recorded)`: parameters without values, and the shapes of what each layer would keep of one example."""
-    input_shape = shape("input_shape", input_shape)
-    params = gate.parameter_shapes(net, input_shape, np.dtype(dtype))
-    run = lambda params, x: recorder(net).forward(params, x)[1]
-    run = run if backend.jax is None else functools.partial(backend.jax.eval_shape, run)
-
-    def zeros(dtype):
-        if input_shape and isinstance(input_shape[0], tuple):
-            return {name: np.zeros((1, *sizes), dtype) for name, sizes in input_shape}
-        return np.zeros((1, *input_shape), dtype)
-
-    try:
-        return params, run(params, zeros(dtype))
-    except (FnnError, TypeError, IndexError):  # a network of symbols takes integers only
-        return params, run(params, zeros(np.int32))
-
-
-def table(rows) -> str:
-    """Format rows of text as a table, with the first column aligned left and the others right."""
-    widths = [max(len(r[column]) for r in rows) for column in range(len(rows[0]))]
-    sides = "<" + ">" * (len(widths) - 1)
-    return "\n".join(
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(r, sides, widths, strict=True)).rstrip()
-        for r in rows
-    )

@@ -56,7 +56,8 @@ def check_layer(
 
     Args:
         layer: the layer or network.
-        x: the shape of an input, without the batch axis, or inputs (N, ...).
+        x: the shape of an input, without the batch axis, or inputs (N, ...); for several inputs a dict of shapes or of
+            inputs. Integers, which have no derivative, must be given.
         params: the parameters. Default: new ones, moved off their initial values.
         key: a random key for training mode. Default: None; a layer that draws is then checked in both modes.
         method: "jax", "complex", "difference" or "taylor". Default: "jax" if JAX is installed, else "difference".
@@ -70,78 +71,106 @@ def check_layer(
     Raises:
         AssertionError: if a check fails; the message names the leaf, the entry and both values.
 
-    >>> from fnn import PRelu
+    >>> from fnn import Last, PRelu, Rnn
     >>> check_layer(PRelu(), (3,))
+    >>> x = {"x": np.random.default_rng(0).normal(size=(2, 4, 2)), "length": np.array([1, 4])}
+    >>> check_layer(Last(Rnn(3, all_states=True)), x, on="numpy", method="complex")
     """
     gate.check_network(layer)
     rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
     with _Check(layer, method, on, dtype, tolerance, rng) as check:
-        x = rng.normal(size=(EXAMPLES, *shape("x", x))) if isinstance(x, tuple) else x
-        x = check.array("x", x)
-        if x.ndim < 1 or not len(x):
-            raise ShapeError(f"x: expected the shape of an input, or inputs (N, ...), got an array of shape {x.shape}")
+        x = check.inputs(_drawn(x, rng))
         if params is None:
-            new = layer.init(random.key(seed, backend="numpy"), x.shape[1:], np.float64)
+            new = layer.init(random.key(seed, backend="numpy"), gate.shape_of(x), np.float64)
             params = trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), new)
         params = trees.map(lambda p: check.array("params", p), params)
         for k in (key,) if key is not None or not layer.draws else (None, random.key(seed, backend="numpy")):
-            _check_layer(check, layer, x, params, gate.key_for(k, check.xp.asarray(x)))
+            _check_layer(check, layer, x, params, gate.key_for(k, trees.map(check.xp.asarray, x)))
+
+
+def _drawn(x, rng):
+    """Inputs, drawn where x is the shape of one, or a dict of shapes."""
+    is_shape = lambda x: isinstance(x, tuple) and not hasattr(x, "_fields")
+    if isinstance(x, dict):
+        return {name: _drawn(x[name], rng) for name in x}
+    return rng.normal(size=(EXAMPLES, *shape("x", x))) if is_shape(x) else x
+
+
+def _floating(x) -> dict:
+    """The inputs that have a derivative, by name."""
+    return {name: a for name, a in gate.parts("x", x) if is_floating(a.dtype)}
+
+
+def _with(x, point):
+    """Inputs, with those of a point in their places."""
+    return gate.each(lambda name, a: point.get(name, a), "x", x)
 
 
 def _check_layer(check, layer, x, params, key):
-    of_x = is_floating(x.dtype)
+    of_x, count = _floating(x), gate.size_of(x)
 
     def f(point):
-        return layer.forward(point["params"], point.get("x", x), key)[0]
+        return layer.forward(point["params"], _with(x, point), key)[0]
 
     y, residuals = layer.forward(params, x, key)
-    check.that(y.shape == (len(x), *layer.output_shape(x.shape[1:])), f"output of shape {y.shape}, not output_shape's")
+    expected = (count, *layer.output_shape(gate.shape_of(x)))
+    check.that(y.shape == expected, f"output of shape {y.shape}, not {expected}, as output_shape says")
     if of_x or trees.leaves(params):
         check.that(y.dtype == check.dtype, f"output in {y.dtype}, expected {check.dtype}, as parameters and inputs are")
-    for n in range(min(len(x), EXAMPLES)):
-        among_its_like = layer.forward(params, check.xp.broadcast_to(x[n], x.shape), key)[0]
+    for n in range(min(count, EXAMPLES)):
+        its_like = trees.map(lambda a, n=n: check.xp.broadcast_to(a[n], a.shape), x)
+        among_its_like = layer.forward(params, its_like, key)[0]
         check.close(f"the output of example {n} depends on the others", among_its_like[n], y[n])
 
     def by_hand(dy):
-        dx, deltas = layer.propagate(params, residuals, dy, of_x)
-        grads = layer.gradient(params, residuals, deltas)
-        return {"params": grads, "x": dx} if of_x else {"params": grads}
+        dx, deltas = layer.propagate(params, residuals, dy, bool(of_x))
+        return {"params": layer.gradient(params, residuals, deltas)} | check.errors_of(x, dx)
 
-    point = {"params": params, "x": x} if of_x else {"params": params}
+    point = {"params": params} | of_x
     random_dy = lambda: check.array("dy", check.rng.normal(size=y.shape))
     check.compare(f, point, by_hand, random_dy())
     dy = random_dy()
     check.compare(f, point, by_hand, dy)
 
-    dx, deltas = layer.propagate(params, residuals, dy, of_x)
-    check.that(not of_x or np.shape(np.asarray(dx)) == x.shape, "dx is not shaped as x")
+    dx, deltas = layer.propagate(params, residuals, dy, bool(of_x))
     total, f = layer.gradient(params, residuals, deltas), layer.factors(params, residuals, deltas)
-    each = factors.made(params, f, len(x))
+    each = factors.made(params, f, count)
     none, fewer = layer.propagate(params, residuals, dy, need_dx=False)
     check.that(none is None, "propagate with need_dx=False gives a dx")
     if trees.leaves(params):
         check.same("need_dx=False changes the gradient of", layer.gradient(params, residuals, fewer), total)
         check.same("gradient differs from the total of factors in", factors.total(params, f), total)
-    for n in range(min(len(x), EXAMPLES)):
-        mask = (np.arange(len(x)) == n).astype(np.float64)
+    for n in range(min(count, EXAMPLES)):
+        mask = (np.arange(count) == n).astype(np.float64)
         one = by_hand(dy * check.array("mask", mask.reshape(-1, *[1] * (dy.ndim - 1))))["params"]
         of_n = trees.map(lambda g, n=n: g[n], each)
         check.same(f"factors of example {n} differ from its gradient in", of_n, one, trees.map(abs, total))
     if check.on == "jax" or not any(type(part).tangent is Layer.tangent for _, part in walk(layer)):
-        _check_tangent(check, layer, x, params, residuals, of_x, dy, total, dx)
+        _check_tangent(check, layer, x, params, residuals, dy, {"params": total} | check.errors_of(x, dx))
 
 
-def _check_tangent(check, layer, x, params, residuals, of_x, dy, total, dx):
+def _check_tangent(check, layer, x, params, residuals, dy, by_hand):
     """⟨tangent(u), δ⟩ = ⟨u, (dx, gradient)⟩ for a random u: forward mode is the transpose of backward mode."""
-    direction = trees.map(lambda p: check.array("direction", check.rng.normal(size=p.shape)), params)
-    along_x = check.array("direction", check.rng.normal(size=x.shape)) if of_x else None
-    moved = layer.tangent(params, residuals, direction, along_x)
-    pairs = list(zip(trees.leaves(direction), trees.leaves(total), strict=True)) + ([(along_x, dx)] if of_x else [])
-    backwards = sum(float((np.asarray(u) * np.asarray(v)).sum()) for u, v in pairs)
-    size = sum(float(abs(np.asarray(u) * np.asarray(v)).sum()) for u, v in pairs)
-    forwards = 0.0 if moved is None else float((np.asarray(moved) * np.asarray(dy)).sum())
-    check.that(moved is None or moved.shape == dy.shape, "tangent is not shaped as the output")
-    check.close("tangent is not the transpose of backward and gradient", forwards, backwards, size)
+    of_x = _floating(x)
+    u = trees.map(lambda a: check.array("direction", check.rng.normal(size=a.shape)), {"params": params} | of_x)
+
+    def both(u):
+        """The two sides, and the size of what is added."""
+        dx = gate.each(lambda name, a: u.get(name, 0 * a), "x", x) if of_x else None
+        moved = layer.tangent(params, residuals, u["params"], dx)
+        check.that(moved is None or moved.shape == dy.shape, "tangent is not shaped as the output")
+        terms = [np.asarray(a) * np.asarray(b) for a, b in zip(*map(trees.leaves, (u, by_hand)), strict=True)]
+        forwards = 0.0 if moved is None else float((np.asarray(moved) * np.asarray(dy)).sum())
+        return forwards, sum(float(term.sum()) for term in terms), sum(float(abs(term).sum()) for term in terms)
+
+    what = "tangent is not the transpose of backward and gradient"
+    if check.agree(*both(u)):
+        return
+    places = [place for root in sorted(u) for place, _ in trees.paths(u[root], root)]
+    for i, place in enumerate(places):  # the first that is wrong alone is named
+        number = iter(range(len(places)))
+        check.close(f"{what}, along {place}", *both(trees.map(lambda a: a if next(number) == i else 0 * a, u)))  # noqa: B023
+    check.close(what, *both(u))
 
 
 def check_loss(
@@ -258,28 +287,30 @@ def check_gradients(
     rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
     with _Check(net, method, on, dtype, tolerance, rng) as check:
         params = trees.map(lambda p: check.array("params", p), params)
-        x, y = check.array("x", x), check.array("y", y)
+        x, y = check.inputs(x), gate.each(check.array, "y", y)
         weights = None if weights is None else check.array("weights", weights)
-        key, of_x = gate.key_for(key, x), is_floating(x.dtype)
-        loss.check((len(x), *net.output_shape(x.shape[1:])), y)
+        key, of_x = gate.key_for(key, x), _floating(x)
+        count = gate.size_of(x)
+        loss.check((count, *net.output_shape(gate.shape_of(x))), y)
 
         def f(point):
-            prediction = net.forward(point["params"], point.get("x", x), key)[0]
+            prediction = net.forward(point["params"], _with(x, point), key)[0]
             value = mean_cost(loss, loss.value(prediction, y), weights)[0]
             return value if penalty is None else value + penalty.value(point["params"])
 
-        run = value_and_grad(net, loss, penalty=penalty, need_dx=of_x)
+        run = value_and_grad(net, loss, penalty=penalty, need_dx=bool(of_x))
 
         def by_hand(c, weights=weights):
             grads = run(params, x, y, weights, key)[1]
-            grads = {"params": grads[0], "x": grads[1]} if of_x else {"params": grads}
+            grads, dx = grads if of_x else (grads, None)
+            grads = {"params": grads} | check.errors_of(x, dx)
             return trees.map(lambda g: g * check.xp.asarray(c, dtype=g.dtype), grads)
 
         def noise():  # weights take the place of a cotangent: the last digit of each example's share
-            ones = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+            ones = np.ones(count) if weights is None else np.asarray(weights, np.float64)
             return by_hand(1.0, check.array("weights", check.last_digit(ones)))
 
-        point = {"params": params, "x": x} if of_x else {"params": params}
+        point = {"params": params} | of_x
         check.close("the value is not that of forward", run(params, x, y, weights, key)[0], f(point))
         check.compare(f, point, by_hand, check.xp.asarray(1.0, dtype=dtype), noise=noise)
 
@@ -314,6 +345,28 @@ class _Check:
         value = gate.as_array(name, value, self.xp)
         return value.astype(self.dtype) if is_floating(value.dtype) else value
 
+    def inputs(self, x) -> Any:
+        """Inputs (N, ...), an array or several, as arrays on the backend."""
+        x = gate.each(self.array, "x", x)
+        sizes = {a.shape[:1] for _, a in gate.parts("x", x)}
+        if len(sizes) != 1 or sizes <= {(), (0,)}:
+            got = ", ".join(f"{name} of shape {a.shape}" for name, a in gate.parts("x", x))
+            raise ShapeError(f"x: expected the shape of an input, or inputs (N, ...), got {got}")
+        return x
+
+    def errors_of(self, x, dx) -> dict:
+        """dx of the inputs that have a derivative, by name."""
+        of_x = _floating(x)
+        if not of_x:
+            return {}
+        found = dict(gate.parts("x", dx))
+        self.that(
+            found.keys() == dict(gate.parts("x", x)).keys(), f"dx of {shorten(list(found))}, not in the form of x"
+        )
+        for name, a in of_x.items():
+            self.that(np.shape(found[name]) == a.shape, f"dx of shape {np.shape(found[name])} for {name}, {a.shape}")
+        return {name: found[name] for name in of_x}
+
     def that(self, condition, otherwise):
         if not condition:
             raise AssertionError(f"{self.subject}: {otherwise}")
@@ -333,11 +386,14 @@ class _Check:
 
     def close(self, what, actual, expected, scale=0.0):
         """Check that two arrays agree up to rounding."""
-        actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-        error, largest = _largest(actual - expected), max(_largest(scale), _largest(expected))
-        allowed = 1e4 * np.finfo(self.dtype).eps * largest
-        equal = error <= allowed or np.array_equal(actual, expected, equal_nan=True)
-        self.that(equal, f"{what}: by {error:.1e} of {largest:.1e}")
+        error, largest = _apart(actual, expected, scale)
+        self.that(self.agree(actual, expected, scale), f"{what}: by {error:.1e} of {largest:.1e}")
+
+    def agree(self, actual, expected, scale=0.0):
+        """Whether two arrays agree up to rounding."""
+        error, largest = _apart(actual, expected, scale)
+        equal = np.array_equal(np.asarray(actual), np.asarray(expected), equal_nan=True)
+        return error <= 1e4 * np.finfo(self.dtype).eps * largest or equal
 
     def last_digit(self, values):
         """The values, each perturbed by up to a rounding error."""
@@ -417,6 +473,8 @@ class _Check:
     def _complex_step(self, s, i, theta, j):
         """∂s/∂θⱼ without a subtraction."""
         value = s(i, _moved(theta.astype(np.complex128), j, 1e-30j))
+        if not np.iscomplexobj(value) and s(i, theta + self.rng.normal(size=theta.shape)) == 0:
+            return 0.0  # an input that is not used
         self.that(np.iscomplexobj(value), "it turns complex numbers into real ones; use another method")
         return value.imag / 1e-30
 
@@ -477,6 +535,12 @@ def taylor_slope(s: Any, derivative: Any, start: float = 1e-2, halvings: int = 1
         return np.inf
     last = seen[-4:]  # the smallest steps: the remainder is closest to its leading term
     return float(np.median(np.log2(np.array(last[:-1]) / np.array(last[1:]))))
+
+
+def _apart(actual, expected, scale):
+    """The largest error, and what it is to be compared with."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    return _largest(actual - expected), max(_largest(scale), _largest(expected))
 
 
 def _moved(theta, j, by):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -51,6 +52,11 @@ X, Y = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32), np.aran
 LOSS = fnn.SoftmaxCrossEntropy()
 HERE = str(Path(fnn.__file__).parent.parent)
 ON_NUMPY = os.environ | {"FNN_BACKEND": "numpy", "PYTHONPATH": HERE}  # of processes of their own
+
+
+@pytest.fixture(scope="module")
+def library():
+    return pytest.importorskip("safetensors.numpy")
 
 
 def begin(backend, optimizer=OPTIMIZERS["adam"], net=NET, dtype=np.float32):
@@ -995,12 +1001,100 @@ def test_a_pipe_a_device_and_a_folder_are_refused_at_once_and_stay_what_they_are
     assert sorted(os.listdir(tmp_path)) == [".run.npz.0123abcd.partial", "link", "pipe", "run.npz"]
 
 
+# ---- images and sequences --------------------------------------------------------------------------------------------
+
+SEVERAL = {"tokens": (5,), "n": ()}
+NETWORKS = {  # with the shape of an example
+    "images": (
+        fnn.Serial(
+            (fnn.Conv(4, (3, 2), (2, 1), "same"), fnn.Relu(), fnn.MaxPool((2, 2), padding=((1, 0), 0)),
+             fnn.Conv(4, (1, 1), padding=((0, 1), 1), groups=2, bias=False), fnn.AvgPool((2, 2), 1),
+             fnn.GlobalMaxPool(), fnn.Dense(3))
+        ),
+        (9, 8, 2),
+    ),
+    "sequences": (
+        fnn.Serial(
+            (fnn.Conv(4, (3,), dilation=2), fnn.Rnn(3, True), fnn.Lstm(3, True, recurrent_initializer=fnn.Normal(0.1)),
+             fnn.Gru(3, all_states=True), fnn.GlobalAvgPool())
+        ),
+        (7, 2),
+    ),
+    "symbols of unequal length": (
+        fnn.Serial(
+            (fnn.Last(fnn.Serial((fnn.Frozen(fnn.Embedding(9, 4)), fnn.Gru(3, True))), inputs=("tokens", "n")),
+             fnn.Dense(3))
+        ),
+        SEVERAL,
+    ),
+}  # fmt: skip
+
+
+def examples(shape):
+    rng = np.random.default_rng(0)
+    if shape is SEVERAL:
+        return {"tokens": rng.integers(0, 9, (6, 5)), "n": rng.integers(1, 6, 6)}
+    return rng.normal(size=(6, *shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_images_and_sequences_come_back_and_are_trained_on(name, tmp_path):
+    net, shape = NETWORKS[name]
+    data, options = (examples(shape), np.arange(6) % 3), {"epochs": 1, "batch_size": 3}
+    begun = fnn.init_state(net, fnn.Adam(0.01), fnn.random.key(3, backend="numpy"), shape)
+    state, _ = fnn.train(net, LOSS, begun, data, **options)
+    checkpoints.save(tmp_path / "run.npz", state, net=net)
+    found = checkpoints.load(tmp_path / "run.npz", like=state, backend="numpy")
+    assert found.net == net
+    same(words(found.tree), words(state))
+    same(
+        words(fnn.train(net, LOSS, found.tree, data, **options)[0]),
+        words(fnn.train(net, LOSS, state, data, **options)[0]),
+    )
+    for other in BACKENDS:
+        again, params = checkpoints.load_network(tmp_path / "run.npz", backend=other)
+        assert again == net
+        same(trees.map(np.asarray, params), trees.map(np.asarray, state.params))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_of_images_and_sequences_come_back_from_safetensors(name, library, tmp_path):
+    net, shape = NETWORKS[name]
+    params = net.init(fnn.random.key(3, backend="numpy"), shape)
+    checkpoints.save_safetensors(tmp_path / "net", params)
+    for other in BACKENDS:
+        found = checkpoints.load_safetensors(tmp_path / "net", params, backend=other)
+        same(trees.map(np.asarray, found), params)
+
+
+NAMES = {  # of the arrays of each network above: they must stay the same
+    "images": {"0.w": (4, 3, 2, 2), "0.b": (4,), "3.w": (4, 1, 1, 2), "6.w": (3, 4), "6.b": (3,)},
+    "sequences": {
+        "0.w": (4, 3, 2), "0.b": (4,), "1.w": (3, 4), "1.u": (3, 3), "1.b": (3,), "2.w": (12, 3), "2.u": (12, 3),
+        "2.b": (12,), "3.w": (9, 3), "3.u": (9, 3), "3.b": (9,), "3.c": (3,),
+    },
+    "symbols of unequal length": {
+        "0.0.params": (9, 4), "0.1.w": (9, 4), "0.1.u": (9, 3), "0.1.b": (9,), "0.1.c": (3,), "1.w": (3, 3),
+        "1.b": (3,),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_names_of_the_arrays_are_those_that_are_documented(name, library, tmp_path):
+    net, shape = NETWORKS[name]
+    params = net.init(fnn.random.key(3, backend="numpy"), shape)
+    checkpoints.save_safetensors(tmp_path / "net", params)
+    assert {key: a.shape for key, a in library.load_file(tmp_path / "net").items()} == NAMES[name]
+    documented = dict(re.findall(r"^ {4}(\S.*?) {3,}(.*?) {3,}", checkpoints.__doc__, re.MULTILINE))
+    assert {"Dense, Conv", "Rnn, Lstm", "Gru"} < set(documented)
+    for layer, p in zip(net.layers, params, strict=True):
+        for layers, names in documented.items():
+            if type(layer).__name__ in layers.split(", ") and hasattr(p, "_fields"):
+                assert ", ".join(p._fields) == names
+
+
 # ---- parameters as safetensors ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def library():
-    return pytest.importorskip("safetensors.numpy")
 
 
 @backends

@@ -120,10 +120,10 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
     "a list of parameters": (lambda: NET.apply(list(PARAMS), X), r"got \[DenseParams"),
     "one example": (lambda: NET.apply(PARAMS, X[0]), "write x[None] for one example"),
     "one example in fit": (lambda: fit(data=(X[0], Y[0])), "write x[None] for one example"),
-    "images": (lambda: fit(data=(IMAGES, Y)), "begin the network with fnn.Flatten()"),
+    "images": (lambda: fit(data=(IMAGES, Y)), "begin the dense layers with fnn.Flatten()"),
     "images in a gradient": (
         lambda: fnn.grad(NET, LOSS)(NET.init(key(), (5, 5)), IMAGES, Y),
-        "begin the network with fnn.Flatten()",
+        "begin the dense layers with fnn.Flatten()",
     ),
     "x alone": (lambda: fit(data=X), "got ndarray of length 12; write (x, y), with all examples in each"),
     "pairs of examples": (lambda: fit(data=list(zip(X, Y, strict=True))), "write tuple(map(np.stack, zip(*data)))"),
@@ -176,6 +176,9 @@ NAMES = {  # in other libraries
     "Linear": (lambda: fnn.Linear, "write fnn.Dense(units)"),
     "ReLU": (lambda: fnn.ReLU, "write fnn.Relu"),
     "leaky_relu": (lambda: fnn.leaky_relu, "write fnn.LeakyRelu"),
+    "LSTM": (lambda: fnn.LSTM, "write fnn.Lstm"),
+    "Conv2d": (lambda: fnn.Conv2d, "write fnn.Conv"),
+    "MaxPool1D": (lambda: fnn.MaxPool1D, "write fnn.MaxPool"),
     "SGD": (lambda: fnn.SGD, "write fnn.Sgd"),
     "MSELoss": (lambda: fnn.MSELoss, "write fnn.MeanSquaredError()"),
     "CrossEntropyLoss": (lambda: fnn.CrossEntropyLoss, "write fnn.SoftmaxCrossEntropy()"),
@@ -217,6 +220,166 @@ def test_what_can_be_called_shows_its_own_signature():
     assert fnn.value_and_grad.__module__ == "fnn.backpropagation"
 
 
+# ---- images and sequences --------------------------------------------------------------------------------------------
+
+PICTURES, TOKENS = RNG.normal(size=(12, 9, 9, 3)).astype(np.float32), RNG.integers(0, 9, (12, 5))
+CONV = fnn.Serial((fnn.Scale(0.5), fnn.Conv(4, (3, 3), padding="same"), fnn.GlobalAvgPool(), fnn.Dense(2)))
+STATES, WORDS = fnn.Serial((fnn.Lstm(3), fnn.Dense(2))), fnn.Serial((fnn.Embedding(9, 3), fnn.Gru(3), fnn.Dense(2)))
+TAGS = fnn.Serial((fnn.Embedding(9, 3), fnn.Gru(3, all_states=True), fnn.Dense(2)))
+LAST = fnn.Serial((fnn.Last(fnn.Serial((fnn.Embedding(9, 3), fnn.Gru(3, all_states=True)))), fnn.Dense(2)))
+UNEQUAL = {"x": TOKENS, "length": np.arange(12) % 5 + 1}
+
+
+def lengths(length):
+    return UNEQUAL | {"length": length}
+
+
+# The network, what it takes, and what it is given: x, y and what the message says.
+MISTAKES: dict[str, tuple] = {
+    "channels first": (
+        CONV,
+        PICTURES,
+        PICTURES.transpose(0, 3, 1, 2),
+        Y,
+        "got (12, 3, 9, 9); if .*x.transpose(0, 2, 3",
+    ),
+    "channels first, one": (CONV, PICTURES, np.zeros((12, 1, 9, 9)), Y, "(N, H, W, C), the channels last, got (12, 1,"),
+    "no channel": (CONV, PICTURES, PICTURES[..., 0], Y, "got (9, 9); if the channel is missing, use x[..., None]"),
+    "one image": (CONV, PICTURES, PICTURES[0], Y[:9], "for a single example, x[None]"),
+    "flat images": (CONV, PICTURES, PICTURES.reshape(12, -1), Y, "use x.reshape(-1, H, W, C)"),
+    "one number per position": (STATES, TOKENS[..., None] * 1.0, TOKENS * 1.0, Y, "use x[..., None]"),
+    "floats for symbols": (
+        WORDS,
+        TOKENS,
+        TOKENS * 1.0,
+        Y,
+        "expected integers from 0 to 8, got dtype float32; use x.ast",
+    ),
+    "a symbol too many": (
+        WORDS,
+        TOKENS,
+        TOKENS + 5 * (TOKENS == 8),
+        Y,
+        "expected integers from 0 to 8, got 13 at x[0, ",
+    ),
+    "several arrays for one": (
+        WORDS,
+        TOKENS,
+        UNEQUAL,
+        Y,
+        "expected one array, got several, {'length': (N,), 'x': (N, 5)}",
+    ),
+    "other names": (LAST, UNEQUAL, {"tokens": TOKENS}, Y, "{'x': (N, T, ...), 'length': (N,)}, got {'tokens': (N, 5)}"),
+    "no lengths": (LAST, UNEQUAL, TOKENS, Y, "expected x as {'x': (N, T, ...), 'length': (N,)}, got (N, 5)"),
+    "a mask for lengths": (LAST, UNEQUAL, lengths(TOKENS > 2), Y, "the lengths of a mask are mask.sum(axis=1)"),
+    "floats for lengths": (
+        LAST,
+        UNEQUAL,
+        lengths(np.ones(12)),
+        Y,
+        "length: expected integers, got dtype float32; use leng",
+    ),
+    "a length beyond T": (LAST, UNEQUAL, lengths(np.arange(12) // 2 + 1), Y, "from 1 to 5, got 6 at length[10]"),
+    "a length of 0": (
+        LAST,
+        UNEQUAL,
+        lengths(np.arange(12) % 5),
+        Y,
+        "length: expected lengths from 1 to 5, got 0 at lengt",
+    ),
+    "symbols in rows of unequal length": (
+        WORDS,
+        TOKENS,
+        [[1], [2, 3]],
+        Y,
+        "pad sequences .*and give their lengths to fnn.",
+    ),
+    "labels for examples": (TAGS, TOKENS, TOKENS, Y, "leave all_states=True out of the last recurrent layer"),
+    "labels for positions": (
+        WORDS,
+        TOKENS,
+        TOKENS,
+        TOKENS % 2,
+        "for one prediction per position, recurrent layers take al",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_with_images_or_sequences_is_named_wherever_the_data_go(name, backend):
+    net, good, x, y, message = MISTAKES[name]
+    shape = {k: a.shape[1:] for k, a in good.items()} if isinstance(good, dict) else good.shape[1:]
+    params = on(backend, net.init(key(), shape))
+    state = fnn.init_state(net, fnn.Sgd(0.1), key(backend), shape, params=params)
+    runs = {
+        "apply": lambda: net.apply(params, x),
+        "train": lambda: fnn.train(net, LOSS, state, (x, y), epochs=1, batch_size=4),
+        "fit": lambda: fnn.fit(net, LOSS, fnn.Sgd(0.1), (x, y), key=key(backend), epochs=1, batch_size=4),
+        "evaluate": lambda: fnn.evaluate(net, LOSS, params, (x, y)),
+        "gradient": lambda: fnn.value_and_grad(net, LOSS)(params, x, y),
+    }
+    if backend == "jax":
+        del runs["fit"]  # which compiles `init` first
+    for run in list(runs)[name.startswith("labels") :]:
+        with pytest.raises(errors.FnnError, match=says(message)):
+            runs[run]()
+
+
+@pytest.mark.parametrize(
+    ("good", "x", "message"),
+    [
+        (TOKENS, TOKENS[:, :4], "expected x of shape (N, 5), as the data have, got (12, 4); pad or cut the sequences"),
+        (PICTURES, PICTURES[:, 1:], "got (12, 8, 9, 3)$"),
+        (TOKENS * 1.0, TOKENS[:, :4] * 1.0, "got (12, 4)$"),
+        (
+            UNEQUAL,
+            UNEQUAL | {"x": TOKENS[:, :4]},
+            "'x': (N, 5)}, as the data have, got {'length': (12,), 'x': (12, 4)}; pad",
+        ),
+        (UNEQUAL, {"x": TOKENS}, "got {'x': (12, 5)}$"),
+        (TOKENS, UNEQUAL, "got {'length': (12,), 'x': (12, 5)}$"),
+    ],
+)
+def test_validation_data_of_another_shape_are_named_and_only_sequences_are_to_be_padded(good, x, message):
+    data, like = (fnn.gate.opened((given, Y)) for given in (x, good))
+    with pytest.raises(errors.ShapeError, match=says(message).replace(r"\$", "$")):
+        fnn.gate.check_like(data, like)
+
+
+def test_images_of_three_rows_are_images_where_rows_and_channels_cannot_be_confused():
+    for shape in ((12, 3, 9, 8), (12, 3, 7, 7), (12, 2, 9, 9), (12, 4, 9, 9)):
+        net = fnn.Conv(1, (1, 1))
+        net.apply(net.init(key(), shape[1:]), np.zeros(shape, np.float32))
+    inner = fnn.Serial((fnn.Conv(9, (9, 1)), fnn.MaxPool((1, 2))))  # (N, 9, 9, 1) -> (N, 1, 9, 9) -> ...
+    inner.apply(inner.init(key(), (9, 9, 1)), np.zeros((2, 9, 9, 1)))
+
+
+CONSTRUCTORS = {
+    "return_sequences=": (
+        lambda: fnn.Lstm(3, return_sequences=True),
+        "write fnn.Lstm(64), or fnn.Lstm(64, all_states=T",
+    ),
+    "an embedding of one size": (lambda: fnn.Embedding(9), "missing .*'units'; write fnn.Embedding(1000, 32)"),
+    "kernel_size=": (
+        lambda: fnn.Conv(4, kernel_size=3),
+        "write fnn.Conv(32, (3, 3)).*the arguments are channels, kernel",
+    ),
+    "Conv2d(in, out, k)": (lambda: fnn.Conv(3, 8, 5), "kernel: expected a tuple such as (3, 3)"),
+    "one name for Last": (lambda: fnn.Last(fnn.Rnn(3), inputs="x"), "expected the names of the sequences and of their"),
+    "recurrent on recurrent": (
+        lambda: fnn.Serial((fnn.Rnn(3), fnn.Rnn(3))).output_shape((5, 2)),
+        "below takes all_states",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_a_layer_of_images_or_sequences_that_is_made_wrongly_is_answered(name):
+    make, message = CONSTRUCTORS[name]
+    with pytest.raises(errors.FnnError, match=says(message)):
+        make()
+
+
 # ---- data frames -----------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +419,7 @@ def test_help_begins_with_an_example_and_lists_every_public_name():
     words = set(re.findall(r"\w+", fnn.__doc__ or ""))
     inside = {"gate", "numerics", "sources", "static", "files"}  # modules of no use to a user
     public = {name for name in vars(fnn) if not name.startswith("_")} - inside
-    public -= {"backpropagation", "metrics", "networks"}  # whose names are all in fnn
+    public -= {"backpropagation", "metrics", "networks", "overview", "sequences"}  # whose names are all in fnn
     assert public - words == set()
     text = shown_by_help(fnn)
     assert text.index(">>> state, history = fnn.fit(") < text.index("PACKAGE CONTENTS") < text.index("VERSION")

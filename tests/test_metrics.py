@@ -122,6 +122,92 @@ def test_a_metric_may_be_compiled_and_run_in_lanes(name, weights, needs_jax):
         oracle.assert_close(lane, alone, 1e-6)
 
 
+# ---- positions and labels that are ignored ---------------------------------------------------------------------------
+
+T = 5
+EACH, TAGS = SCORES.reshape(-1, T, C), np.where(np.arange(N) % 3 == 0, -1, LABELS).reshape(-1, T)
+OF_CLASSES = {
+    "accuracy": fnn.accuracy,
+    "top 2": functools.partial(fnn.top_k_accuracy, k=2),
+    "confusion": fnn.confusion_matrix,
+}
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+@pytest.mark.parametrize("weights", [None, WEIGHTS[: N // T], np.arange(N // T)], ids=["", "weighted", "whole numbers"])
+def test_a_position_counts_as_an_example_with_its_weight_and_one_that_is_ignored_does_not_count(name, weights):
+    metric, counts = OF_CLASSES[name], TAGS.reshape(-1) >= 0
+    each = None if weights is None else np.repeat(weights, T)
+    for labels, used in ((TAGS, counts), (LABELS.reshape(-1, T), np.ones(N, bool))):
+        wanted = metric(SCORES[used], labels.reshape(-1)[used], weights=None if each is None else each[used])
+        found = metric(EACH, labels, weights=weights, ignored=-1)
+        assert found.dtype == wanted.dtype
+        oracle.assert_close(found, wanted, 1e-6)
+        flat = metric(SCORES, labels.reshape(-1), weights=each, ignored=-1)
+        oracle.assert_close(flat, wanted, 1e-6)
+
+
+def test_positions_are_counted_in_compiled_code_and_what_would_be_refused_is_nan(needs_jax):
+    def run(scores, tags, weights):
+        found = [metric(scores, tags, weights=weights, ignored=-1) for metric in OF_CLASSES.values()]
+        return found, fnn.accuracy(scores, tags), fnn.accuracy(scores, 0 * tags - 1, ignored=-1)
+
+    wanted = [metric(EACH, TAGS, weights=WEIGHTS[: N // T], ignored=-1) for metric in OF_CLASSES.values()]
+    found, *refused = oracle.quick_jit(run)(EACH, TAGS, WEIGHTS[: N // T])
+    oracle.assert_close(found, wanted, 1e-6)
+    assert np.isnan(refused).all(), "a label out of range, and no label at all"
+
+
+POSITIONS = {
+    "one label per example": (EACH, TAGS[:, 0], None, r"expected labels \(N, 5\) or \(40, 5, 7\), got \(40,\)"),
+    "other positions": (EACH, TAGS[:, 1:], None, r"expected labels \(N, 5\).*got \(40, 4\)"),
+    "labels in a column": (EACH, TAGS[..., None], None, r"use y\[\.\.\., 0\] for labels"),
+    "a label that is not ignored": (EACH, TAGS, None, r"labels from 0 to 6, got -1 at target\[0, 0\]"),
+    "weights of positions": (EACH, TAGS, np.ones((40, 5)), r"weights: expected shape \(40,\), got \(40, 5\)"),
+    "no label that counts": (EACH, 0 * TAGS + 3, None, "expected a label other than 3"),
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_that_do_not_fit_are_refused(name):
+    prediction, target, weights, message = POSITIONS[name]
+    with pytest.raises(errors.FnnError, match=message):
+        fnn.accuracy(prediction, target, weights, ignored=3 if "counts" in name else None)
+
+
+@on_numpy_at_least
+def test_what_a_cost_ignores_no_metric_counts_in_evaluate_fit_and_train(backend):
+    net, loss = fnn.Serial((fnn.Embedding(9, 4), fnn.Dense(3))), fnn.SoftmaxCrossEntropy(ignored=-1)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, (20, 4)), rng.integers(-1, 3, (20, 4))
+    weights, key = rng.integers(1, 4, 20), fnn.random.key(0, backend=backend)
+    seen = []
+    metrics = OF_CLASSES | {
+        "all": lambda p, y: seen.append(y) or 0.0,
+        "mine": functools.partial(fnn.accuracy, ignored=-1),
+        "others": lambda p, y, ignored=0: float(ignored),
+    }
+    state, history = fnn.fit(
+        net, loss, fnn.Sgd(0.1), (x, y), key=key, epochs=1, batch_size=10, validation=(x, y), metrics=metrics
+    )
+    p = loss.predict(net.apply(fnn.trees.map(np.asarray, state.params), x))
+    wanted = (p.argmax(axis=2) == y)[y >= 0].mean()
+    found = fnn.evaluate(net, loss, state.params, (x, y), metrics=metrics)
+    for of in (found, {name: history[f"validation_{name}"][-1] for name in metrics}):
+        assert of["accuracy"] == of["mine"] == pytest.approx(wanted)
+        assert of["confusion"].sum() == (y >= 0).sum()
+        assert of["others"] == 0
+    assert (seen[0] == y).all(), "a metric without this argument gets all labels"
+    how = {"validation": (x, y, weights), "metrics": {"accuracy": fnn.accuracy}, "epochs": 1, "batch_size": 10}
+    begun = fnn.init_state(net, fnn.Sgd(0.1), key, (4,))
+    last = fnn.train(net, loss, begun, (x, y), **how)[1]["validation_accuracy"][-1]
+    each = np.repeat(weights, 4).reshape(20, 4) * (y >= 0)
+    assert last == pytest.approx(((p.argmax(axis=2) == y) * each).sum() / each.sum(), rel=1e-6)
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", ["top 2", "confusion", "r2", "mean absolute error"])
 def test_weights_and_errors_of_float32_give_float32_on_numpy(name):
     metric, _, prediction, target = CASES[name]
@@ -265,7 +351,7 @@ def test_what_is_no_metrics_data_is_refused():
             metric(np.zeros(1), ["a"])
         with pytest.raises(errors.KindError, match="prediction: expected real numbers, got dtype complex128"):
             metric(np.ones(2) + 0j, np.ones(2))
-    with pytest.raises(errors.ShapeError, match=r"expected \(N, C\), \(N, 1\) or \(N,\), got \(2, 3, 4\)"):
+    with pytest.raises(errors.ShapeError, match=r"expected labels \(N, 3\) or \(2, 3, 4\), got \(2,\)"):
         fnn.accuracy(np.ones((2, 3, 4)), np.ones(2, int))
     with pytest.raises(errors.ShapeError, match=r"labels \(N,\).*; use y\[:, 0\]"):
         fnn.accuracy(np.ones((2, 3)), np.ones((2, 1), int))
@@ -420,7 +506,7 @@ BAD = {
         fnn.top_k_accuracy,
         ((3, 1), (3,)),
         errors.ShapeError,
-        r"\(N, C\), got \(3, 1\)",
+        r"\(N, C\) or \(N, T, C\), got \(3, 1\)",
     ),
     "5 of 3": (fnn.top_k_accuracy, ((3, 3), (3,)), errors.ArgumentError, "k: expected at most .* classes, 3, got 5"),
     "a column against a row": (fnn.r2_score, ((3, 1), (3,)), errors.ShapeError, r"target: expected shape \(3, 1\)"),

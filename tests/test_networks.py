@@ -270,7 +270,7 @@ BAD_INIT = {
         fnn.Parallel((fnn.Flatten(), fnn.Relu())),
         (2, 3),
         errors.ShapeError,
-        r"Parallel: .*\(6,\), \(2, 3\)",
+        r"expected outputs of the same shape.*\(6,\), \(2, 3\)",
     ),
     "a branch that does not fit": (fnn.Parallel((fnn.Dense(2),)), (), errors.ShapeError, r"branches\[0\] Dense"),
     "no axis to normalise": (fnn.LayerNorm(), (), errors.ShapeError, r"\(N, \.\.\., K\), got \(N,\)"),

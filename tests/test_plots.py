@@ -35,6 +35,8 @@ NESTED = fnn.Serial(
     )
 )
 DEEP = NESTED.init(KEY, (2,))
+IMAGES, SEQUENCES = fnn.Serial((fnn.Conv(2, (2, 2)), fnn.Relu())), fnn.Serial((fnn.Rnn(3), fnn.Dense(3)))
+OF_IMAGES, OF_SEQUENCES = IMAGES.init(KEY, (3, 3, 1)), SEQUENCES.init(KEY, (4, 2))
 LEAVES = ["0 Dense", "1.0.0.0 Dense", "1.0.0.1 Relu", "1.1 LayerNorm", "2.0 Dense", "2.1 Identity", "3.0 Dense"]
 
 
@@ -62,7 +64,8 @@ def expected(name):
 
 def of_figures(params=PARAMS, x=X, y=Y):
     """Every figure: a function of Axes."""
-    found = STATS if params is PARAMS else on("jax", STATS)
+    backend = "numpy" if params is PARAMS else "jax"
+    found, of_images, of_sequences = (on(backend, tree) for tree in (STATS, OF_IMAGES, OF_SEQUENCES))
     names = diagnostics.layer_names(NET)
     return {
         "learning_curves": lambda axes: plots.learning_curves(axes, x.T),
@@ -74,6 +77,8 @@ def of_figures(params=PARAMS, x=X, y=Y):
         "confusion": lambda axes: plots.confusion(axes, fnn.confusion_matrix(NET.apply(params, x), y)),
         "loss_surface": lambda axes: plots.loss_surface(axes, NET, LOSS, params, x, y, key=KEY, steps=3),
         "network": lambda axes: plots.network(axes, NET, (2,), params),
+        "feature_maps": lambda axes: plots.feature_maps(axes, IMAGES, of_images, x[:9, :1].reshape(3, 3, 1), layer="1"),
+        "unrolled": lambda axes: plots.unrolled(axes, SEQUENCES, of_sequences, x[:4]),
     }
 
 
@@ -272,6 +277,36 @@ REFUSED = {
         lambda a: plots.loss_surface(a, NET, LOSS, PARAMS, X, Y[:3], key=KEY),
     ),
     "no network": (errors.KindError, "net: expected a layer", lambda a: plots.network(a, PARAMS, (2,))),
+    "nothing that recurs": (
+        errors.ArgumentError,
+        r"layer: expected the place of a recurrent layer, one of \[\], got None",
+        lambda a: plots.unrolled(a, NET, PARAMS, X[0]),
+    ),
+    "a layer that does not recur": (
+        errors.ArgumentError,
+        r"one of \['0'\], got '1'",
+        lambda a: plots.unrolled(a, SEQUENCES, OF_SEQUENCES, X[:4], layer="1"),
+    ),
+    "a cost without a target": (
+        errors.ArgumentError,
+        "y: expected a cost and a target together",
+        lambda a: plots.unrolled(a, SEQUENCES, OF_SEQUENCES, X[:4], loss=LOSS),
+    ),
+    "several sequences": (
+        errors.ShapeError,
+        r"expected input of shape \(T, I\), positions and inputs, got \(2, 4, 2\)",
+        lambda a: plots.unrolled(a, SEQUENCES, OF_SEQUENCES, X[:8].reshape(2, 4, 2)),
+    ),
+    "too few names of positions": (
+        errors.ShapeError,
+        "labels: expected a name for each of 4 positions, got 3",
+        lambda a: plots.unrolled(a, SEQUENCES, OF_SEQUENCES, X[:4], labels="abc"),
+    ),
+    "states that are no numbers": (
+        errors.DataError,
+        "states: expected finite numbers",
+        lambda a: plots.unrolled(a, SEQUENCES, fnn.trees.map(lambda p: p * np.nan, OF_SEQUENCES), X[:4]),
+    ),
     "too few units to show": (errors.ArgumentError, "most", lambda a: plots.network(a, NET, (2,), most=2)),
     "parameters of another network": (
         errors.ShapeError,
@@ -359,7 +394,7 @@ def test_over_the_epochs_each_layer_that_learns_has_a_line_and_no_other():
 def test_what_has_no_place_on_a_logarithmic_axis_is_left_out():
     for shape in ((3,), (2, 3)):
         none = np.broadcast_to([0, np.inf, 0.0], shape)
-        axes = draw(plots.gradient_flow(blank(), diagnostics.Statistics(*[none] * 10), ["a", "b", "c"]))
+        axes = draw(plots.gradient_flow(blank(), diagnostics.Statistics(*[none] * len(STATS)), ["a", "b", "c"]))
         assert not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in axes.lines)
 
 
@@ -616,6 +651,86 @@ def test_feature_maps_are_the_outputs_of_a_layer_for_one_image():
         plots.feature_maps(blank(), net, params, image, layer="2")
 
 
+def test_the_filters_of_a_convolution_over_sequences_are_tiles_of_channels_by_positions():
+    w = np.random.default_rng(0).normal(size=(2, 3, 4))
+    picture = np.ma.filled(draw(plots.first_layer(blank(), w)).axes.images[0].get_array(), np.nan)
+    np.testing.assert_array_equal(picture[:4, :3], w[0].T)
+
+
+# ---- through time ----------------------------------------------------------------------------------------------------
+
+
+def bands(axes):
+    """States, errors and their lengths at each position as they are drawn, (T, units)."""
+    return [np.ma.filled(image.get_array(), 0).T for image in axes.images]
+
+
+@pytest.mark.parametrize("layer", [fnn.Rnn(3), fnn.Lstm(3, all_states=True), fnn.Gru(3, all_states=True)])
+def test_a_layer_unrolled_shows_its_states_and_the_size_of_its_errors_at_each_position(layer):
+    net, x = fnn.Serial((layer, fnn.Dense(3))), X[:10].reshape(5, 4)
+    params, y = net.init(KEY, (5, 4)), np.arange(5) % 3 if layer.all_states else np.array(1)
+    axes = draw(plots.unrolled(blank(), net, params, x, loss=LOSS, y=y))
+    states, errors_, lengths = bands(axes)
+    every = type(layer)(3, all_states=True).apply(params[0], x[None])[0]
+    np.testing.assert_allclose(states, every, rtol=1e-6)
+    deltas = fnn.trees.leaves(fnn.backprop(net, LOSS)(params, x[None], y[None]).deltas[0])
+    squares = sum((delta[0].reshape(5, -1, 3) ** 2).sum(axis=1) for delta in deltas)
+    np.testing.assert_allclose(errors_, np.sqrt(squares), rtol=1e-5)
+    np.testing.assert_allclose(lengths, np.sqrt(squares.sum(axis=1, keepdims=True)), rtol=1e-5)
+    assert axes.images[0].get_clim() == (-abs(states).max(), abs(states).max())
+    assert axes.images[1].norm is axes.images[2].norm, "one scale for the errors"
+    ends = [image.get_extent() for image in axes.images]
+    assert {tuple(end[:2]) for end in ends} == {(0.5, 5.5)}
+    assert ends[0][2] > ends[1][3] > ends[1][2] >= ends[2][3], "states above, errors below"
+    arrows = {text.get_text(): text for text in axes.texts if text.get_text() in ("forward", "backward")}
+    assert arrows["forward"].get_position()[0] < arrows["backward"].get_position()[0]
+    written = [text.get_text() for text in axes.texts]
+    assert f"{states[0, 0]:.2f}".replace("-", "−") in written, "few cells have their numbers"
+    assert f"{lengths[-1, 0]:.0e}".replace("e-0", "e-").replace("e+0", "e") in written
+
+
+def test_without_a_cost_there_are_states_only_and_positions_may_have_names():
+    axes = draw(plots.unrolled(blank(), SEQUENCES, OF_SEQUENCES, X[:4], labels="word"))
+    assert len(axes.images) == 1
+    assert [label.get_text() for label in axes.get_xticklabels()] == list("word")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["state h\n3 units"]
+
+
+def test_of_a_sequence_that_is_shorter_its_own_positions_are_drawn_and_where_no_error_comes_none_is():
+    net = fnn.Serial((fnn.Embedding(9, 2), fnn.Gru(3, all_states=True), fnn.Rnn(2, all_states=True)))
+    net = fnn.Serial((fnn.Last(net), fnn.Dense(3)))
+    x = {"x": np.arange(7), "length": np.array(4)}
+    params = net.init(KEY, {"x": (7,), "length": ()})
+    for layer, units in ((None, 3), ("0.0.2", 2)):
+        axes = plots.unrolled(blank(), net, params, x, loss=LOSS, y=np.array(1), layer=layer)
+        assert [band.shape for band in bands(axes)] == [(4, units), (4, units), (4, 1)]
+    ignoring, tagger = fnn.SoftmaxCrossEntropy(ignored=-1), fnn.Serial((fnn.Rnn(3, all_states=True), fnn.Dense(3)))
+    axes = plots.unrolled(blank(), tagger, OF_SEQUENCES, X[:4], loss=ignoring, y=np.array([0, 1, -1, -1]))
+    assert np.ma.getmaskarray(axes.images[1].get_array()).tolist() == [[False, False, True, True]] * 3
+    assert (draw(axes).images[0].get_array() != 0).all()
+
+
+@pytest.mark.parametrize("scale", [0.02, 3.0])
+def test_errors_that_vanish_or_explode_are_on_a_logarithmic_scale_with_few_ticks(scale):
+    layer = fnn.Rnn(16, recurrent_initializer=fnn.Normal(scale / 4))
+    net = fnn.Serial((layer, fnn.Dense(3)))
+    x = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
+    axes = draw(plots.unrolled(blank(), net, net.init(KEY, (30, 2)), x, loss=LOSS, y=np.array(0)))
+    length = bands(axes)[2][:, 0]
+    seen = length[length > 0]
+    assert (seen[0] < 1e-9 * seen[-1]) if scale < 1 else (seen[0] > 10 * seen[-1])
+    low, high = axes.images[1].get_clim()
+    assert low < seen.min() / 4
+    assert high == pytest.approx(seen.max())
+    bar = axes.child_axes[1]
+    assert 1 <= len(bar.get_yticks()) <= 5
+    assert [f"1e{np.log10(tick):.0f}" for tick in bar.get_yticks()] == [t.get_text() for t in bar.get_yticklabels()]
+    assert not [text for text in axes.texts if text.get_text()[:1].isdigit()], "many cells have no numbers"
+
+
+# ---- the diagram -----------------------------------------------------------------------------------------------------
+
+
 def collections(axes):
     return [c for c in axes.collections if isinstance(c, LineCollection)]
 
@@ -668,3 +783,61 @@ def test_a_nested_network_is_laid_out_in_columns_with_its_skips_and_the_names_be
     assert same_color(collections(axes)[2].get_color()[0], "0.6"), "of branches side by side no weights are shown"
     (arrow,) = (text for text in axes.texts if not text.get_text())
     assert arrow.xy[0] > arrow.get_position()[0]
+
+
+def diagram(net, input_shape):
+    """What is written above and below the columns, and how many lines are between them."""
+    axes = draw(plots.network(blank(), net, input_shape, net.init(KEY, input_shape)))
+    texts = [text.get_text() for text in axes.texts if text.get_text() not in ("", "⋮")]
+    names = [text for text in texts if text[:1].isalpha()]
+    return (
+        axes,
+        [text for text in texts if text not in names],
+        names,
+        [len(c.get_segments()) for c in collections(axes)],
+    )
+
+
+def test_a_unit_with_positions_is_drawn_once_and_pooling_links_each_to_its_own():
+    layers = (
+        fnn.Conv(4, (3, 3)),
+        fnn.Relu(),
+        fnn.MaxPool((2, 2)),
+        fnn.Conv(4, (1, 1), groups=2),
+        fnn.Flatten(),
+        fnn.Dense(2),
+    )
+    axes, shapes, names, lines = diagram(fnn.Serial(layers), (6, 6, 3))
+    assert shapes == ["6×6\n×3", "4×4\n×4", "2×2\n×4", "2×2\n×4", "16", "2"]
+    assert names == ["input", "Conv\nRelu", "MaxPool", "Conv", "Flatten", "Dense"]
+    assert lines == [3 * 4, 4, 2 * 2 + 2 * 2, 7, 7 * 2], "7 of 16 units are drawn, each from its channel"
+    flat = [(above, below) for (_, below), (_, above) in collections(axes)[3].get_segments()]
+    channels = {height: channel for channel, height in enumerate((1.5, 0.5, -0.5, -1.5))}
+    units, heights = structure._places(16, 8)
+    assert sorted(flat) == sorted(
+        (h, below) for u, h in zip(units, heights, strict=True) for below in channels if channels[below] == u % 4
+    )
+    assert [same_color(c.get_color()[0], "0.6") for c in collections(axes)] == [True] * 4 + [False]
+
+
+def test_symbols_are_units_of_the_input_and_what_recurs_has_an_arrow_to_itself():
+    net = fnn.Serial((fnn.Last(fnn.Serial((fnn.Embedding(5, 3), fnn.Rnn(4, all_states=True)))), fnn.Dense(2)))
+    axes, shapes, names, lines = diagram(net, {"x": (7,), "length": ()})
+    assert shapes == ["7\n×5", "7\n×3", "7\n×4", "4", "2"]
+    assert names == ["input", "Embedding", "Rnn", "Last", "Dense"]
+    assert lines == [15, 12, 4, 8]
+    table, (w, *_) = net.init(KEY, {"x": (7,), "length": ()})[0]
+    shown = [np.asarray(c.get_linewidths()) for c in collections(axes)]
+    largest = 2 / max(abs(table).max(), abs(w).max(), abs(net.init(KEY, {"x": (7,), "length": ()})[1].w).max())
+    np.testing.assert_allclose(shown[0], largest * abs(table.T.ravel()), rtol=1e-5)
+    np.testing.assert_allclose(shown[1], largest * abs(w.ravel()), rtol=1e-5)
+    assert [text.get_text() for text in axes.texts].count("") == 1, "the loop"
+
+
+def test_several_inputs_stand_side_by_side_and_without_known_weights_there_is_no_scale():
+    branches = fnn.Serial((fnn.Embedding(9, 2), fnn.Gru(3))), fnn.Dense(2)
+    axes, shapes, names, lines = diagram(fnn.Parallel(branches, inputs=("b", "a")), {"a": (4,), "b": (2,)})
+    assert shapes == ["6", "5"]
+    assert names == ["a 4\nb 2", "Parallel"]
+    assert lines == [30]
+    assert axes.get_title() == ""

@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
-from helpers import GATED, THOROUGH, moved, problem
+from helpers import GATED, THOROUGH, Mean, moved, problem
 from helpers import Gain as UsersGain
 
 import fnn
@@ -499,3 +499,183 @@ def test_a_layer_on_integers_needs_no_backward(method):
 def test_a_network_with_users_layers_is_checked_on_numpy_too():
     """Whose inherited tangents need JAX: there they are left out."""
     check_layer(fnn.Serial((GATED, UsersGain(), fnn.Dense(2))), (4,), method="complex", on="numpy")
+
+
+# ---- images, symbols, sequences --------------------------------------------------------------------------------------
+
+TOKENS, RNG = np.array([[0, 2, 2, 3], [1, 1, 0, 3], [3, 2, 1, 0]]), np.random.default_rng(0)
+
+
+class Sequences(NamedTuple):
+    x: np.ndarray
+    length: np.ndarray
+
+
+LENGTHS = np.array([4, 1, 2])
+INPUTS = {  # layers, and inputs that are integers or several
+    "symbols": (fnn.Serial((fnn.Embedding(4, 3), fnn.Rnn(2))), TOKENS),
+    "the same symbols twice": (fnn.Parallel((fnn.Embedding(4, 2), fnn.Embedding(4, 1))), TOKENS),
+    "sequences of unequal length": (
+        fnn.Last(fnn.Gru(2, all_states=True)), {"x": RNG.normal(size=(3, 4, 2)), "length": LENGTHS},
+    ),
+    "the same as a NamedTuple": (
+        fnn.Last(fnn.Rnn(2, all_states=True)), Sequences(RNG.normal(size=(3, 4, 2)), LENGTHS),
+    ),
+    "symbols of unequal length": (
+        fnn.Last(fnn.Serial((fnn.Embedding(4, 3), fnn.Rnn(2, all_states=True)))), {"x": TOKENS, "length": LENGTHS},
+    ),
+    "symbols beside numbers": (
+        fnn.Parallel((fnn.Serial((fnn.Embedding(4, 2), Mean())), fnn.Dense(2)), inputs=("a", "b")),
+        {"a": TOKENS, "b": RNG.normal(size=(3, 2)), "unused": RNG.normal(size=(3, 2))},
+    ),
+    "shapes by name": (fnn.Parallel((fnn.Dense(2), fnn.Tanh()), inputs=("a", "b")), {"a": (3,), "b": (2,)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_may_be_integers_or_several(name):
+    layer, x = INPUTS[name]
+    check_layer(layer, x, method="complex", on="numpy")
+
+
+def test_gradients_of_several_inputs_are_checked():
+    net, x = INPUTS["sequences of unequal length"]
+    check = lambda net: check_gradients(
+        net, fnn.Quadratic(), moved(net, fnn.gate.shape_of(x)), x, RNG.normal(size=(3, 2)), method="complex"
+    )
+    check(net)
+    with pytest.raises(AssertionError, match=r"(?s)leaf +params\.[wu], .*by hand.*ratio"):
+        check(WrongLast(net.layer, fault="off by one"))
+
+
+@dataclass(frozen=True)
+class WrongLast(fnn.Last):
+    fault: str = ""
+
+    def propagate(self, params, residuals, dy, need_dx=True):
+        if self.fault == "off by one":
+            residuals = residuals._replace(own=(residuals.own[0], np.roll(residuals.own[1], 1, 1), residuals.own[2]))
+        dx, deltas = super().propagate(params, residuals, dy, need_dx)
+        return ({"x": dx["x"]} if self.fault == "a name" and need_dx else dx), deltas
+
+    def tangent(self, params, residuals, dparams, dx):
+        return super().tangent(params, residuals, dparams, dx)
+
+
+class Cell(NamedTuple):
+    w: np.ndarray
+    u: np.ndarray
+    b: np.ndarray
+
+
+@dataclass(frozen=True)
+class Minimal(fnn.layers.Recurrent):
+    """A recurrent layer as a user writes it, the minimal gated unit, with a fault to choose.
+
+    f = σ(z^f)   n = tanh(z^n)   h_t = f ⊙ h_{t−1} + (1 − f) ⊙ n
+    δ^f = f (1 − f) (h_{t−1} − n) dh_t   δ^n = (1 − n²) (1 − f) dh_t        dh_{t−1} = f dh_t + Uᵀ δ
+    """
+
+    fault: str = ""
+    gates: ClassVar = {"f": (0.0, 1.0), "n": (-1.0, 1.0)}
+
+    def ahead(self, params, state, s):
+        f, n = self._split(s + state[0] @ params.u.T)
+        f, n = 1 / (1 + np.exp(-f)), np.tanh(n)
+        h = n + f * (state[0] - n)
+        return (h,), (h, np.concatenate([f, n], axis=-1))
+
+    def slopes(self, kept):
+        f, n = self._split(kept[1])
+        earlier = kept[0] if self.fault == "h_t for h_{t-1}" else fnn.layers.recurrence.before(kept[0])
+        return np.concatenate([f * (1 - f) * (earlier - n), (1 - n * n) * (1 - f)], axis=-1), f
+
+    def back(self, u, slopes, dstate):
+        of_z, f = slopes
+        delta = of_z * np.concatenate([dstate[0], dstate[0]], axis=-1)
+        through = 0 if self.fault == "what passes the gate" else f * dstate[0]
+        return delta, (through + (0 if self.fault == "what passes U" else delta @ u),)
+
+    def along(self, slopes, dstate, ds, dv):
+        of_z, f = slopes
+        df, dn = self._split(of_z * (ds + (0 if self.fault == "tangent through U" else dv)))
+        return (f * dstate[0] + df + dn,)
+
+    def factors(self, params, residuals, delta):
+        f = super().factors(params, residuals, delta)
+        return f._replace(b=2 * f.b) if self.fault == "factor of b" else f
+
+    gradient = fnn.layers.Recurrent.gradient
+
+
+CELLS = {
+    "h_t for h_{t-1}": r"leaf +params\.",
+    "what passes the gate": r"leaf +params\.",
+    "what passes U": r"leaf +params\.",
+    "tangent through U": r"tangent is not the transpose of backward and gradient, along params\.w",
+    "factor of b": r"gradient differs from the total of factors in it\.b",
+}
+
+
+@pytest.mark.parametrize("all_states", [True, False])
+def test_a_recurrent_cell_of_ones_own_is_checked(all_states):
+    check_layer(Minimal(2, all_states), (4, 3), method="complex", on="numpy")
+    check_layer(Minimal(2, all_states), (1, 3), method="complex", on="numpy")
+
+
+@pytest.mark.parametrize("fault", CELLS)
+def test_what_is_wrong_with_a_recurrent_cell_is_named(fault):
+    with pytest.raises(AssertionError, match=CELLS[fault]):
+        check_layer(Minimal(2, fault=fault), (4, 3), method="complex", on="numpy")
+
+
+LASTS = {
+    "off by one": r"leaf +params\.",
+    "a name": r"dx of .*x\['x'\].*, not in the form of x",
+}
+
+
+@pytest.mark.parametrize("fault", LASTS)
+def test_what_is_wrong_with_sequences_of_unequal_length_is_named(fault):
+    _, x = INPUTS["sequences of unequal length"]
+    with pytest.raises(AssertionError, match=LASTS[fault]):
+        check_layer(WrongLast(fnn.Rnn(2, all_states=True), fault=fault), x, method="complex", on="numpy")
+
+
+@dataclass(frozen=True)
+class Strongest(fnn.Layer):
+    """Pooling as a user writes it: √(a² + b²) of each pair of positions, (N, 2P, C) -> (N, P, C)."""
+
+    fault: str = ""
+
+    def output_shape(self, input_shape):
+        return (input_shape[0] // 2, *input_shape[1:])
+
+    def forward(self, params, x, key=None):
+        pairs = x.reshape(len(x), -1, 2, x.shape[-1])
+        y = ((pairs * pairs).sum(axis=2)) ** 0.5
+        return (y[:, ::-1] if self.fault == "order" else y), (pairs, y)
+
+    def backward(self, params, residuals, dy):
+        pairs, y = residuals
+        dx = pairs * (dy if self.fault == "norm" else dy / y)[:, :, None]
+        return dx if self.fault == "shape" else dx.reshape(len(dx), -1, dx.shape[-1])
+
+
+POOLS = {
+    "order": r"(?s)leaf +x, shape \(5, 4, 3\).*index +x\[",
+    "norm": r"(?s)leaf +x, shape.*by hand.*ratio",
+    "shape": r"dx of shape \(5, 2, 2, 3\) for x, \(5, 4, 3\)",
+}
+
+
+def test_a_pooling_layer_of_ones_own_is_checked_and_what_is_wrong_is_named():
+    check_layer(Strongest(), (4, 3), method="complex", on="numpy")
+    for fault, message in POOLS.items():
+        with pytest.raises(AssertionError, match=message):
+            check_layer(Strongest(fault), (4, 3), method="complex", on="numpy")
+
+
+def test_inputs_of_unequal_numbers_are_refused():
+    with pytest.raises(errors.ShapeError, match=r"x: expected .*got x\['length'\] of shape \(2,\), x\['x'\] of shape"):
+        check_layer(fnn.Last(fnn.Rnn(2, all_states=True)), {"x": np.ones((3, 4, 2)), "length": np.array([1, 2])})

@@ -10,6 +10,16 @@ The file is an .npz, a zip archive without compression, so NumPy alone can read 
 `save` writes a temporary file, syncs it, reads it back and renames it over the target, so a reader sees the old file or
 the new one. Files are treated as untrusted: `load` reads no more bytes than the file has, checks the SHA-256 of every
 array, and makes nothing but arrays, containers and the classes that it finds by name. Nothing is pickled.
+
+An array is named by its place, in a safetensors file with dots: `params[0].w`, `0.w`. The places of the parameters are
+
+    Dense, Conv      w, b             (O, I) or (O, *kernel, C/G); (O,)
+    Embedding        no name          (V, O), the place of the layer itself
+    Rnn, Lstm        w, u, b          (G·H, I), (G·H, H), (G·H,), with the gates one below the other
+    Gru              w, u, b, c       the same, and (H,)
+
+Layers within another one have its place before theirs: those of `Last`, `Residual` and `Serial` the number in a tuple,
+if there is one, and those of `Frozen` also `params`.
 """
 
 from .archive import VERSION as VERSION

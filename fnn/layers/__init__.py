@@ -6,7 +6,7 @@ windows          where a kernel is applied to an image or a sequence
 convolution      Conv
 pooling          MaxPool, AvgPool, GlobalMaxPool, GlobalAvgPool
 embedding        Embedding
-recurrence       Rnn, Lstm, Gru
+recurrence       Rnn, Lstm, Gru; a base for your own: Recurrent
 simple           Scale, Flatten, Dropout, Function
 activations      σ(z), entry by entry or row by row
 normalization    LayerNorm, RMSNorm, Standardize
@@ -27,6 +27,7 @@ from .pooling import MaxPool as MaxPool
 from .recurrence import Gru as Gru
 from .recurrence import GruParams as GruParams
 from .recurrence import Lstm as Lstm
+from .recurrence import Recurrent as Recurrent
 from .recurrence import RecurrentParams as RecurrentParams
 from .recurrence import Rnn as Rnn
 from .simple import Dropout as Dropout

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 
 from .. import backend, factors, gate, trees
-from ..backend import is_unbatched
+from ..backend import is_floating, is_unbatched
 from ..errors import KindError, ShapeError, shape, usage
 from ..static import Static
 
@@ -67,7 +67,10 @@ class Layer(Static):
         return shape("input_shape", input_shape)
 
     def check(self, x, /) -> None:
-        """Raise if integers x, whose values are known, are no input of this layer; by default they are."""
+        """Raise if data x cannot be meant for this layer, the first of a network; by default they can.
+
+        Shapes have been checked before, by `output_shape`. Values may be read only where `fnn.gate.known(x)`.
+        """
 
     def init(self, key, input_shape, /, dtype: Any = np.float32) -> Params:
         """New parameters: a tree of arrays, `()` if the layer has none. On JAX, `init_state` compiles this method.
@@ -193,14 +196,19 @@ def transposed(layer, params, residuals, dparams, dx):
 
     def back(dy):
         below, delta = layer.propagate(params, residuals, dy, dx is not None)
-        return below, layer.gradient(params, residuals, delta)
+        return _floating(below), layer.gradient(params, residuals, delta)
 
     below, grads = jax.eval_shape(back, dy)
-    direction = dx if dx is None else dx.astype(below.dtype), filled(dparams, grads)
+    direction = [d.astype(b.dtype) for d, b in zip(_floating(dx), below, strict=True)], filled(dparams, grads)
     try:
         return jax.linear_transpose(back, dy)(direction)[0]
     except Exception as error:
         raise KindError(f"{name}.backward: expected a function that is linear in dy, without custom_vjp") from error
+
+
+def _floating(dx):
+    """The arrays of dx that are floating: integers have no error."""
+    return [] if dx is None else [a for a in trees.leaves(dx) if is_floating(a.dtype)]
 
 
 def filled(dparams, like):

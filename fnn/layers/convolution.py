@@ -22,18 +22,19 @@ from ..backend import (
     namespace,
     sum_of_blocks,
 )
-from ..errors import ArgumentError, KindError, ShapeError, shape, shorten
+from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
 from ..static import Interval
 from .base import Layer, added
 from .dense import DenseParams, over_positions
-from .windows import check_kernel, check_windows, windows_over
+from .windows import check_channels, check_kernel, check_windows, windows_over
 
 _BLOCK = 2**18  # bytes of patches that are made at a time
 _BLOCK_OF_PRODUCTS = 2**22  # and where they are summed up in one product
 
 
+@usage("fnn.Conv(32, (3, 3)), the number of output channels and the kernel")
 @dataclass(frozen=True)
 class Conv(Layer):
     """Convolution (without flipping the kernel, as everywhere in the field) of images or sequences.
@@ -45,7 +46,8 @@ class Conv(Layer):
     convolutions: dx is that of δ, spread by the stride, with the flipped and transposed kernel; dW is that of x with δ,
     spread by the stride, where the examples take the place of the channels. With patches x̂ (N, P, K·C), z = x̂ Wᵀ as in
     a dense layer at P positions, so the gradient of an example is Σ_p δ_np x̂_npᵀ, and all that `fnn.factors` knows of
-    dense layers holds here. Its factors are δ and x̂, or the gradient itself where that is smaller.
+    dense layers holds here. Its factors are δ and x̂, or the gradient itself where that is smaller. PyTorch has the
+    channels second: of its weights take `weight.movedim(1, -1)`.
 
     Args:
         channels: O, at least 1.
@@ -92,6 +94,9 @@ class Conv(Layer):
 
     def output_shape(self, input_shape):
         return (*self._windows(input_shape).positions, self.channels)
+
+    def check(self, x):
+        check_channels(x)
 
     def init(self, key, input_shape, dtype: Any = np.float32):
         inputs = self._windows(input_shape) and shape("input_shape", input_shape)[-1] // self.groups

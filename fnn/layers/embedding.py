@@ -5,15 +5,16 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from .. import backend
+from .. import gate
 from ..backend import namespace
-from ..errors import DataError, KindError, shape, shorten
+from ..errors import DataError, KindError, shape, shorten, usage
 from ..factors import Rows
 from ..initializers import Initializer, Normal
 from ..static import Interval
 from .base import Layer
 
 
+@usage("fnn.Embedding(1000, 32), the numbers of symbols and of units")
 @dataclass(frozen=True)
 class Embedding(Layer):
     """The row of a table for each symbol: a dense layer on one-hot vectors, without making them.
@@ -53,11 +54,9 @@ class Embedding(Layer):
         return self.initializer(key, (self.symbols, self.units), dtype)
 
     def forward(self, w, x, key=None):
-        if getattr(x.dtype, "kind", "V") not in "iu":
-            raise KindError(f"expected integers from 0 to {self.symbols - 1}, got dtype {x.dtype}; use x.astype(int)")
-        xp = namespace(w)
-        if xp is np or not backend.is_traced(x):
-            self.check(x)
+        self.check(x)
+        xp = namespace(w, x)
+        if xp is np or gate.known(x):
             return w[x], x
         rows = xp.take(w, x, axis=0, mode="fill")  # NaN beyond the table
         return xp.where((x < 0)[..., None], xp.asarray(np.nan, w.dtype), rows), x
@@ -72,8 +71,11 @@ class Embedding(Layer):
         return None if dparams is None else dparams[x]
 
     def check(self, x):
-        """Raise unless all integers, if they are known, are rows of the table."""
-        x = np.asarray(x)
+        if getattr(x.dtype, "kind", "V") not in "iu":
+            raise KindError(f"expected integers from 0 to {self.symbols - 1}, got dtype {x.dtype}; use x.astype(int)")
+        if not gate.known(x):
+            return
+        x = gate.on_host(x)
         if x.size and not (x.min() >= 0 and x.max() < self.symbols):
             place = tuple(np.argwhere((x < 0) | (x >= self.symbols))[0].tolist())
             raise DataError(f"expected integers from 0 to {self.symbols - 1}, got {x[place]} at x{list(place)}")

@@ -12,7 +12,7 @@ import numpy as np
 from ..backend import Held, cast, floating, namespace
 from ..errors import ArgumentError, ShapeError, shape
 from .base import Layer
-from .windows import check_kernel, check_windows, windows_over
+from .windows import check_channels, check_kernel, check_windows, windows_over
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class _Pool(Layer):
 
     def output_shape(self, input_shape):
         return (*self._windows(input_shape).positions, input_shape[-1])
+
+    def check(self, x):
+        check_channels(x)
 
     def _windows(self, input_shape):
         windows = windows_over(self, input_shape)
@@ -136,7 +139,7 @@ class _Global(Layer):
 
     def output_shape(self, input_shape):
         input_shape = shape("input_shape", input_shape)
-        if len(input_shape) < 2 or isinstance(input_shape[0], tuple):
+        if len(input_shape) < 2:
             raise ShapeError(f"expected input of shape (..., C), the channels last, got {input_shape}")
         return input_shape[-1:]
 

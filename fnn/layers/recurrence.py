@@ -21,12 +21,14 @@ import numpy as np
 
 from .. import backend, random, trees
 from ..backend import contract, floating, namespace, product
-from ..errors import KindError, ShapeError, shape, shorten
+from ..errors import KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal, Orthogonal
 from ..numerics import logistic
 from ..static import Interval
 from .base import Array, Layer, added
+
+SIGMOID, TANH = (0.0, 1.0), (-1.0, 1.0)  # the limits of the gates
 
 
 class RecurrentParams(NamedTuple):
@@ -50,8 +52,9 @@ class GruParams(NamedTuple):
 class Recurrent(Layer):
     """What the recurrent layers share: everything but the equations of one position.
 
-    A subclass defines `ahead`, `slopes`, `back` and `along`. Except in `slopes`, the arrays are those of one position,
-    and h is the first array of a state.
+    A layer of your own defines `ahead`, `slopes`, `back` and `along`, and `gates`: for each block of W and U, in their
+    order, its name and the limits of the function applied to it. Except in `slopes`, the arrays are those of one
+    position, and h is the first array of a state.
     """
 
     units: Annotated[int, Interval("[1, ∞)")]
@@ -59,7 +62,7 @@ class Recurrent(Layer):
     initializer: Initializer = field(default=LecunNormal(), kw_only=True)
     recurrent_initializer: Initializer = field(default=Orthogonal(), kw_only=True)
     draws: ClassVar[bool] = False
-    gates: ClassVar[int] = 1
+    gates: ClassVar[dict[str, tuple[float, float]]] = {"h": TANH}
     states: ClassVar[int] = 1
 
     def __post_init__(self):
@@ -69,7 +72,7 @@ class Recurrent(Layer):
                 raise KindError(f"{name}: expected one such as fnn.HeNormal(), got {shorten(getattr(self, name))}")
 
     def ahead(self, params, state, s, /) -> Any:
-        """Forward: `(state, kept)`, the next state and what is kept, h first."""
+        """Forward: `(state, kept)`, the next state and what is kept: h first, and the values of the gates last."""
         raise NotImplementedError
 
     def slopes(self, kept, /) -> Any:
@@ -86,8 +89,10 @@ class Recurrent(Layer):
 
     def output_shape(self, input_shape):
         input_shape = shape("input_shape", input_shape)
-        if len(input_shape) != 2 or isinstance(input_shape[0], tuple):
-            hint = "; for one number at each position use x[..., None]" if len(input_shape) == 1 else ""
+        if len(input_shape) != 2:
+            hint = ""
+            if len(input_shape) == 1:
+                hint = "; for one number per position use x[..., None]; a recurrent layer below takes all_states=True"
             raise ShapeError(f"expected input of shape (T, I), positions and inputs, got {input_shape}{hint}")
         return (input_shape[0], self.units) if self.all_states else (self.units,)
 
@@ -100,8 +105,8 @@ class Recurrent(Layer):
 
     def _blocks(self, initializer, key, inputs, dtype):
         """A matrix for each gate, drawn independently, one below the other."""
-        keys = random.split(key, self.gates)
-        matrices = [initializer(keys[g], (self.units, inputs), dtype) for g in range(self.gates)]
+        keys = random.split(key, len(self.gates))
+        matrices = [initializer(k, (self.units, inputs), dtype) for k in keys]
         return trees.lock(namespace(*matrices).concatenate(matrices))
 
     def forward(self, params, x, key=None):
@@ -193,6 +198,7 @@ def _joined(*parts):
     return namespace(*parts).concatenate(parts, axis=-1)
 
 
+@usage("fnn.Rnn(64), or fnn.Rnn(64, all_states=True) for the state at each position")
 @dataclass(frozen=True)
 class Rnn(Recurrent):
     """Elman's recurrent layer.
@@ -229,6 +235,7 @@ class Rnn(Recurrent):
         return (slopes[0] * (ds + dv),)
 
 
+@usage("fnn.Lstm(64), or fnn.Lstm(64, all_states=True) for the state at each position")
 @dataclass(frozen=True)
 class Lstm(Recurrent):
     """Long short-term memory: a cell c that is added to, behind an input, a forget and an output gate.
@@ -257,8 +264,8 @@ class Lstm(Recurrent):
     ((4,), (7, 4))
     """
 
-    gates = 4
-    states = 2
+    gates: ClassVar = {"i": SIGMOID, "f": SIGMOID, "g": TANH, "o": SIGMOID}
+    states: ClassVar = 2
 
     def init(self, key, input_shape, dtype: Any = np.float32):
         params, h = super().init(key, input_shape, dtype), self.units
@@ -293,6 +300,7 @@ class Lstm(Recurrent):
         return do + of_h * dc, dc
 
 
+@usage("fnn.Gru(64), or fnn.Gru(64, all_states=True) for the state at each position")
 @dataclass(frozen=True)
 class Gru(Recurrent):
     """The gated recurrent unit: a reset and an update gate.
@@ -322,7 +330,7 @@ class Gru(Recurrent):
     ((4,), (7, 4))
     """
 
-    gates = 3
+    gates: ClassVar = {"r": SIGMOID, "z": SIGMOID, "n": TANH}
 
     def init(self, key, input_shape, dtype: Any = np.float32) -> Any:
         params = super().init(key, input_shape, dtype)
@@ -335,10 +343,10 @@ class Gru(Recurrent):
         r, z, q = logistic(sr + vr), logistic(sz + vz), vn + params.c
         n = xp.tanh(sn + r * q)
         h = n + z * (h - n)
-        return (h,), (h, _joined(r, z, n), q)
+        return (h,), (h, q, _joined(r, z, n))
 
     def slopes(self, kept):
-        h, gates, q = kept
+        h, q, gates = kept
         r, z, n = self._split(gates)
         of_n = (1 - z) * (1 - n * n)
         return _joined(r * (1 - r) * q * of_n, z * (1 - z) * (before(h) - n), of_n), r * of_n, z

@@ -41,7 +41,9 @@ class Scale(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Flattens each example into one axis: (N, 28, 28) -> (N, 784), and reshapes δ back to the shape of x.
+    """Flattens each example into one axis: (N, 28, 28) -> (N, 784).
+
+        y = x, reshaped to (N, K)        dx = δ, reshaped as x is
 
     >>> Flatten().apply((), np.zeros((5, 28, 28))).shape
     (5, 784)

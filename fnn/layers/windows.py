@@ -142,11 +142,13 @@ def _added_up(pieces, axis, starts, step, n):
 def windows_over(layer, input_shape) -> Windows:
     """The windows of a layer (which has kernel, stride, padding and dilation) over input of this shape, (*sizes, C)."""
     input_shape, rank = shape("input_shape", input_shape), len(layer.kernel)
-    if len(input_shape) != rank + 1 or isinstance(input_shape[0], tuple):
+    if len(input_shape) != rank + 1:
         form = {1: "(T, C)", 2: "(H, W, C)"}.get(rank, f"of {rank + 1} sizes")
         hint = ""
-        if len(input_shape) == rank and not any(isinstance(size, tuple) for size in input_shape):
-            hint = "; if the channel is missing, use x[..., None]"
+        if len(input_shape) == rank:
+            hint = "; if the channel is missing, use x[..., None]; for a single example, x[None]"
+        elif len(input_shape) == 1:
+            hint = "; for flat images use x.reshape(-1, H, W, C)"
         raise ShapeError(f"expected input of shape {form}, the channels last, got {input_shape}{hint}")
     return _windows(input_shape[:-1], layer.kernel, layer.stride, layer.padding, layer.dilation)
 
@@ -164,11 +166,20 @@ def _windows(sizes, kernel, stride, padding, dilation):
         pads = tuple(p if isinstance(p, tuple) else (p, p) for p in each)
     for n, (low, high), e in zip(sizes, pads, extents, strict=True):
         if n + low + high < e:
-            hint = "; are the channels first? Images are (N, H, W, C): use x.transpose(0, 2, 3, 1)" if rank == 2 else ""
+            hint = f"; {_CHANNELS}" if rank == 2 else ""
             raise ShapeError(
                 f"expected axes of at least {tuple(extents)} with padding, the size of a window, got {sizes}{hint}"
             )
     return Windows(sizes, kernel, stride, pads, dilation)
+
+
+_CHANNELS = "if the channels come first, use x.transpose(0, 2, 3, 1)"
+
+
+def check_channels(x):
+    """Raise if x are images with their channels first, by all appearances: (N, 1, n, n) or (N, 3, n, n)."""
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] >= 8:
+        raise ShapeError(f"expected images of shape (N, H, W, C), the channels last, got {x.shape}; {_CHANNELS}")
 
 
 def per_axis(value, rank) -> tuple:

@@ -13,8 +13,9 @@ for amounts, and for values of either sign with 0 at its grey middle. Letters: N
 from .functions import activations as activations
 from .functions import confusion as confusion
 from .functions import decision_regions as decision_regions
-from .functions import feature_maps as feature_maps
 from .functions import hidden_plane as hidden_plane
+from .layers import feature_maps as feature_maps
+from .layers import unrolled as unrolled
 from .runs import gradient_flow as gradient_flow
 from .runs import learning_curves as learning_curves
 from .runs import loss_surface as loss_surface

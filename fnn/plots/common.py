@@ -39,10 +39,14 @@ def tint(color, strength):
     return tuple(1 - strength * (1 - rgb))
 
 
-def scale_beside(axes, image, label, ticks, names):
-    """Draw a colour bar as high as the image, whatever the layout."""
-    beside = axes.inset_axes((1.04, 0, 0.05, 1))
-    axes.figure.colorbar(image, cax=beside, label=label, ticks=ticks).ax.set_yticklabels(names, size="small")
+def scale_beside(axes, image, label, ticks, names, bottom=None):
+    """Draw a colour bar as high as the image, whatever the layout; or of height 1 from there, in the axes' numbers."""
+    low, high = axes.get_ylim()
+    part = (0, 1) if bottom is None else ((bottom - low) / (high - low), 1 / (high - low))
+    beside = axes.inset_axes((1.04, part[0], 0.05, part[1]))
+    bar = axes.figure.colorbar(image, cax=beside, label=label, ticks=ticks)
+    bar.ax.set_yticklabels(names, size="small")
+    bar.ax.minorticks_off()
 
 
 def tiles(axes, images, label, columns=None, signed=False):

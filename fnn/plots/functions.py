@@ -11,7 +11,7 @@ from ..errors import ArgumentError, DataError, ShapeError, integer, require
 from ..gate import finite
 from ..layers import Layer
 from ..losses import Loss
-from .common import COLORS, MARKERS, check_axes, color_of, numbers, scale_beside, tiles, tint
+from .common import COLORS, MARKERS, check_axes, color_of, numbers, scale_beside, tint
 
 
 def decision_regions(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: Any) -> Any:
@@ -178,37 +178,6 @@ def activations(axes: Any, net: Layer, params: Any, x: Any) -> Any:
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="output of a unit", xlim=(edges[0], edges[-1]), ylim=(-0.1, len(rows)))
     return axes
-
-
-def feature_maps(axes: Any, net: Layer, params: Any, image: Any, *, layer: str = "0") -> Any:
-    """Draw the output of a layer for one image: an image for each channel.
-
-    All share one scale, from blue to yellow; with negative values it is symmetric about grey at 0.
-
-    Args:
-        axes: an Axes of matplotlib.
-        net: the network.
-        params: its parameters.
-        image: (H, W, C), one example, without the batch axis.
-        layer: the place of the layer, as in `fnn.summary`: "0" is the first. Default: "0".
-
-    Returns:
-        The Axes.
-
-    >>> import fnn
-    >>> from matplotlib.figure import Figure
-    >>> net = fnn.Serial((fnn.Conv(4, (3, 3)), fnn.Relu()))
-    >>> params = net.init(fnn.random.key(0, backend="numpy"), (5, 5, 1))
-    >>> axes = feature_maps(Figure().subplots(), net, params, np.ones((5, 5, 1)), layer="1")
-    >>> axes.images[0].get_array().shape  # four maps of 3 x 3, and a line between them
-    (7, 7)
-    """
-    check_axes(axes)
-    params, x = gate.inputs(net, params, np.asarray(image)[None])
-    found = {place: out for place, _, out in walk(net, forward_recorded(net, params, x)[2])}
-    if layer not in found or hasattr(found[layer], "_fields") or np.ndim(found[layer]) != 4:
-        raise ShapeError(f"layer: expected the place of a layer whose output is (N, H, W, C), got {layer!r}")
-    return tiles(axes, np.moveaxis(numbers(layer, found[layer])[0], -1, 0), "output")
 
 
 def confusion(axes: Any, matrix: Any, *, classes: Any = None) -> Any:

@@ -74,7 +74,7 @@ def learning_curves(axes: Any, curves: Any, *, x: Any = None) -> Any:
 def gradient_flow(axes: Any, statistics: Statistics, names: Any) -> Any:
     """Draw how the sizes of errors and gradients change through the layers, on a logarithmic axis.
 
-    For one batch it shows, for each layer from first to last, RMS δ, and ‖∂C/∂θ‖ if the layer learns. For several
+    For one batch it shows, for each layer from first to last, ‖δ‖, and ‖∂C/∂θ‖ if the layer learns. For several
     batches, as recorded in training, it shows ‖∂C/∂θ‖ of each layer that learns as a line over the epochs, lighter
     towards the output. Values that are 0, infinite or NaN are left out, as they have no place on the axis.
 
@@ -112,7 +112,7 @@ def gradient_flow(axes: Any, statistics: Statistics, names: Any) -> Any:
     if delta.ndim == 1:
         ends = []
         for values, style, color, label in (
-            (delta, "o-", COLORS[0], "RMS δ"),
+            (delta, "o-", COLORS[0], "‖δ‖"),
             (gradient, "s--", COLORS[1], "‖∂C/∂θ‖"),
         ):
             has = np.flatnonzero(_drawable(values))

@@ -33,15 +33,29 @@ def predict(params, x, y, *, net, loss, batch_size=1024):
     return loss.predict(output), loss.value(output, y)
 
 
-def measure(metrics, prediction, y, weights) -> dict[str, Any]:
-    """Evaluate metrics, given as pairs of a name and a function; returns their values by name."""
-    if weights is None:
-        return {name: metric(prediction, y) for name, metric in metrics}
-    by_name = lambda metric: _takes(metric, None, None, weights=None)
-    return {
-        name: metric(prediction, y, weights=weights) if by_name(metric) else metric(prediction, y, weights)
-        for name, metric in metrics
-    }
+def measure(metrics, loss, prediction, y, weights) -> dict[str, Any]:
+    """Evaluate metrics, given as pairs of a name and a function; returns their values by name.
+
+    The cost's ignored label is passed to those that take it and were not given one.
+    """
+    ignored, values = getattr(loss, "ignored", None), {}
+    for name, metric in metrics:
+        options = {"ignored": ignored} if ignored is not None and _default(metric, "ignored") is None else {}
+        if weights is None:
+            values[name] = metric(prediction, y, **options)
+        elif _takes(metric, None, None, weights=None):
+            values[name] = metric(prediction, y, weights=weights, **options)
+        else:
+            values[name] = metric(prediction, y, weights, **options)
+    return values
+
+
+def _default(function, name):
+    """The default of an argument of a function; its absence if there is none, or if nobody can say."""
+    try:
+        return inspect.signature(function).parameters[name].default
+    except (TypeError, ValueError, KeyError):
+        return inspect.Parameter.empty
 
 
 def _takes(function, *args, **kwargs):
@@ -88,7 +102,8 @@ def evaluate(
         data: `(x, y)` or `(x, y, weights)`; memory-mapped arrays are read in pieces.
         batch_size: examples per forward pass. It bounds the memory and does not change the results. Default: 1,024.
         metrics: functions by name, as for `fit`. They receive NumPy arrays; the predictions are `loss.predict` of the
-            network's output, that is, probabilities if the cost takes logits. Default: None.
+            network's output, that is, probabilities if the cost takes logits. One with an argument `ignored=None` gets
+            the label that the cost ignores. Default: None.
 
     Returns:
         A dict with the mean cost under `"loss"` and each metric under its name: floats, or arrays where a metric
@@ -118,7 +133,7 @@ def evaluated(net, loss, params, data: Data, metrics, batch_size=1024) -> dict[s
         results.append(trees.map(np.asarray, kept))
     losses, weights, prediction, y = trees.map(lambda *arrays: np.concatenate(arrays), *results)
     value = cost_of(loss, losses, weights)
-    measured = {name: np.asarray(v) for name, v in measure(metrics.items(), prediction, y, weights).items()}
+    measured = {name: np.asarray(v) for name, v in measure(metrics.items(), loss, prediction, y, weights).items()}
     return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in measured.items()}
 
 

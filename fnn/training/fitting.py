@@ -84,7 +84,8 @@ def fit(
         validation: data of the same form, on which the network is evaluated after each epoch. Default: None.
         metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, evaluated on the validation data. Each is
             called with (prediction, target) or, if there are weights, with (prediction, target, weights), by name where
-            an argument is called `weights`. Default: None.
+            an argument is called `weights`; and with the label that the cost ignores, where an argument `ignored` is
+            None by default. Default: None.
         penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         shuffle: whether to shuffle the examples; False keeps the order of the data. Default: True.

@@ -178,7 +178,7 @@ def run_epochs(state, penalty, denominator, data, validation, *, net, loss, plan
             return (state, best), (history, {})
         prediction, losses = predict(state.params, validation.x, validation.y, net=net, loss=loss)
         value = cast(cost_of(loss, losses, validation.weights), best.loss.dtype)
-        measured = {"loss": value} | measure(metrics, prediction, validation.y, validation.weights)
+        measured = {"loss": value} | measure(metrics, loss, prediction, validation.y, validation.weights)
         better = value < best.loss
         best = trees.map(lambda new, old: xp.where(better, new, old), Best(state.params, value, index), best)
         return (state, best), (history, {f"validation_{name}": value for name, value in measured.items()})

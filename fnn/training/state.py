@@ -81,7 +81,7 @@ def init_state(
     np.int32(0)
     """
     gate.check_network(net)
-    key, input_shape = random.check_key(key), shape("input_shape", input_shape)
+    key, input_shape = random.check_key(key), shape("input_shape", input_shape, several=True)
     dtype = backend.check_dtype(namespace(key), dtype)
     new, run_key = _begin(key, net=net, input_shape=input_shape, dtype=dtype, make=params is None)
     if params is None:

@@ -11,6 +11,8 @@ from helpers import GATED, THOROUGH, Gain, GainParams, Mean, key, moved, on, wid
 import fnn
 from fnn import errors, factors, static, trees
 from fnn.backend import Unbatched, jax
+from fnn.composition import Kept
+from fnn.networks import like_inputs
 from fnn.testing import check_layer
 
 D, S = fnn.Dense, fnn.Serial
@@ -265,6 +267,39 @@ def test_a_tangent_of_several_inputs_is_the_transpose():
     x = {"a": rng.normal(size=(N, 3)), "b": rng.normal(size=(N, 5)), "unused": rng.normal(size=(N, 2))}
     params = NAMED.init(key(), {"a": (3,), "b": (5,)}, np.float64)
     assert_transposed(NAMED, params, x, key(), rng)
+
+
+@dataclass(frozen=True)
+class Weighed(fnn.networks.Around):
+    """A user's composition of several inputs, y = s f(x), without a tangent."""
+
+    @property
+    def parts(self):
+        return self.layer
+
+    def forward(self, params, x, key=None):
+        y, residuals = self.layer.forward(params, x["x"], key)
+        return x["s"][:, None] * y, Kept((y, x), residuals)
+
+    def propagate(self, params, residuals, dy, need_dx=True):
+        (y, x), inner = residuals
+        dx, deltas = self.layer.propagate(params, inner, x["s"][:, None] * dy, need_dx)
+        return (like_inputs({"x": dx, "s": (dy * y).sum(axis=1)}, x) if need_dx else None), deltas
+
+
+def test_an_inherited_tangent_of_several_inputs_is_jaxs_and_integers_have_none(needs_jax):
+    net, draw = Weighed(D(2)), np.random.default_rng(0).normal
+    params, x = moved(D(2), (3,)), {"x": draw(size=(N, 3)), "s": draw(size=N), "unused": np.arange(N)}
+    still, moving = {"unused": x["unused"]}, {"x": draw(size=(N, 3)), "s": draw(size=N)}
+
+    def run(params, x, moving):
+        ours = net.tangent(params, net.forward(params, x)[1], None, moving | {"unused": 0 * x["unused"]})
+        return ours, jax.jvp(
+            lambda part: net.forward(params, part | still)[0], ({k: x[k] for k in moving},), (moving,)
+        )[1]
+
+    with wide():
+        oracle.assert_close(*oracle.quick_jit(run)(*on("jax", (params, x, moving))), 1e-12)
 
 
 @pytest.mark.parametrize("seed", range(12 if THOROUGH else 2))

@@ -121,7 +121,7 @@ def test_fields_that_mean_the_same_are_equal():
         (lambda: fnn.Conv(3, (2, 2), padding=(1, 2, 3)), "padding: expected a number or a pair for each of 2 axes"),
         (lambda: fnn.Conv(3, (2,), groups=2), "channels: expected a multiple of 2 groups, got 3"),
         (lambda: fnn.Conv(3, (2, 2)).output_shape((28, 28)), r"if the channel is missing, use x\[\.\.\., None\]"),
-        (lambda: fnn.Conv(3, (5, 5)).output_shape((1, 28, 28)), "are the channels first.*transpose"),
+        (lambda: fnn.Conv(3, (5, 5)).output_shape((1, 28, 28)), "if the channels come first.*transpose"),
         (lambda: fnn.Conv(2, (1,), groups=2).output_shape((4, 3)), "number of channels that 2 groups divide, got 3"),
     ],
 )

@@ -55,10 +55,10 @@ def test_the_forget_gate_of_a_new_lstm_is_open_and_its_other_biases_are_0(backen
 @pytest.mark.parametrize("layer", LAYERS)
 def test_each_gate_has_a_matrix_of_its_own(layer, backend):
     params = layer(4).init(key(backend), (5, 3))
-    for u in np.split(np.asarray(params.u), layer.gates):
+    for u in np.split(np.asarray(params.u), len(layer.gates)):
         np.testing.assert_allclose(u @ u.T, np.eye(4), atol=1e-5)
-    blocks = np.split(np.asarray(params.w), layer.gates)
-    assert len({block.tobytes() for block in blocks}) == layer.gates
+    blocks = np.split(np.asarray(params.w), len(layer.gates))
+    assert len({block.tobytes() for block in blocks}) == len(layer.gates)
 
 
 UNEQUAL = fnn.Serial(
@@ -104,7 +104,7 @@ def test_a_length_that_is_none_is_refused_or_nan_where_it_is_not_known(backend, 
     net = fnn.Last(fnn.Rnn(3, all_states=True))
     params = net.init(key(backend), {"x": (4, 2), "length": ()})
     x = {"x": np.ones((2, 4, 2), np.float32), "length": np.array([2, wrong])}
-    with pytest.raises(errors.DataError, match=rf"length: expected lengths from 1 to 4, got {wrong} at \[1\]"):
+    with pytest.raises(errors.DataError, match=rf"length: expected lengths from 1 to 4, got {wrong} at length\[1\]"):
         net.apply(params, x)
     y = net.forward(params, x)[0]
     np.testing.assert_array_equal(np.isnan(np.asarray(y)).any(axis=1), [False, True])
@@ -120,7 +120,7 @@ def test_sequences_of_another_length_for_validation_are_refused_with_the_remedy(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fnn.Rnn(3).output_shape((7,)), r"one number at each position use x\[\.\.\., None\]"),
+        (lambda: fnn.Rnn(3).output_shape((7,)), r"one number per position use x\[\.\.\., None\]"),
         (
             lambda: fnn.Last(fnn.Lstm(3)).output_shape({"x": (5, 2), "length": ()}),
             "recurrent layers take all_states=True",

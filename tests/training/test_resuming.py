@@ -336,7 +336,7 @@ def test_thousands_of_epochs_are_saved_as_fast_as_their_bytes_and_come_back(tmp_
     rows = np.arange(2000 * 4, dtype=np.float32).reshape(2000, 4)
     run = Run(state, None, 0.0, 0, {}, {})
     for i, row in enumerate(rows):
-        run = run.finished({"loss": float(i)}, [Statistics(*(row + j for j in range(10)))])
+        run = run.finished({"loss": float(i)}, [Statistics(*(row + j for j in range(len(Statistics._fields))))])
     store = Store(tmp_path, NET, 1, 1, {"start": "None"})
     store.begin(run, resume=False)
     path = store.save(run)
