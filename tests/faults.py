@@ -3,10 +3,11 @@
     python tests/faults.py          prints the table of faults, and fails if one survives
 
 A fault is a function of a class or module, and a change: what takes its place, made from the function itself. Every
-check passes without it. All of it runs on NumPy alone.
+check passes without it. All of it runs on NumPy alone, but for faults in what only JAX computes.
 """
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import math
@@ -16,12 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 import oracle
-from helpers import Mean, key, moved, problem
+from helpers import Mean, as_on_a_gpu, blocks_of, key, moved, on, problem
 
 import fnn
-from fnn import composition, factors, gate, order, per_example, rules, trees
+from fnn import backend, composition, factors, gate, order, per_example, rules, trees
 from fnn.factors import Outer, Rows
-from fnn.layers import activations, recurrence, windows
+from fnn.layers import activations, convolution, recurrence, windows
 from fnn.layers.activations import learnt
 from fnn.losses import base, penalties, probabilities
 from fnn.testing import check_gradients, check_layer, check_loss
@@ -351,12 +352,46 @@ LAYERS = [
 CONV, WINDOWS, MAX, AVG = fnn.Conv, windows.Windows, fnn.MaxPool, fnn.AvgPool
 RNN, LSTM, GRU = fnn.Rnn, fnn.Lstm, fnn.Gru
 conv = lambda **options: layer(CONV(4, (3, 2), (2, 1), 1, **options), (5, 4, 2))
+OF_JAX = CONV(4, (2, 2), (2, 1), ((1, 0), (0, 1)), (1, 2), groups=2)
+side_by_side = layer(CONV(2, (2, 2), 2, 1), (4, 4, 2))
 states = lambda kind: layer(kind(3, all_states=True), (4, 2))
 SYMBOLS = np.array([[0, 2, 2, 1], [3, 3, 3, 0], [1, 2, 3, 1]])  # some of them more than once in an example
 
 
 def symbols():
     check_layer(fnn.Embedding(4, 3), SYMBOLS, method="complex", on="numpy")
+
+
+def in_blocks():
+    """That of a convolution of five examples, two at a time."""
+    with blocks_of(2, CONV(4, (3, 2), (2, 1)), (5, 4, 2)):
+        check_layer(CONV(4, (3, 2), (2, 1)), (5, 4, 2), method="complex", on="numpy")
+
+
+def gpu_and_numpy():
+    """A convolution of JAX's arrays, computed as on a GPU, has the numbers of NumPy's."""
+    rng = np.random.default_rng(0)
+    params, x = moved(OF_JAX, (5, 4, 4), np.float32), rng.normal(size=(3, 5, 4, 4)).astype(np.float32)
+
+    def run(params, x):
+        y, residuals = OF_JAX.forward(params, x)
+        return y, OF_JAX.backward(params, residuals, y), OF_JAX.gradient(params, residuals, y)
+
+    with as_on_a_gpu():
+        found = run(*on("jax", (params, x)))
+    oracle.assert_close(found, run(params, x), 1e-5)
+
+
+def patches_of_jax_and_of_numpy():
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 1)).astype(np.float32)
+    patches = windows.windows_over(OF_JAX, x.shape[1:]).patches
+    np.testing.assert_array_equal(patches(on("jax", x)), patches(x))
+
+
+def odd_entry_of_same_padding():
+    """The odd entry of padding "same" is at the end."""
+    params, x = fnn.DenseParams(np.array([[[0.0], [1.0]]]), np.zeros(1)), np.array([[[1.0], [2.0]]])
+    np.testing.assert_array_equal(CONV(1, (2,), 1, "same").apply(params, x), [[[2.0], [0.0]]])
 
 
 def first_of_ties():
@@ -404,11 +439,41 @@ def ties_to_the_last(f):
 
 no_state = result(lambda pair: (pair[0], tuple(0 * d for d in pair[1])))
 blocks = lambda a, *order: np.concatenate([np.split(a, len(order), axis=-1)[i] for i in order], axis=-1)
+shifted = lambda f: property(lambda self: [(low + 1, high - 1) for low, high in f.fget(self)])
+whole_blocks = lambda size, args: [a[: len(a) // size * size] for a in args]
+if_alone = lambda change: given(lambda pieces, axis, starts, step, n: (  # of windows that lie side by side
+    *(change(pieces, axis, starts) if len(pieces) == 1 else (pieces, axis, starts)), step, n))  # fmt: skip
 IMAGES = [
-    Fault("kernel not flipped in the error", WINDOWS, "put", given(lambda self, pieces: (self, pieces[::-1])), conv()),
-    Fault("an entry of the kernel left out", WINDOWS, "put", given(lambda self, pieces: (
-          self, [*pieces[:-1], 0 * pieces[-1]])), conv()),
-    Fault("padding forgotten in the error", WINDOWS, "put", result(lambda dx: np.roll(dx, 1, axis=1)), conv()),
+    Fault("kernel not flipped in the error", WINDOWS, "put", given(lambda self, rows: (self, rows[..., ::-1, :])),
+          conv()),
+    Fault("an entry of the kernel left out", WINDOWS, "put", given(lambda self, rows: (
+          self, rows * (np.arange(6) < 5)[:, None])), conv()),
+    Fault("axes of the kernel exchanged", WINDOWS, "put", given(lambda self, rows: (
+          self, rows[..., [0, 3, 1, 4, 2, 5], :])), conv()),
+    Fault("padding forgotten in the error", WINDOWS, "put", given(lambda self, rows: (
+          dataclasses.replace(self, padding=((0, 0),) * 2), rows)), conv()),
+    Fault("stride forgotten in the error", windows, "_added_up", given(lambda pieces, axis, starts, step, n: (
+          pieces, axis, starts, 1, n)), conv()),
+    Fault("dilation forgotten in the error", windows, "_added_up", given(lambda pieces, axis, starts, *rest: (
+          pieces, axis, [starts[0] + a for a in range(len(starts))], *rest)), conv(dilation=2)),
+    Fault("windows side by side not moved", windows, "_added_up", if_alone(lambda pieces, axis, starts: (
+          pieces, axis, [0])), side_by_side),
+    Fault("windows side by side the other way", windows, "_added_up", if_alone(lambda pieces, axis, starts: (
+          np.flip(pieces, axis + 1), axis, starts)), side_by_side),
+    Fault("odd entry of the padding first", windows, "_windows", result(lambda self: dataclasses.replace(
+          self, padding=tuple(pair[::-1] for pair in self.padding))), odd_entry_of_same_padding),
+    Fault("entries of a window the other way", WINDOWS, "patches", result(lambda rows: rows[..., ::-1, :]), conv()),
+    Fault("axes of the kernel exchanged", CONV, "_matrices", given(lambda self, w: (self, w.swapaxes(1, 2))), conv()),
+    Fault("patches of the other group", CONV, "_by_group", result(lambda rows: rows[::-1]), conv(groups=2)),
+    Fault("rest of the blocks before them", backend, "in_blocks", result(lambda y: np.roll(y, 1, axis=0)), in_blocks),
+    Fault("rest of the blocks left at 0", backend, "in_blocks", lambda f: lambda g, size, *args: np.concatenate([
+          f(g, size, *whole_blocks(size, args)), 0 * g(*(a[-1:] for a in args))]), in_blocks),
+    Fault("rest of the blocks dropped", backend, "sum_of_blocks", lambda f: lambda g, size, *args: f(
+          g, size, *whole_blocks(size, args)), in_blocks),
+    Fault("a block left out", backend, "sum_of_blocks", lambda f: lambda g, size, *args: f(
+          g, size, *(a[size:] for a in args)), in_blocks),
+    Fault("sum begun with the first block", backend, "sum_of_blocks", lambda f: lambda g, size, *args: f(
+          g, size, *args) + g(*(a[:size] for a in args)), in_blocks),
     Fault("kernel flipped in its gradient", CONV, "_weight_gradient", result(lambda w: w[:, ::-1]), conv()),
     Fault("mean over positions in dW", CONV, "_weight_gradient", times(1 / 12), conv()),
     Fault("groups exchanged in the error", CONV, "_transposed", given(lambda self, w, shape, dy: (
@@ -419,8 +484,8 @@ IMAGES = [
           layer(CONV(9, (3,)), (5, 9))),
     Fault("x dW forgotten along a direction", CONV, "tangent", given(lambda self, p, x, dparams, dx: (
           self, p, x, None, dx)), conv()),
-    Fault("error shared by a window", MAX, "backward", instead(lambda self, p, r, dy: r[1].thing.put([dy / 4] * 4)),
-          layer(MAX((2, 2)), (4, 4, 1))),
+    Fault("error shared by a window", MAX, "backward", instead(lambda self, p, r, dy: r[1].thing.put(
+          np.repeat(dy[..., None, :] / 4, 4, axis=-2))), layer(MAX((2, 2)), (4, 4, 1))),
     Fault("a tie on the wrong side", MAX, "forward", ties_to_the_last, first_of_ties),
     Fault("padding is the largest", WINDOWS, "padded", lambda f: lambda self, x, fill=0: f(self, x, 0),
           padding_does_not_count),
@@ -431,6 +496,16 @@ IMAGES = [
           layer(fnn.GlobalAvgPool(), (3, 4, 2))),
     Fault("error at all positions", fnn.GlobalMaxPool, "backward", instead(lambda self, p, r, dy: (
           np.broadcast_to(dy[:, None], (len(dy), *r[1].thing)))), layer(fnn.GlobalMaxPool(), (3, 2))),
+]  # fmt: skip
+IMAGES_ON_JAX = [
+    Fault("padding of the error one off", WINDOWS, "padding_of_dx", shifted, gpu_and_numpy),
+    Fault("padding of dW one off", WINDOWS, "padding_of_dw", shifted, gpu_and_numpy),
+    Fault("axes of the kernel exchanged", convolution, "convolution", lambda f: lambda x, w, *rest, **options: f(
+          x, w.swapaxes(1, 2), *rest, **options), gpu_and_numpy),
+    Fault("kernel not flipped in the error", convolution, "convolution", lambda f: lambda x, w, stride, padding, *rest,
+          **options: f(x, w[:, ::-1, ::-1] if rest else w, stride, padding, *rest, **options), gpu_and_numpy),
+    Fault("dilation forgotten in the patches", windows, "_apart", given(lambda *args: (*args[:-1], 1)),
+          patches_of_jax_and_of_numpy),
 ]  # fmt: skip
 SEQUENCES = [
     Fault("the next row", fnn.Embedding, "factors", result(lambda f: f._replace(index=(f.index + 1) % 4)), symbols),
@@ -745,6 +820,7 @@ RULES = [
           self, p, params, state, b._replace(x=b.x[:3], y=b.y[:3]), keys), step_of(rules.Backprop())),
 ]  # fmt: skip
 
+IMAGES += [] if backend.jax is None else IMAGES_ON_JAX
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 
 

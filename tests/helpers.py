@@ -1,8 +1,10 @@
 """What several test modules share: small problems, arrays on either backend, and layers as a user writes them."""
 
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import oracle
@@ -12,6 +14,7 @@ import fnn
 from fnn import trees
 from fnn.backend import jax
 from fnn.composition import Kept
+from fnn.layers import convolution
 
 THOROUGH = settings().max_examples > 100  # pytest --hypothesis-profile=thorough: all that takes long, too
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
@@ -38,6 +41,21 @@ def wide():
 def compiled(backend, f):
     """The function itself, on JAX compiled: one program instead of many small ones, which take longer."""
     return f if backend == "numpy" else oracle.quick_jit(f)
+
+
+# ---- how a convolution is computed -----------------------------------------------------------------------------------
+
+
+def blocks_of(size, layer, input_shape):
+    """A context in which a convolution works on that many examples at a time (on JAX at most half of them)."""
+    params = layer.init(key(), input_shape)
+    of_patches = 4 * size * math.prod(layer.output_shape(input_shape)[:-1]) * params.w[0].size * layer.groups
+    return mock.patch.multiple(convolution, _BLOCK=of_patches, _BLOCK_OF_PRODUCTS=of_patches)
+
+
+def as_on_a_gpu():
+    """A context in which a convolution of JAX's arrays is computed as on a GPU."""
+    return mock.patch.object(convolution, "by_platform", lambda cpu, other, *args: other(*args))
 
 
 # ---- problems --------------------------------------------------------------------------------------------------------

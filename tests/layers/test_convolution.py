@@ -3,7 +3,7 @@
 import numpy as np
 import oracle
 import pytest
-from helpers import THOROUGH, key, moved, on, wide
+from helpers import THOROUGH, as_on_a_gpu, blocks_of, key, moved, on, wide
 
 import fnn
 from fnn import errors, factors, trees
@@ -31,45 +31,59 @@ def test_drawn_convolutions_have_the_derivatives_of_the_complex_step(seed):
     check_layer(layer, input_shape, method="complex", on="numpy")
 
 
+def data(layer, input_shape, seed=0):
+    """Parameters, x, δ and directions (dparams, dx), for five examples."""
+    params, rng = moved(layer, input_shape), np.random.default_rng(seed)
+    x, dx = rng.normal(size=(2, 5, *input_shape))
+    dy = rng.normal(size=(5, *layer.output_shape(input_shape)))
+    return params, x, dy, trees.map(lambda p: rng.normal(size=p.shape), params), dx
+
+
+def by_hand(layer, params, x, dy, dparams, dx):
+    """Output, gradient, dx, tangent and the total of the factors."""
+    y, residuals = layer.forward(params, x)
+    f = layer.factors(params, residuals, dy)
+    grads, below = layer.gradient(params, residuals, dy), layer.backward(params, residuals, dy)
+    return y, grads, below, layer.tangent(params, residuals, dparams, dx), factors.total(params, f)
+
+
+def by_jax(layer, params, x, dy, dparams, dx):
+    """The same by JAX of `forward` alone."""
+    f = lambda params, x: layer.forward(params, x)[0]
+    y, tangent = jax.jvp(f, (params, x), (dparams, dx))
+    grads, below = jax.vjp(f, params, x)[1](dy)
+    return y, grads, below, tangent, grads
+
+
+def in_blocks(layer, params, x, *others):
+    """By hand in blocks of two examples: of five, two blocks and a rest."""
+    with blocks_of(2, layer, x.shape[1:]):
+        return by_hand(layer, params, x, *others)
+
+
+def test_blocks_of_examples_give_what_all_of_them_at_once_give():
+    for seed in range(150 if THOROUGH else 50):
+        layer, input_shape = drawn(seed)
+        given = data(layer, input_shape)
+        oracle.assert_close({str(layer): in_blocks(layer, *given)}, {str(layer): by_hand(layer, *given)}, 1e-12)
+
+
 @pytest.mark.parametrize("part", range(30 if THOROUGH else 1))
-def test_drawn_convolutions_have_jaxs_derivatives_and_are_the_same_on_both_backends(part, needs_jax):
-    cases = [drawn(1000 + 4 * part + i) for i in range(4)]
-    rng = np.random.default_rng(part)
-
-    def data(layer, input_shape):
-        params, x, dx = moved(layer, input_shape), *rng.normal(size=(2, 3, *input_shape))
-        dy = rng.normal(size=(3, *layer.output_shape(input_shape)))
-        return params, x, dy, trees.map(lambda p: rng.normal(size=p.shape), params), dx
-
-    given = [data(*case) for case in cases]
-
-    def by_hand(layer, params, x, dy, dparams, dx):
-        y, residuals = layer.forward(params, x)
-        f = layer.factors(params, residuals, dy)
-        grads, below = layer.gradient(params, residuals, dy), layer.backward(params, residuals, dy)
-        return y, grads, below, layer.tangent(params, residuals, dparams, dx), factors.total(params, f)
-
-    def by_jax(layer, params, x, dy, dparams, dx):
-        y, tangent = jax.jvp(layer.forward_alone, (params, x), (dparams, dx))
-        grads, below = jax.vjp(layer.forward_alone, params, x)[1](dy)
-        return y, grads, below, tangent, grads
+def test_drawn_convolutions_have_jaxs_derivatives_on_both_backends_and_as_on_a_gpu(part, needs_jax):
+    layers, input_shapes = zip(*(drawn(1000 + 4 * part + i) for i in range(4)), strict=True)
+    given = [data(*case, seed=part) for case in zip(layers, input_shapes, strict=True)]
 
     def run(given):
-        return [(by_hand(layer, *g), by_jax(Alone(layer), *g)) for (layer, _), g in zip(cases, given, strict=True)]
+        of_each = lambda f: {str(layer): f(layer, *g) for layer, g in zip(layers, given, strict=True)}
+        ours = of_each(in_blocks)
+        with as_on_a_gpu():  # each product one of JAX's convolutions, without blocks: also what JAX differentiates
+            return ours, of_each(by_hand), of_each(by_jax)
 
     with wide():
-        for (layer, _), arguments, (ours, wanted) in zip(
-            cases, given, oracle.quick_jit(run)(on("jax", given)), strict=True
-        ):
-            oracle.assert_close({str(layer): ours}, {str(layer): wanted}, 1e-12)
-            oracle.assert_close({str(layer): by_hand(layer, *arguments)}, {str(layer): wanted}, 1e-12)
-
-
-class Alone:
-    """The output of a layer as a function that JAX differentiates."""
-
-    def __init__(self, layer):
-        self.forward_alone = lambda params, x: layer.forward(params, x)[0]
+        ours, on_a_gpu, wanted = oracle.quick_jit(run)(on("jax", given))
+    on_numpy = {str(layer): by_hand(layer, *g) for layer, g in zip(layers, given, strict=True)}
+    for found in (ours, on_a_gpu, on_numpy):
+        oracle.assert_close(found, wanted, 1e-12)
 
 
 def test_the_numbers_are_those_of_the_sum_written_out(backend):
