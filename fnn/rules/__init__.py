@@ -3,6 +3,11 @@
 base        what a rule is
 backprop    Backprop: the gradient of the cost (the default)
 private     Private: clipped and noisy gradients (DP-SGD)
+feedback    FeedbackAlignment, SignSymmetry, KolenPollack, DirectFeedbackAlignment: other matrices carry the errors back
+targets     TargetPropagation: each layer is told a target for its output
+predictive  PredictiveCoding: the values of units settle between prediction and error
+forward     ForwardGradient: the derivative along a random direction, times the direction
+chain       a network as a chain of stages, for rules that look at one layer at a time
 """
 
 from ..backpropagation import Problem as Problem
@@ -11,4 +16,11 @@ from .base import Batch as Batch
 from .base import Choice as Choice
 from .base import Keys as Keys
 from .base import RuleOutput as RuleOutput
+from .feedback import DirectFeedbackAlignment as DirectFeedbackAlignment
+from .feedback import FeedbackAlignment as FeedbackAlignment
+from .feedback import KolenPollack as KolenPollack
+from .feedback import SignSymmetry as SignSymmetry
+from .forward import ForwardGradient as ForwardGradient
+from .predictive import PredictiveCoding as PredictiveCoding
 from .private import Private as Private
+from .targets import TargetPropagation as TargetPropagation
