@@ -72,6 +72,8 @@ from .backpropagation import value_and_grad as value_and_grad
 from .checkpoints import load_network as load_network
 from .composition import Composition as Composition
 from .diagnostics import diagnose as diagnose
+from .energies import Goodness as Goodness
+from .energies import Hopfield as Hopfield
 from .initializers import Constant as Constant
 from .initializers import GlorotNormal as GlorotNormal
 from .initializers import GlorotUniform as GlorotUniform

@@ -76,48 +76,76 @@ def input_shapes(net, input_shape) -> list:
     return shapes[:-1]
 
 
-class Stage(NamedTuple):
-    """A part of the chain: a network of its own, and the place of its links, from `start` up to `end`."""
+class Piece(NamedTuple):
+    """Links of a network one after another, with their parameters; `start` is the place of the first."""
 
-    net: Serial
-    start: int
-    end: int
+    layers: tuple
+    params: tuple
+    start: int = 0
+
+    def cut(self, a, b) -> "Piece":
+        """The links from place a up to b."""
+        return Piece(self.layers[a:b], self.params[a:b], a)
+
+    def forward(self, x, key) -> tuple[Any, list]:
+        """`(y, residuals)`; each link draws from a key of its own."""
+        residuals = []
+        for i, (layer, p) in enumerate(zip(self.layers, self.params, strict=True), self.start):
+            x, kept = layer.forward(p, x, None if key is None else random.fold_in(key, i))
+            residuals.append(kept)
+        return x, residuals
+
+    def backward(self, residuals, dy, need_dx=True) -> tuple[Any, list]:
+        """`(dx, deltas)`, from the error at the output."""
+        deltas: list = [None] * len(self.layers)
+        for i in reversed(range(len(self.layers))):
+            dy, deltas[i] = self.layers[i].propagate(self.params[i], residuals[i], dy, need_dx or i > 0)
+        return dy, deltas
+
+    def gradient(self, residuals, delta) -> list:
+        """The gradient of each link, from the error at the output."""
+        _, deltas = self.backward(residuals, delta, False)
+        parts = zip(self.layers, self.params, residuals, deltas, strict=True)
+        return [layer.gradient(p, kept, d) for layer, p, kept, d in parts]
 
 
-def stages(rule, net, params) -> list[Stage]:
+def whole(net, params) -> Piece:
+    """All links of a network."""
+    return Piece(links(net), flat(net, params))
+
+
+def stages(rule, net, params) -> list[Piece]:
     """The stages of a network, at least two; what comes before the first linear map belongs to its stage."""
-    layers, begins = links(net), [i for i, p in enumerate(flat(net, params)) if maps(p)]
+    chain = whole(net, params)
+    begins = [i for i, p in enumerate(chain.params) if maps(p)]
     if len(begins) < 2:
         raise KindError(
             f"{type(rule).__name__}: expected a Serial with at least two layers that have matrices, such as "
             f"fnn.mlp((32, 10)), got {net}"
         )
-    ends = [*begins[1:], len(layers)]
-    return [Stage(Serial(layers[a:b]), a, b) for a, b in zip([0, *begins[1:]], ends, strict=True)]
+    return [chain.cut(a, b) for a, b in zip([0, *begins[1:]], [*begins[1:], len(chain.layers)], strict=True)]
+
+
+def place_of(cls, rule, net, params) -> int:
+    """The place of the one link of this class, below which nothing learns."""
+    places = [i for i, link in enumerate(links(net)) if isinstance(link, cls)]
+    if len(places) != 1 or any(trees.learnt(p) for p in flat(net, params)[: places[0]]):
+        name = type(rule).__name__
+        raise KindError(f"{name}: expected one fnn.{cls.__name__} in the network, with nothing before it that learns")
+    return places[0]
 
 
 # ---- learning stage by stage -----------------------------------------------------------------------------------------
 
 
-def run(key, found: list[Stage], params, x) -> tuple[list, list]:
-    """`(outputs, residuals)` of each stage; each draws from a key of its own."""
+def run(pieces: list[Piece], x, key) -> tuple[list, list]:
+    """`(outputs, residuals)` of each piece, one after another."""
     outputs, residuals = [], []
-    for stage in found:
-        x, kept = forward(stage, params, x, key)
+    for piece in pieces:
+        x, kept = piece.forward(x, key)
         outputs.append(x)
         residuals.append(kept)
     return outputs, residuals
-
-
-def forward(stage, params, x, key):
-    """`(output, residuals)` of one stage, for the parameters of all links."""
-    key = None if key is None else random.fold_in(key, stage.start)
-    return stage.net.forward(params[stage.start : stage.end], x, key)
-
-
-def backward(stage, params, residuals, delta):
-    """The error at the input of a stage, from that at its output."""
-    return stage.net.propagate(params[stage.start : stage.end], residuals, delta)[0]
 
 
 class AtOutput(NamedTuple):
@@ -135,17 +163,14 @@ def at_output(problem, prediction, batch) -> AtOutput:
     return AtOutput(value, cast(delta, dtype), shares + namespace(losses).zeros_like(losses))
 
 
-def gradient(problem, params, value, shares, found: list[Stage], residuals, deltas) -> tuple[Any, Any]:
-    """`(value, grads)`, penalty included, from the error of each example at the output of each stage."""
-    parts, grads = flat(problem.net, params), []
-    for stage, kept, delta in zip(found, residuals, deltas, strict=True):
-        ours = parts[stage.start : stage.end]
-        _, inner = stage.net.propagate(ours, kept, shared(delta, shares), False)
-        grads += stage.net.gradient(ours, kept, inner)
-    return penalised(problem.penalty, params, value, nested(problem.net, grads))
+def gradient(problem, params, top: AtOutput, pieces: list[Piece], residuals, deltas) -> tuple[Any, Any]:
+    """`(value, grads)`, penalty included, from the error of each example at the output of each piece."""
+    parts = zip(pieces, residuals, deltas, strict=True)
+    grads = [g for piece, kept, delta in parts for g in piece.gradient(kept, shared(delta, top.shares))]
+    return penalised(problem.penalty, params, top.value, nested(problem.net, grads))
 
 
-def shared(delta, shares):
+def shared(delta, shares) -> Any:
     """Errors (N, ...) times the shares of their examples (N,); a share of 0 gives 0 even for infinite values."""
     shares = shares.reshape(shares.shape + (1,) * (delta.ndim - 1))
     return cast(namespace(delta, shares).where(shares != 0, delta, 0) * shares, delta.dtype)

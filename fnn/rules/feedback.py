@@ -13,12 +13,12 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np  # noqa: F401 - for the examples
 
-from .. import random, trees
+from .. import random, trees  # noqa: F401 - random for the examples
 from ..backend import cast, namespace
 from ..backpropagation import differentiate
 from ..static import Interval
 from .base import RuleOutput
-from .chain import drawn, flat, input_shapes, links, lowest, maps, nested, with_matrices
+from .chain import drawn, flat, input_shapes, lowest, maps, nested, whole, with_matrices
 
 
 def fed_back(problem, params, matrices, batch, key):
@@ -184,10 +184,11 @@ def fed(params) -> list[int]:
 
 def direct(net, params, matrices, residuals, dy) -> tuple[None, Any]:
     """`(None, deltas)`: from each linear map the error at its input is e B, down to the next one it is propagated."""
-    layers, params, residuals = links(net), flat(net, params), flat(net, residuals)
-    error, feedback, deltas = dy.reshape(len(dy), -1), dict(zip(fed(params), matrices, strict=True)), [None] * len(params)
-    for i in reversed(range(lowest(params), len(layers))):
+    chain, kept = whole(net, params), flat(net, residuals)
+    error, feedback, deltas = dy.reshape(len(dy), -1), dict(zip(fed(chain.params), matrices, strict=True)), {}
+    for i in reversed(range(lowest(chain.params), len(kept))):
         b = feedback.get(i)
-        dx, deltas[i] = layers[i].propagate(params[i], residuals[i], dy, b is None and i > lowest(params))
+        need_dx = b is None and i > lowest(chain.params)
+        dx, deltas[i] = chain.layers[i].propagate(chain.params[i], kept[i], dy, need_dx)
         dy = dx if b is None else (error @ b.reshape(len(b), -1)).reshape(len(error), *b.shape[1:])
-    return None, nested(net, deltas)
+    return None, nested(net, [deltas.get(i) for i in range(len(kept))])

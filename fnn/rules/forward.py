@@ -10,7 +10,7 @@ from ..backpropagation import penalised
 from ..errors import ArgumentError
 from ..static import Choice
 from .base import RuleOutput
-from .chain import at_output, flat, links, maps, nested, shared
+from .chain import at_output, maps, nested, shared, whole
 
 
 class ForwardGradient(NamedTuple):
@@ -68,23 +68,25 @@ def along_weights(problem, params, batch, keys) -> tuple[Any, Any]:
 
 def along_units(problem, params, batch, keys) -> tuple[Any, Any]:
     """`(value, grads)`, with the derivative along a direction of the output of each layer that learns."""
-    net, (layers, parts) = problem.net, (links(problem.net), flat(problem.net, params))
-    last = max((i for i, p in enumerate(parts) if maps(p)), default=0)
+    chain = whole(problem.net, params)
+    last = max((i for i, p in enumerate(chain.params) if maps(p)), default=0)
+    below, above = chain.cut(0, last), chain.cut(last, len(chain.layers))
     x, dx, residuals, directions = batch.x, None, [], {}
-    for i, (layer, p) in enumerate(zip(layers, parts, strict=True)):
-        x, kept = layer.forward(p, x, None if keys.net is None else random.fold_in(keys.net, i))
+    for i in range(last):
+        x, (kept,) = chain.cut(i, i + 1).forward(x, keys.net)
         residuals.append(kept)
-        dx = None if dx is None else layer.tangent(p, kept, None, dx)
-        if i < last and trees.learnt(p):
+        dx = None if dx is None else below.layers[i].tangent(below.params[i], kept, None, dx)
+        if trees.learnt(below.params[i]):
             directions[i] = random.normal(random.fold_in(keys.rule, i), x.shape, x.dtype)
             dx = directions[i] if dx is None else dx + directions[i]
-    top = at_output(problem, x, batch)
-    delta, deltas = shared(top.delta, top.shares), [None] * len(layers)
+    prediction, kept = above.forward(x, keys.net)
+    top = at_output(problem, prediction, batch)
+    delta = shared(top.delta, top.shares)
+    for i in range(last, len(chain.layers)):
+        dx = None if dx is None else chain.layers[i].tangent(chain.params[i], kept[i - last], None, dx)
     rise = 0 if dx is None else (delta * dx).reshape(len(dx), -1).sum(axis=1)
+    grads = [trees.map(lambda p: p * 0, p) for p in below.params]
     for i, u in directions.items():
-        along = u * rise.reshape(-1, *(1,) * (u.ndim - 1))
-        deltas[i] = layers[i].propagate(parts[i], residuals[i], along, False)[1]
-    for i in reversed(range(last, len(layers))):
-        delta, deltas[i] = layers[i].propagate(parts[i], residuals[i], delta, i > last)
-    grads = net.gradient(params, nested(net, residuals), nested(net, deltas))
-    return penalised(problem.penalty, params, top.value, grads)
+        grads[i] = chain.cut(i, i + 1).gradient([residuals[i]], u * rise.reshape(-1, *(1,) * (u.ndim - 1)))[0]
+    grads += above.gradient(kept, delta)
+    return penalised(problem.penalty, params, top.value, nested(problem.net, grads))

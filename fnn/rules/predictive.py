@@ -5,9 +5,10 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np  # noqa: F401 - for the example
 
 from .. import backend
+from ..backend import cast
 from ..static import Choice, Interval
 from .base import RuleOutput
-from .chain import at_output, backward, flat, forward, gradient, run, stages
+from .chain import at_output, gradient, run, stages
 
 
 class PredictiveCoding(NamedTuple):
@@ -55,8 +56,8 @@ class PredictiveCoding(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value of the forward pass, and the gradient at the values that have settled."""
-        chain, parts, key = stages(self, problem.net, params), flat(problem.net, params), keys.net
-        outputs, residuals = run(key, chain, parts, batch.x)
+        chain, key = stages(self, problem.net, params), keys.net
+        outputs, residuals = run(chain, batch.x, key)
         top = at_output(problem, outputs[-1], batch)
 
         def errors(values):
@@ -64,16 +65,16 @@ class PredictiveCoding(NamedTuple):
             if self.exact:
                 at, mus, last = residuals, outputs[:-1], top.delta
             else:
-                runs = [forward(stage, parts, x, key) for stage, x in zip(chain[1:], values, strict=True)]
+                runs = [stage.forward(x, key) for stage, x in zip(chain[1:], values, strict=True)]
                 mus, at = [outputs[0], *(mu for mu, _ in runs[:-1])], [residuals[0], *(kept for _, kept in runs)]
                 last = at_output(problem, runs[-1][0], batch).delta
             return at, [*(mu - x for mu, x in zip(mus, values, strict=True)), last]
 
         def settle(values, _):
             at, deltas = errors(values)
-            above = [backward(s, parts, kept, d) for s, kept, d in zip(chain[1:], at[1:], deltas[1:], strict=True)]
-            moved = zip(values, deltas[:-1], above, strict=True)
-            return [x + (self.rate * (d - a)).astype(x.dtype) for x, d, a in moved], ()
+            needed = [s.backward(kept, d)[0] for s, kept, d in zip(chain[1:], at[1:], deltas[1:], strict=True)]
+            moved = zip(values, deltas[:-1], needed, strict=True)
+            return [x + cast(self.rate * (d - above), x.dtype) for x, d, above in moved], ()
 
         values, _ = backend.scan(settle, outputs[:-1], None, self.steps)
-        return RuleOutput(*gradient(problem, params, top.value, top.shares, chain, *errors(values)), state)
+        return RuleOutput(*gradient(problem, params, top, chain, *errors(values)), state)

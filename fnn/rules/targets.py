@@ -1,10 +1,12 @@
 """Target propagation: each layer is told a target for its output, by learnt inverses of the layers above."""
 
+import itertools
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np  # noqa: F401 - for the example
 
-from .. import random, trees
+from .. import random
+from ..backend import cast
 from ..errors import ShapeError
 from ..layers import Dense
 from ..layers.activations import Activation
@@ -12,7 +14,7 @@ from ..networks import Serial
 from ..optimizers import Momentum, apply_updates
 from ..static import Interval
 from .base import RuleOutput
-from .chain import at_output, backward, flat, gradient, input_shapes, run, shared, stages
+from .chain import at_output, gradient, input_shapes, maps, run, shared, stages
 
 
 class TargetPropagation(NamedTuple):
@@ -54,45 +56,43 @@ class TargetPropagation(NamedTuple):
         wrong = [shapes[stage.start] for stage in chain[1:] if len(shapes[stage.start]) != 1]
         if wrong:
             raise ShapeError(f"TargetPropagation: expected stages that map vectors to vectors, got shape {wrong[0]}")
-        dtype, inner = trees.leaves(params)[0].dtype, list(enumerate(inverses(chain, flat(problem.net, params))))
-        first = tuple(g.init(random.fold_in(key, k), shapes[chain[k + 1].end], dtype) for k, g in inner)
+        dtype, sizes = maps(params)[0].w.dtype, [shapes[stage.start] for stage in chain[2:]]
+        nets = zip(inverses(chain), sizes, strict=True)
+        first = tuple(g.init(random.fold_in(key, k), size, dtype) for k, (g, size) in enumerate(nets))
         return first, self.optimizer.init(first)
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, the gradient of the stages towards their targets, and better inverses."""
-        (backs, opt_state), parts = state, flat(problem.net, params)
-        chain = stages(self, problem.net, params)
-        outputs, residuals = run(keys.net, chain, parts, batch.x)
+        (backs, opt_state), chain = state, stages(self, problem.net, params)
+        outputs, residuals = run(chain, batch.x, keys.net)
         top = at_output(problem, outputs[-1], batch)
-        gs = inverses(chain, parts)
-        back = lambda k, h: gs[k].forward(backs[k], h)[0]
-        target = outputs[-2] - (self.step * backward(chain[-1], parts, residuals[-1], top.delta)).astype(outputs[-2].dtype)
-        targets = [target]
-        for k in reversed(range(len(gs))):
-            target = outputs[k] + back(k, target) - back(k, outputs[k + 1])
-            targets.insert(0, target)
+        down = chain[-1].backward(residuals[-1], top.delta)[0]
+        nets = inverses(chain)
+        back = lambda k, h: nets[k].forward(backs[k], h)[0]
+        targets = [outputs[-2] - cast(self.step * down, down.dtype)]
+        for k in reversed(range(len(nets))):
+            targets.insert(0, outputs[k] + back(k, targets[0]) - back(k, outputs[k + 1]))
         pairs = zip(outputs[:-1], targets, strict=True)
-        deltas = [*(((h - wanted) / self.step).astype(h.dtype) for h, wanted in pairs), top.delta]
-        value, grads = gradient(problem, params, top.value, top.shares, chain, residuals, deltas)
+        deltas = [*(cast((h - target) / self.step, h.dtype) for h, target in pairs), top.delta]
 
-        def learnt(k):
-            """The gradient of an inverse."""
-            noise = self.noise * random.normal(random.fold_in(keys.rule, k), outputs[k].shape)
-            h = outputs[k] + noise.astype(outputs[k].dtype)
-            stage = chain[k + 1]
-            above, _ = stage.net.forward(parts[stage.start : stage.end], h)
-            again, kept = gs[k].forward(backs[k], above)
-            _, inner = gs[k].propagate(backs[k], kept, shared(again - h, top.shares), False)
-            return gs[k].gradient(backs[k], kept, inner)
+        def of_inverse(k):
+            """The gradient of gₖ."""
+            h = outputs[k] + cast(
+                self.noise * random.normal(random.fold_in(keys.rule, k), outputs[k].shape), down.dtype
+            )
+            again, kept = nets[k].forward(backs[k], chain[k + 1].forward(h, keys.net)[0])
+            _, inner = nets[k].propagate(backs[k], kept, shared(again - h, top.shares), False)
+            return nets[k].gradient(backs[k], kept, inner)
 
-        updates, opt_state = self.optimizer.update(tuple(learnt(k) for k in range(len(gs))), opt_state, backs)
-        return RuleOutput(value, grads, (apply_updates(backs, updates), opt_state))
+        updates, opt_state = self.optimizer.update(tuple(map(of_inverse, range(len(nets)))), opt_state, backs)
+        next_state = apply_updates(backs, updates), opt_state
+        return RuleOutput(*gradient(problem, params, top, chain, residuals, deltas), next_state)
 
 
-def inverses(chain, params) -> list[Serial]:
+def inverses(chain) -> list[Serial]:
     """A network for each stage but the first and the last, from its output to its input."""
     result = []
-    for below, stage in zip(chain[:-2], chain[1:-1], strict=True):
-        units = next(p for p in params[stage.start : stage.end] if hasattr(p, "w")).w.shape[1]
-        result.append(Serial((Dense(units), *(link for link in below.net.layers if isinstance(link, Activation)))))
+    for below, stage in itertools.pairwise(chain[:-1]):
+        activations = [layer for layer in below.layers if isinstance(layer, Activation)]
+        result.append(Serial((Dense(maps(stage.params)[0].w.shape[1]), *activations)))
     return result
