@@ -193,20 +193,21 @@ class Hopfield(Chain):
             deltas += [errors[k], *self.back(params, inner, link, total(errors, k))[1]]
         return (links[0].layer.backward(params[0], inner[0], errors[0]) if need_dx else None), tuple(deltas)
 
-    def factors(self, params, residuals, deltas):
+    def factors(self, params, residuals, delta):
         values, inner = residuals
         result: list = [()] * len(self.layers)
         for k, (layer, at, _) in enumerate(self.links):
-            result[at] = layer.factors(params[at], inner[at], deltas[at])
+            result[at] = layer.factors(params[at], inner[at], delta[at])
             if k:
-                below = deltas[self.links[k - 1].at]
+                below = delta[self.links[k - 1].at]
                 again = layer.factors(params[at], below, values[k])
                 result[at] = result[at]._replace(w=_both(result[at].w, again.w))
         return tuple(result)
 
     def tangent(self, params, residuals, dparams, dx):
         values, inner = residuals
-        links, ways = self.links, (None,) * len(self.layers) if dparams is None else dparams
+        links = self.links
+        ways: Any = (None,) * len(self.layers) if dparams is None else dparams
         drives = []
         for k, (layer, at, _) in enumerate(links):
             dw = None if k + 1 == len(links) or ways[links[k + 1].at] is None else ways[links[k + 1].at].w

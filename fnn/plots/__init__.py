@@ -15,6 +15,7 @@ from .functions import confusion as confusion
 from .functions import decision_regions as decision_regions
 from .functions import feature_maps as feature_maps
 from .functions import hidden_plane as hidden_plane
+from .runs import alignment as alignment
 from .runs import gradient_flow as gradient_flow
 from .runs import learning_curves as learning_curves
 from .runs import loss_surface as loss_surface

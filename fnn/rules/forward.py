@@ -84,7 +84,7 @@ def along_units(problem, params, batch, keys) -> tuple[Any, Any]:
     delta = shared(top.delta, top.shares)
     for i in range(last, len(chain.layers)):
         dx = None if dx is None else chain.layers[i].tangent(chain.params[i], kept[i - last], None, dx)
-    rise = 0 if dx is None else (delta * dx).reshape(len(dx), -1).sum(axis=1)
+    rise: Any = 0 if dx is None else (delta * dx).reshape(len(dx), -1).sum(axis=1)
     grads = [trees.map(lambda p: p * 0, p) for p in below.params]
     for i, u in directions.items():
         grads[i] = chain.cut(i, i + 1).gradient([residuals[i]], u * rise.reshape(-1, *(1,) * (u.ndim - 1)))[0]

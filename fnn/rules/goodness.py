@@ -57,7 +57,7 @@ class ForwardForward(NamedTuple):
         x, _ = chain.cut(0, at).forward(batch.x, keys.net)
         xp, x = namespace(x, batch.y), floating(x, ours[0].w.dtype)
         other = 1 + (random.bits(keys.rule, batch.y.shape) % np.uint32(classes - 1)).astype(np.int32)
-        labels, sign = xp.stack([batch.y, (batch.y + other) % classes], axis=1), np.float32([1, -1])
+        labels, sign = xp.stack([batch.y, (batch.y + other) % classes], axis=1), np.array([1, -1], np.float32)
         outputs, _, residuals = net.activities(ours, x, labels)
         losses, deltas = 0, []
         for link, a in zip(net.links, outputs, strict=True):
