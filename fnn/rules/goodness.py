@@ -12,7 +12,7 @@ from ..errors import KindError
 from ..numerics import logistic, softplus
 from ..static import Interval
 from .base import RuleOutput
-from .chain import nested, place_of, shared, whole
+from .chain import links, nested, place_of, shared, whole
 
 
 class ForwardForward(NamedTuple):
@@ -43,17 +43,16 @@ class ForwardForward(NamedTuple):
 
     def init(self, problem, params, key):
         """No state."""
-        place_of(Goodness, self, problem.net, params)
+        if place_of(Goodness, self, problem.net, params) + 1 != len(links(problem.net)):
+            raise KindError(f"ForwardForward: expected fnn.Goodness as the last layer, got {problem.net}")
         return ()
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The cost of all stages, and the gradient of each one's own."""
         at, chain = place_of(Goodness, self, problem.net, params), whole(problem.net, params)
         net, ours, classes = chain.layers[at], chain.params[at], chain.layers[at].classes
-        if at + 1 != len(chain.layers) or batch.y.ndim != 1:
-            raise KindError(
-                f"ForwardForward: expected fnn.Goodness as the last layer, and labels (N,), got {problem.net}"
-            )
+        if batch.y.ndim != 1:
+            raise KindError(f"ForwardForward: expected labels (N,), got targets of shape {batch.y.shape}")
         x, _ = chain.cut(0, at).forward(batch.x, keys.net)
         xp, x = namespace(x, batch.y), floating(x, ours[0].w.dtype)
         other = 1 + (random.bits(keys.rule, batch.y.shape) % np.uint32(classes - 1)).astype(np.int32)

@@ -14,24 +14,28 @@ from .chain import at_output, gradient, run, stages
 class PredictiveCoding(NamedTuple):
     """Each layer predicts the next; the values of all move to lower the errors, then the weights do.
 
-        F = ½ Σ_k ‖xₖ − μₖ‖² + ℓ(μ_K, y)        μₖ = fₖ(xₖ₋₁)        x₀ = x        k = 1 … K, stages of the network
+        F = ½ Σ_k ‖xₖ − μₖ‖² + β ℓ(μ_K, y)        μₖ = fₖ(xₖ₋₁)        x₀ = x        k = 1 … K, stages of the network
 
-        δₖ = μₖ − xₖ,  δ_K = ∂ℓ/∂μ_K        xₖ ← xₖ + γ (δₖ − δₖ₊₁ ∂fₖ₊₁/∂xₖ), `steps` times, from xₖ = μₖ
-        dθₖ = Σₙ δₖ ∂fₖ/∂θₖ                 all δ, x, μ (N, units)
+        δₖ = μₖ − xₖ,  δ_K = β ∂ℓ/∂μ_K        xₖ ← xₖ + γ (δₖ − δₖ₊₁ ∂fₖ₊₁/∂xₖ), `steps` times, from xₖ = μₖ
+        dθₖ = Σₙ δₖ ∂fₖ/∂θₖ / β               all δ, x, μ (N, units)
 
     A stage is a linear map with the activation after it. All values move at once, so an error needs a step for each
     stage that it crosses: take at least K − 1 steps. Where they have settled, δₖ = δₖ₊₁ ∂fₖ₊₁/∂xₖ, as in
-    backpropagation, but at the values xₖ, not those of the forward pass: the gradients agree to first order in δ. With
-    `exact=True` predictions and derivatives stay those of the forward pass (the fixed-prediction assumption); for
-    γ = 1 and K − 1 steps or more this is backpropagation itself.
+    backpropagation, but at the values xₖ, not those of the forward pass, which have moved by as much as the errors. So
+    the gradient is that of backpropagation to first order in β, which makes all errors small. With `exact=True`
+    predictions and derivatives stay those of the forward pass (the fixed-prediction assumption); for γ = 1 and K − 1
+    steps or more this is backpropagation itself.
 
     Args:
         rate: γ, in (0, 1]. Default: 0.1.
         steps: how often the values move, at least 1. Default: 20.
+        nudge: β, greater than 0: the weight of the cost beside the errors within, 1 over the variance of the output.
+            Default: 1.
         exact: whether predictions stay those of the forward pass. Default: False.
 
     Source: J. Whittington, R. Bogacz, "An approximation of the error backpropagation algorithm in a predictive coding
-    network with local Hebbian synaptic plasticity" (2017), with unit variances and any cost at the output;
+    network with local Hebbian synaptic plasticity" (2017), with unit variances within and any
+    cost at the output;
     B. Millidge, A. Tschantz, C. Buckley, "Predictive coding approximates backprop along arbitrary computation graphs"
     (2022), for the exact form.
 
@@ -46,6 +50,7 @@ class PredictiveCoding(NamedTuple):
     rate: Annotated[Any, Interval("(0, 1]")] = 0.1
     steps: Choice[Annotated[int, Interval("[1, ∞)")]] = 20
     exact: Choice[bool] = False
+    nudge: Annotated[Any, Interval("(0, ∞)")] = 1.0
 
     draws = False
 
@@ -59,15 +64,16 @@ class PredictiveCoding(NamedTuple):
         chain, key = stages(self, problem.net, params), keys.net
         outputs, residuals = run(chain, batch.x, key)
         top = at_output(problem, outputs[-1], batch)
+        nudged = lambda delta: cast(self.nudge * delta, delta.dtype)
 
         def errors(values):
             """`(residuals, deltas)` of every stage, for the values of all but the last."""
             if self.exact:
-                at, mus, last = residuals, outputs[:-1], top.delta
+                at, mus, last = residuals, outputs[:-1], nudged(top.delta)
             else:
                 runs = [stage.forward(x, key) for stage, x in zip(chain[1:], values, strict=True)]
                 mus, at = [outputs[0], *(mu for mu, _ in runs[:-1])], [residuals[0], *(kept for _, kept in runs)]
-                last = at_output(problem, runs[-1][0], batch).delta
+                last = nudged(at_output(problem, runs[-1][0], batch).delta)
             return at, [*(mu - x for mu, x in zip(mus, values, strict=True)), last]
 
         def settle(values, _):
@@ -77,4 +83,5 @@ class PredictiveCoding(NamedTuple):
             return [x + cast(self.rate * (d - above), x.dtype) for x, d, above in moved], ()
 
         values, _ = backend.scan(settle, outputs[:-1], None, self.steps)
+        top = top._replace(shares=top.shares / self.nudge)
         return RuleOutput(*gradient(problem, params, top, chain, *errors(values)), state)
