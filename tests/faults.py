@@ -11,12 +11,12 @@ import functools
 import importlib
 import math
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
 
+import faults_of_rules
 import numpy as np
 import oracle
 from helpers import Mean, key, moved, problem
+from planting import Fault, given, instead, result, times
 
 import fnn
 from fnn import composition, factors, gate, order, per_example, rules, trees
@@ -25,38 +25,6 @@ from fnn.layers import activations, recurrence, windows
 from fnn.layers.activations import learnt
 from fnn.losses import base, penalties, probabilities
 from fnn.testing import check_gradients, check_layer, check_loss
-
-
-class Fault(NamedTuple):
-    what: str
-    where: Callable  # the class or the module
-    name: str  # of its function
-    change: Callable  # from the function to the wrong one
-    check: Callable
-
-
-# ---- changes ---------------------------------------------------------------------------------------------------------
-
-
-def instead(formula):
-    """Another formula in its place."""
-    return lambda f: formula
-
-
-def result(g):
-    """Its result, changed."""
-    return lambda f: lambda *args, **options: g(f(*args, **options))
-
-
-def times(c):
-    """c times its result, leaf by leaf."""
-    return result(lambda tree: trees.map(lambda leaf: c * leaf, tree))
-
-
-def given(g):
-    """Its arguments, changed."""
-    return lambda f: lambda *args: f(*g(*args))
-
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
@@ -746,6 +714,7 @@ RULES = [
 ]  # fmt: skip
 
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
+FAULTS += faults_of_rules.FAULTS
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ predictive  PredictiveCoding: the values of units settle between prediction and 
 equilibrium EquilibriumPropagation: a network settles twice more, nudged either way
 goodness    ForwardForward: each stage tells what is true from what is not
 forward     ForwardGradient: the derivative along a random direction, times the direction
-alignment   alignment, Aligned: how far a rule's gradient is from that of backpropagation
+angles      alignment, Aligned: how far a rule's gradient is from that of backpropagation
 chain       a network as a chain of stages, for rules that look at one layer at a time
 """
 
 from ..backpropagation import Problem as Problem
-from .alignment import Aligned as Aligned
-from .alignment import alignment as alignment
+from .angles import Aligned as Aligned
+from .angles import alignment as alignment
 from .backprop import Backprop as Backprop
 from .base import Batch as Batch
 from .base import Choice as Choice
