@@ -8,7 +8,7 @@ import importlib
 import numpy as np
 import oracle
 from helpers import key, moved, problem
-from planting import Fault, instead, result
+from planting import Fault, instead, result, times
 
 import fnn
 from fnn import energies, rules, trees
@@ -255,7 +255,7 @@ FAULTS = [
     Fault("no nudge", energies.Hopfield, "settled", lambda f: lambda self, params, x, values=None, *_: f(
           self, params, x, values), settled),
     Fault("one sweep when nudged", rules.EquilibriumPropagation, "gradient", with_fields(steps=lambda n: 1), settled),
-    Fault("what is above drives nothing", energies.Hopfield, "_from_above", result(lambda up: up if up is None else 0 * up),
+    Fault("what is above drives nothing", energies.Hopfield, "_from_above", times(0),
           unfolded(HOPFIELD, (2,))),
     Fault("half of a Hopfield gradient", energies, "_both", instead(lambda f, g: f), unfolded(HOPFIELD, (2,))),
     Fault("a threshold of the other sign", rules.ForwardForward, "gradient",
