@@ -167,7 +167,7 @@ def alignment(axes: Any, history: Any) -> Any:
             f"got {shorten(list(named) or history)}"
         )
     largest = max(np.nan_to_num(a).max(initial=0) for a in angles.values())
-    axes.set(yticks=range(0, 181, 30), ylim=(0, max(100, min(180, 1.1 * largest))))
+    axes.set(yticks=range(0, 181, 30), ylim=(-4, max(100, min(184, 1.1 * largest))))
     axes.axhline(90, color="black", linestyle="--", linewidth=0.8)
     learning_curves(axes, angles)
     axes.set(ylabel="angle to the gradient (degrees)")
