@@ -9,7 +9,7 @@ import fnn
 from fnn import errors, rules, trees
 
 D, TANH, LOSS = fnn.Dense, fnn.Tanh(), fnn.SoftmaxCrossEntropy()
-MLP = fnn.Serial((fnn.Scale(0.3), fnn.mlp((7, 6, 3), TANH)))
+MLP = fnn.Serial((fnn.Scale(0.3), fnn.Dropout(0.1), fnn.mlp((7, 6, 3), TANH)))
 SETTLING = fnn.Serial((fnn.Hopfield((D(7), TANH, D(5), TANH), steps=4), D(3)))
 TRYING = fnn.Serial((fnn.Scale(0.3), fnn.Goodness((D(7), TANH, D(6), TANH), classes=3)))
 

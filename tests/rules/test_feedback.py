@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from helpers import key, moved, problem
-from helpers_training import same
+from helpers_training import rule_case, rule_output, same
 
 import fnn
 from fnn import rules, trees
@@ -15,18 +15,8 @@ IMAGES = fnn.Serial((fnn.Conv(3, (2, 2)), fnn.Tanh(), fnn.Conv(2, (2, 2)), fnn.F
 NETS = {"mlp": (NET, (6,)), "images": (IMAGES, (4, 4, 1))}
 
 
-def case(name="mlp", net=None, shape=None, seed=0):
-    """A small problem in float64, and the gradient of backpropagation."""
-    net, shape = (net, shape) if net is not None else NETS[name]
-    net, loss, params, x, y, weights = problem(net, None, shape, dtype=np.float64, seed=seed)
-    batch = rules.Batch(x, y, weights, len(x))
-    own = rules.Problem(net, loss)
-    return own, params, batch, fnn.backpropagation.differentiate(own, params, batch)[1]
-
-
-def gradient(rule, own, params, batch, state=(), seed=1):
-    """What the rule gives, and its next state."""
-    return rule.gradient(own, params, state, batch, rules.Keys(None, key(seed=seed)))
+def case(name):
+    return rule_case(*NETS[name])
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------
@@ -37,48 +27,47 @@ def test_feedback_by_the_weights_themselves_is_backpropagation(name):
     """To the bit: the same products in the same order."""
     own, params, batch, wanted = case(name)
     state = tuple(p.w for p in maps(params))
-    same(gradient(rules.FeedbackAlignment(), own, params, batch, state).grads, wanted)
+    same(rule_output(rules.FeedbackAlignment(), own, params, batch, state).grads, wanted)
 
 
 def test_direct_feedback_of_a_linear_network_by_the_products_of_its_matrices_is_backpropagation():
     """To rounding in float64, 1e-13: (e W₃) W₂ = e (W₃ W₂)."""
     net = fnn.Serial((D(5), fnn.Scale(0.5), D(4), D(3)))
-    own, params, batch, wanted = case(net=net, shape=(6,))
+    own, params, batch, wanted = rule_case(net, (6,))
     w = [p.w for p in maps(params)]
     state = (w[2] @ w[1], w[2])
-    same(gradient(rules.DirectFeedbackAlignment(), own, params, batch, state).grads, wanted, 1e-13)
+    same(rule_output(rules.DirectFeedbackAlignment(), own, params, batch, state).grads, wanted, 1e-13)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_last_map_has_its_error_whatever_the_feedback(name):
     own, params, batch, wanted = case(name)
-    own = own._replace(input_shape=NETS[name][1])
     for rule in (rules.FeedbackAlignment(), rules.DirectFeedbackAlignment(), rules.SignSymmetry()):
         state = rule.init(own, params, key(seed=3))
-        grads = gradient(rule, own, params, batch, state).grads
+        grads = rule_output(rule, own, params, batch, state).grads
         same(grads[-1], wanted[-1], 1e-13)
         assert not np.allclose(grads[0].w, wanted[0].w, rtol=0.1)
 
 
 def test_signs_of_weights_that_all_have_one_magnitude_are_the_weights():
     """Where |W| = scale / √I the two are equal to rounding."""
-    own, params, batch, _ = case()
+    own, params, batch, _ = case("mlp")
     sizes = [np.sign(p.w) * 0.7 / np.sqrt(p.w.shape[1]) for p in maps(params)]
     params = with_matrices(params, sizes)
     wanted = fnn.backpropagation.differentiate(own, params, batch)[1]
-    same(gradient(rules.SignSymmetry(0.7), own, params, batch).grads, wanted, 1e-13)
+    same(rule_output(rules.SignSymmetry(0.7), own, params, batch).grads, wanted, 1e-13)
 
 
 def test_kolen_and_pollacks_matrices_become_the_weights():
     """B − W is (1 − λ)^t of the first, so after 200 steps of λ = 0.2 (4e-20) it is backpropagation to rounding."""
-    own, params, batch, wanted = case()
+    own, params, batch, wanted = case("mlp")
     rule = rules.KolenPollack(0.2)
     state = rule.init(own, params, key())
     angles = []
     for t in range(200):
-        grads, state = gradient(rule, own, params, batch, state)[1:3]
+        grads, state = rule_output(rule, own, params, batch, state)[1:3]
         angles += [float(rules.alignment(NET, grads, wanted)["angle_0"])] if t % 10 == 0 else []
-    same(gradient(rule, own, params, batch, state).grads, wanted, 1e-13)
+    same(rule_output(rule, own, params, batch, state).grads, wanted, 1e-13)
     assert angles[0] > 20
     assert (np.diff(angles) <= 1e-6).all(), "ever closer"
 
@@ -120,12 +109,11 @@ def test_only_matrices_of_linear_maps_are_replaced():
 
 def test_direct_feedback_stands_in_for_the_matrix_above_and_what_is_between_is_propagated():
     """Written a second time: dx of layer k is e B, then back through the layer norm and the activations."""
-    own, params, batch, _ = case()
-    own = own._replace(input_shape=(6,))
+    own, params, batch, _ = case("mlp")
     rule = rules.DirectFeedbackAlignment()
     state = rule.init(own, params, key())
     assert [b.shape for b in state] == [(3, 5), (3, 4)]
-    grads = gradient(rule, own, params, batch, state).grads
+    grads = rule_output(rule, own, params, batch, state).grads
     prediction, kept = NET.forward(params, batch.x)
     error = (prediction - batch.y) * (batch.weights / batch.weights.sum())[:, None]
     _, (normal, tanh) = NET.layers[2].layers[0], NET.layers[2].layers[1:]
@@ -141,15 +129,15 @@ def test_direct_feedback_knows_images_and_blocks():
     net = fnn.Serial(
         (fnn.Conv(2, (2, 2)), fnn.Relu(), fnn.Residual(fnn.Conv(2, (3, 3), padding="same")), fnn.Flatten(), D(3))
     )
-    own, params, batch, wanted = case(net=net, shape=(4, 4, 1))
+    own, params, batch, wanted = rule_case(net, (4, 4, 1))
     rule = rules.DirectFeedbackAlignment()
-    state = rule.init(own._replace(input_shape=(4, 4, 1)), params, key())
+    state = rule.init(own, params, key())
     assert [b.shape for b in state] == [(3, 3, 3, 2), (3, 18)]
-    same(gradient(rule, own, params, batch, state).grads[4], wanted[4], 1e-13)
+    same(rule_output(rule, own, params, batch, state).grads[4], wanted[4], 1e-13)
 
 
 def test_feedback_is_drawn_as_weights_are_and_scaled():
-    own, params, *_ = case(net=fnn.mlp((60, 50)), shape=(40,))
+    own, params, *_ = rule_case(fnn.mlp((60, 50)), (40,))
     for rule, scale in ((rules.FeedbackAlignment(), 1), (rules.FeedbackAlignment(3.0), 3)):
         first, second = rule.init(own, params, key())
         assert abs(first.std() * np.sqrt(40) / scale - 1) < 0.06, "four standard deviations of 2,400 draws"
@@ -159,8 +147,8 @@ def test_feedback_is_drawn_as_weights_are_and_scaled():
 
 def test_nothing_is_propagated_below_what_learns():
     net = fnn.Serial((fnn.Frozen(D(4)), fnn.Tanh(), D(4), fnn.Tanh(), D(3)))
-    own, params, batch, _ = case(net=net, shape=(5,))
+    own, params, batch, _ = rule_case(net, (5,))
     rule = rules.DirectFeedbackAlignment()
-    state = rule.init(own._replace(input_shape=(5,)), params, key())
+    state = rule.init(own, params, key())
     assert len(state) == 1
-    assert not any(leaf.any() for leaf in trees.leaves(gradient(rule, own, params, batch, state).grads[0]))
+    assert not any(leaf.any() for leaf in trees.leaves(rule_output(rule, own, params, batch, state).grads[0]))
