@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import blobs, key
+from helpers import THOROUGH, blobs, key
 from helpers_training import compilations, same
 
 import fnn
@@ -33,14 +33,19 @@ NUMBERS = np.float32([1.0, 0.8])
 
 def begin(name, k, c, dtype=np.float32):
     net, rule = EVERY[name]
-    return fnn.init_state(net, fnn.Momentum(0.02), k, (6,), dtype, rule=rule(c))
+    rate = 0.002 if "weights" in name else 0.02  # whose steps are far longer than the gradient
+    return fnn.init_state(net, fnn.Momentum(rate), k, (6,), dtype, rule=rule(c))
 
 
 def train(name, state, **how):
     return fnn.train(EVERY[name][0], LOSS, state, DATA, **({"steps": 100, "batch_size": 16} | how))
 
 
-@pytest.mark.parametrize("name", EVERY)
+# The default run leaves out what has a program like that of another row.
+ON_JAX = [name for name in EVERY if THOROUGH or name not in ("predictive coding, exact", "aligned")]
+
+
+@pytest.mark.parametrize("name", ON_JAX)
 def test_each_lane_of_a_sweep_is_the_run_alone_on_the_other_backend_and_nothing_is_compiled_twice(name, needs_jax):
     """The parameters after 100 steps within 1e-4: rounding in float32, which a hundred steps make larger."""
     run = lambda k, c: train(name, begin(name, k, c))
