@@ -14,7 +14,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
 
 `help(fnn.fit)`, `help(fnn.Serial)` and so on describe each public name:
 
-    networks        Serial, mlp, Residual, Parallel, Frozen, summary; a base for your own: Composition
+    networks        Serial, mlp, Residual, Parallel, Frozen, summary; a base for your own: Composition; that settle
+                    or compare labels: Hopfield, Goodness, in the module energies
     layers          Dense (DenseParams), Dropout, Flatten, LayerNorm, RMSNorm, Scale, Standardize (StandardizeParams),
                     Function; of images: Conv, MaxPool, AvgPool, GlobalMaxPool, GlobalAvgPool; of sequences: Embedding,
                     Rnn, Lstm (RecurrentParams), Gru (GruParams), and Last, of unequal length; a base for your own:
@@ -72,6 +73,8 @@ from .backpropagation import grad as grad
 from .backpropagation import value_and_grad as value_and_grad
 from .checkpoints import load_network as load_network
 from .composition import Composition as Composition
+from .energies import Goodness as Goodness
+from .energies import Hopfield as Hopfield
 from .findings import diagnose as diagnose
 from .initializers import Constant as Constant
 from .initializers import GlorotNormal as GlorotNormal

@@ -32,12 +32,14 @@ class Problem(NamedTuple):
     loss           the cost; None if it is not known yet
     penalty        `L1(...)`, `L2(...)`, your own, or None
     denominator    what Σ w ℓ of a batch is divided by; None for Σ w
+    input_shape    the shape of an example, for the initial state of a rule; None in a step, which has the batch
     """
 
     net: Any
     loss: Any = None
     penalty: Any = None
     denominator: Any = None
+    input_shape: Any = None
 
 
 class Tape(NamedTuple):
@@ -144,9 +146,15 @@ def value_and_grad(
     return run
 
 
-def differentiate(problem: Problem, params, data, key=None, need_dx: bool = False) -> tuple[Array, Any]:
-    """`value_and_grad` for a batch (x, y, weights, ...) that has passed the gate; each training step calls it."""
-    net, loss, penalty, denominator = problem
+def differentiate(
+    problem: Problem, params, data, key=None, need_dx: bool = False, propagate: Callable | None = None
+) -> tuple[Array, Any]:
+    """`value_and_grad` for a batch (x, y, weights, ...) that has passed the gate; each training step calls it.
+
+    `propagate` takes the place of `net.propagate` where a learning rule carries the errors backward in its own way.
+    """
+    net, loss, penalty, denominator, _ = problem
+    carry: Any = net.propagate if propagate is None else propagate
     x, y, weights = data[:3]
     prediction, residuals = net.forward(params, x, key)
     losses, delta, dtype = cost(loss, prediction, y)
@@ -156,13 +164,13 @@ def differentiate(problem: Problem, params, data, key=None, need_dx: bool = Fals
         delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
     if dtype == _FLOAT16:  # has a small range: errors of about 1 go back, and the sums are scaled, in float32
         unit = factors.scale_of(abs(delta).reshape(losses.shape[0], -1).max(axis=1, initial=0))
-        dx, deltas = net.propagate(params, residuals, cast(_times(delta, 1 / unit), dtype), need_dx)
+        dx, deltas = carry(params, residuals, cast(_times(delta, 1 / unit), dtype), need_dx)
         scale = shares * unit
         dx = trees.map(lambda d: cast(_times(d, scale), d.dtype), dx)
         grads = factors.total(params, net.factors(params, residuals, deltas), scale)
     else:  # δ is rounded only now, so that a mean overflows no more than it has to
         delta = cast(delta * shares if isinstance(shares, float) else _times(delta, shares), dtype)
-        dx, deltas = net.propagate(params, residuals, delta, need_dx)
+        dx, deltas = carry(params, residuals, delta, need_dx)
         grads = net.gradient(params, residuals, deltas)
     value, grads = penalised(penalty, params, value, grads)
     return value, (grads, dx) if need_dx else grads

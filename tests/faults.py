@@ -12,12 +12,12 @@ import functools
 import importlib
 import math
 import sys
-from collections.abc import Callable
-from typing import NamedTuple
 
+import faults_of_rules
 import numpy as np
 import oracle
 from helpers import Mean, as_on_a_gpu, blocks_of, key, moved, on, problem
+from planting import Fault, given, instead, result, times
 
 import fnn
 from fnn import backend, composition, factors, gate, order, per_example, rules, trees
@@ -26,38 +26,6 @@ from fnn.layers import activations, convolution, recurrence, windows
 from fnn.layers.activations import learnt
 from fnn.losses import base, penalties, probabilities
 from fnn.testing import check_gradients, check_layer, check_loss
-
-
-class Fault(NamedTuple):
-    what: str
-    where: Callable  # the class or the module
-    name: str  # of its function
-    change: Callable  # from the function to the wrong one
-    check: Callable
-
-
-# ---- changes ---------------------------------------------------------------------------------------------------------
-
-
-def instead(formula):
-    """Another formula in its place."""
-    return lambda f: formula
-
-
-def result(g):
-    """Its result, changed."""
-    return lambda f: lambda *args, **options: g(f(*args, **options))
-
-
-def times(c):
-    """c times its result, leaf by leaf."""
-    return result(lambda tree: trees.map(lambda leaf: c * leaf, tree))
-
-
-def given(g):
-    """Its arguments, changed."""
-    return lambda f: lambda *args: f(*g(*args))
-
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
@@ -750,7 +718,7 @@ COSTS = [
 
 def unmasked(problem, params, data, key=None, need_dx=False):
     """`differentiate` of which δ of weight 0 is not set to 0."""
-    net, loss, _, denominator = problem
+    net, loss, _, denominator, _ = problem
     prediction, residuals = net.forward(params, data[0], key)
     losses, delta, _ = BACKPROP.cost(loss, prediction, data[1])
     value, shares = BACKPROP.mean_cost(loss, losses, data[2], denominator)
@@ -822,6 +790,7 @@ RULES = [
 
 IMAGES += [] if backend.jax is None else IMAGES_ON_JAX
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
+FAULTS += faults_of_rules.FAULTS
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pytest
-from helpers import BACKENDS, THOROUGH
+from helpers import BACKENDS, THOROUGH, key, problem
 
 import fnn
-from fnn import trees
+from fnn import rules, trees
 from fnn.backend import jax, namespace
 from fnn.rules import Choice, RuleOutput
 
@@ -63,3 +63,25 @@ class Smoothed(NamedTuple):
         noise = namespace(noise).sign(noise) if self.signs else noise
         mean = trees.map(lambda m, g: self.decay * m + (1 - self.decay) * (g + self.spread * noise), mean, grads)
         return RuleOutput(value, mean, (mean, count + 1), {"noise": noise, "steps": count})
+
+
+# ---- one step of a rule, by itself ----------------------------------------------------------------------------------
+
+
+def rule_case(net, shape, seed=0):
+    """A small problem in float64, with weights, and the gradient of backpropagation."""
+    net, loss, params, x, y, weights = problem(net, None, shape, dtype=np.float64, seed=seed)
+    batch = rules.Batch(x, y, weights, len(x))
+    own = rules.Problem(net, loss, input_shape=shape)
+    return own, params, batch, fnn.backpropagation.differentiate(own, params, batch)[1]
+
+
+def rule_output(rule, own, params, batch, state=(), seed=1):
+    """What the rule gives, and its next state."""
+    return rule.gradient(own, params, state, batch, rules.Keys(None, key(seed=seed)))
+
+
+def distance(ours, theirs):
+    """The norm of the difference, over that of the second."""
+    pairs = list(zip(trees.leaves(ours), trees.leaves(theirs), strict=True))
+    return np.sqrt(sum(((a - b) ** 2).sum() for a, b in pairs) / sum((b**2).sum() for _, b in pairs))

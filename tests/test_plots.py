@@ -74,6 +74,7 @@ def of_figures(params=PARAMS, x=X, y=Y):
         "first_layer": lambda axes: plots.first_layer(axes, params, shape=(1, 2)),
         "activations": lambda axes: plots.activations(axes, NET, params, x),
         "gradient_flow": lambda axes: plots.gradient_flow(axes, found, names),
+        "alignment": lambda axes: plots.alignment(axes, {"angle_0": 90 * abs(x[:, 0])}),
         "confusion": lambda axes: plots.confusion(axes, fnn.confusion_matrix(NET.apply(params, x), y)),
         "loss_surface": lambda axes: plots.loss_surface(axes, NET, LOSS, params, x, y, key=KEY, steps=3),
         "network": lambda axes: plots.network(axes, NET, (2,), params),
@@ -233,6 +234,12 @@ REFUSED = {
         lambda a: plots.activations(a, NET, PARAMS, NAN),
     ),
     "figures of another kind": (errors.KindError, "diagnostics.Statistics", lambda a: plots.gradient_flow(a, X, ["0"])),
+    "a run without angles": (
+        errors.KindError,
+        r"Aligned\(\.\.\.\).*got \['loss'\]",
+        lambda a: plots.alignment(a, {"loss": X}),
+    ),
+    "no history": (errors.KindError, "expected that of a run", lambda a: plots.alignment(a, X)),
     "names of other layers": (
         errors.ShapeError,
         r"\(2,\) or \(epochs, 2\), got \(3,\)",
@@ -379,6 +386,17 @@ def test_the_flow_through_the_layers_is_that_of_the_statistics():
     np.testing.assert_allclose(gradients.get_xydata(), np.stack([[0, 2], STATS.gradient[[0, 2]]], axis=1))
     assert axes.get_yscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == names
+
+
+def test_angles_are_drawn_by_layer_beneath_a_line_at_90_degrees():
+    history = {"loss": [1.0, 2.0], "angle_0": [80.0, 40.0], "angle_2.1": [[100.0, 60.0], [120.0, 20.0]]}
+    axes = draw(plots.alignment(blank(), history))
+    chance, first, mean = axes.lines
+    assert set(chance.get_ydata()) == {90}
+    np.testing.assert_array_equal(first.get_ydata(), [80, 40])
+    np.testing.assert_array_equal(mean.get_ydata(), [110, 40])
+    assert [text.get_text() for text in axes.texts] == ["layer 0", "layer 2.1"]
+    assert axes.get_ylim()[0] < 0 < 120 < axes.get_ylim()[1]
 
 
 def test_over_the_epochs_each_layer_that_learns_has_a_line_and_no_other():

@@ -16,6 +16,7 @@ from .functions import decision_regions as decision_regions
 from .functions import hidden_plane as hidden_plane
 from .layers import feature_maps as feature_maps
 from .layers import unrolled as unrolled
+from .runs import alignment as alignment
 from .runs import gradient_flow as gradient_flow
 from .runs import learning_curves as learning_curves
 from .runs import loss_surface as loss_surface

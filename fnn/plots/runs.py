@@ -139,6 +139,41 @@ def gradient_flow(axes: Any, statistics: Statistics, names: Any) -> Any:
     return axes
 
 
+def alignment(axes: Any, history: Any) -> Any:
+    """Draw how far a rule's gradient was from that of backpropagation during a run: a line for each layer.
+
+    A dashed line marks 90°, where the two have nothing in common: below it a small step along the one follows the other
+    downhill too.
+
+    Args:
+        axes: an Axes of matplotlib.
+        history: the history of a run with `fnn.rules.Aligned`, of `fit`, `train`, or a `sweep`: what it calls
+            `angle_...`, (steps,) or (seeds, steps).
+
+    Returns:
+        The Axes.
+
+    >>> from matplotlib.figure import Figure
+    >>> axes = alignment(Figure().subplots(), {"loss": [2.0, 1.0], "angle_0": [90.0, 60.0], "angle_2": [80.0, 40.0]})
+    >>> [line.get_ydata()[-1].item() for line in axes.lines[1:]]
+    [60.0, 40.0]
+    """
+    check_axes(axes)
+    named = history if isinstance(history, Mapping) else {}
+    angles = {f"layer {name[6:]}": numbers(name, named[name]) for name in named if name.startswith("angle_")}
+    if not angles:
+        raise KindError(
+            f"history: expected that of a run with rule=fnn.rules.Aligned(...), with entries angle_..., "
+            f"got {shorten(list(named) or history)}"
+        )
+    largest = max(np.nan_to_num(a).max(initial=0) for a in angles.values())
+    axes.set(yticks=range(0, 181, 30), ylim=(-4, max(100, min(184, 1.1 * largest))))
+    axes.axhline(90, color="black", linestyle="--", linewidth=0.8)
+    learning_curves(axes, angles)
+    axes.set(ylabel="angle to the gradient (degrees)")
+    return axes
+
+
 def loss_surface(
     axes: Any,
     net: Layer,

@@ -3,12 +3,31 @@
 base        what a rule is
 backprop    Backprop: the gradient of the cost (the default)
 private     Private: clipped and noisy gradients (DP-SGD)
+feedback    FeedbackAlignment, SignSymmetry, KolenPollack, DirectFeedbackAlignment: other matrices carry the errors back
+targets     TargetPropagation: each layer is told a target for its output
+predictive  PredictiveCoding: the values of units settle between prediction and error
+equilibrium EquilibriumPropagation: a network settles twice more, nudged either way
+goodness    ForwardForward: each stage tells what is true from what is not
+forward     ForwardGradient: the derivative along a random direction, times the direction
+angles      alignment, Aligned: how far a rule's gradient is from that of backpropagation
+chain       a network as a chain of stages, for rules that look at one layer at a time
 """
 
 from ..backpropagation import Problem as Problem
+from .angles import Aligned as Aligned
+from .angles import alignment as alignment
 from .backprop import Backprop as Backprop
 from .base import Batch as Batch
 from .base import Choice as Choice
 from .base import Keys as Keys
 from .base import RuleOutput as RuleOutput
+from .equilibrium import EquilibriumPropagation as EquilibriumPropagation
+from .feedback import DirectFeedbackAlignment as DirectFeedbackAlignment
+from .feedback import FeedbackAlignment as FeedbackAlignment
+from .feedback import KolenPollack as KolenPollack
+from .feedback import SignSymmetry as SignSymmetry
+from .forward import ForwardGradient as ForwardGradient
+from .goodness import ForwardForward as ForwardForward
+from .predictive import PredictiveCoding as PredictiveCoding
 from .private import Private as Private
+from .targets import TargetPropagation as TargetPropagation

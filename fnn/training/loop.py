@@ -119,7 +119,7 @@ def train(
 
 def advance(problem: Problem, state: TrainState, data: Data, plan: Plan, steps: int) -> Any:
     """`(state, history)` after `steps` steps on data that have passed the gate; data in files are read in pieces."""
-    net, loss, penalty, denominator = problem
+    net, loss, penalty, denominator, _ = problem
     static = {"net": net, "loss": loss, "plan": plan}
     if not data.in_files:
         return run(state, penalty, denominator, data, steps=steps, whole=is_whole(state, plan), **static)

@@ -94,7 +94,7 @@ def init_state(
     params = trees.lock(params)
     optimizer, rule = prepare(optimizer, params), prepare_rule(rules.Backprop() if rule is None else rule, params)
     check_optax(optimizer, rule, params)
-    opt_state, rule_state = _begin_states(optimizer, rule, params, run_key, net=net)
+    opt_state, rule_state = _begin_states(optimizer, rule, params, run_key, net=net, input_shape=input_shape)
     xp = namespace(run_key)
     counters = (xp.zeros((), np.int32)[()] for _ in range(4))  # separate arrays, so that all can be donated
     return TrainState(params, optimizer, opt_state, rule, rule_state, trees.lock(run_key), *counters)
@@ -107,10 +107,10 @@ def _begin(key, *, net, input_shape, dtype, make):
     return (net.init(init_key, input_shape, dtype) if make else None), run_key
 
 
-@backend.jit(static=("net",))
-def _begin_states(optimizer, rule, params, key, *, net):
+@backend.jit(static=("net", "input_shape"))
+def _begin_states(optimizer, rule, params, key, *, net, input_shape):
     own = random.fold_in(key, 4) if getattr(rule, "draws", True) else None
-    return optimizer.init(params), first_state(rule, Problem(net), params, own)
+    return optimizer.init(params), first_state(rule, Problem(net, input_shape=input_shape), params, own)
 
 
 def check_state(state) -> TrainState:

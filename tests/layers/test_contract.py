@@ -17,6 +17,11 @@ from fnn.testing import check_layer
 
 D, S = fnn.Dense, fnn.Serial
 
+SMALL = fnn.Normal(0.02)  # weights with which a Hopfield network settles to the last digit
+HOPFIELD = fnn.Hopfield((D(3), fnn.Tanh(), D(2, initializer=SMALL), fnn.Tanh(), D(2, initializer=SMALL)), steps=24)
+HOPFIELD_OF_IMAGES = fnn.Hopfield((fnn.Conv(2, (2, 2)), fnn.Tanh(), fnn.Conv(2, (2, 2), initializer=SMALL)), steps=24)
+GOODNESS = fnn.Goodness((D(4), fnn.Tanh(), D(3), fnn.Softplus(), D(2)), classes=3)
+
 # By name: the layer, and the shapes of its input and output.
 LAYERS = {
     "dense": (D(3), (5,), (3,)),
@@ -44,6 +49,8 @@ LAYERS = {
     "parallel of rows": (fnn.Parallel((fnn.LayerNorm(), fnn.Scale(2.0))), (2, 3), (2, 6)),
     "parallel that drops out": (fnn.Parallel((fnn.Dropout(0.3), fnn.Dropout(0.3))), (5,), (10,)),
     "rrelu in training": (fnn.RRelu(), (5,), (5,)),
+    "hopfield": (HOPFIELD, (2,), (2,)),
+    "goodness": (GOODNESS, (4,), (3,)),
     "own": (Gain(), (5,), (5,)),
     "own without a tangent": (S((D(3), Mean(), D(2))), (4, 5), (2,)),
     "own composition": (S((GATED, fnn.Tanh(), D(3))), (5,), (3,)),
@@ -59,12 +66,16 @@ IMAGES = {  # which test_convolution.py and test_pooling.py compare with JAX
     "global max pool": (fnn.GlobalMaxPool(), (3, 2, 2), (2,)),
     "global avg pool": (fnn.GlobalAvgPool(), (3, 2, 2), (2,)),
 }
+OTHERS = {  # of which the table above has another one
+    "hopfield of images": (S((HOPFIELD_OF_IMAGES, fnn.Flatten())), (3, 3, 1), (2,)),
+    "goodness of one stage": (fnn.Goodness((D(3), fnn.Tanh()), classes=2), (4,), (2,)),
+}
 FROZEN = {  # for which jax.vjp of the formula has another gradient: it is 0 by hand
     "frozen": (fnn.Frozen(D(3)), (5,), (3,)),
     "frozen within": (S((D(3), fnn.Frozen(D(3)), fnn.PRelu())), (5,), (3,)),
     "frozen at the bottom": (S((fnn.Frozen(fnn.mlp((4, 3))), D(2))), (5,), (2,)),
 }
-ALL = LAYERS | IMAGES | FROZEN
+ALL = LAYERS | IMAGES | OTHERS | FROZEN
 N = 5
 
 

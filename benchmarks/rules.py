@@ -1,0 +1,95 @@
+"""What a step by each learning rule costs, over one by backpropagation; and an epoch beside biotorch's.
+
+    python benchmarks/rules.py
+    python benchmarks/rules.py --smoke
+
+784-1024-1024-10 with tanh, batch 512, plain Sgd, 20,480 random images: an epoch of 40 steps in one compiled call of
+`train`. `Hopfield` and `Goodness` have the same hidden layers; the former makes 10 sweeps freely and 5 for each nudge.
+biotorch (A. Sanfiz, M. Akrout, 2021) trains the same network as its examples do, tensors in memory.
+"""
+
+from common import harness, sides
+
+import fnn
+from fnn import rules
+
+D, T = fnn.Dense, fnn.Tanh()
+
+
+def networks(hidden):
+    """`{name: (network, rule)}`."""
+    mlp = fnn.mlp((hidden, hidden, 10), T)
+    settling = fnn.Serial((fnn.Hopfield((D(hidden), T, D(hidden), T), steps=10), D(10)))
+    return {
+        "backpropagation": (mlp, rules.Backprop()),
+        "feedback alignment": (mlp, rules.FeedbackAlignment()),
+        "direct feedback alignment": (mlp, rules.DirectFeedbackAlignment()),
+        "sign symmetry": (mlp, rules.SignSymmetry()),
+        "Kolen-Pollack": (mlp, rules.KolenPollack()),
+        "forward gradients by activities": (mlp, rules.ForwardGradient()),
+        "forward gradients by weights": (mlp, rules.ForwardGradient("weights")),
+        "predictive coding, 5 steps": (mlp, rules.PredictiveCoding(steps=5)),
+        "target propagation": (mlp, rules.TargetPropagation()),
+        "equilibrium propagation": (settling, rules.EquilibriumPropagation(steps=5)),
+        "forward-forward": (fnn.Goodness((D(hidden), T, D(hidden), T)), rules.ForwardForward()),
+        "feedback alignment, and its angles": (mlp, rules.Aligned(rules.FeedbackAlignment())),
+    }
+
+
+def by_fnn(net, rule, x, y, batch):
+    """An epoch."""
+    state = fnn.init_state(net, fnn.Sgd(0.01), fnn.random.key(0), (784,), rule=rule)
+    x, y = fnn.backend.jnp.asarray(x), fnn.backend.jnp.asarray(y)
+
+    def run():
+        return float(
+            fnn.train(net, fnn.SoftmaxCrossEntropy(), state, (x, y), epochs=1, batch_size=batch)[1]["loss"][-1]
+        )
+
+    return harness.seconds(run)
+
+
+def by_biotorch(mode, hidden, x, y, batch):
+    """The same epoch by biotorch's modules."""
+    import torch
+    from biotorch.module.biomodule import BioModule
+    from torch.nn import Linear, Tanh
+
+    torch.manual_seed(0)
+    layers = Linear(784, hidden), Tanh(), Linear(hidden, hidden), Tanh(), Linear(hidden, 10)
+    model = BioModule(torch.nn.Sequential(*layers), mode=mode, output_dim=10)
+    optimizer, cost = torch.optim.SGD(model.parameters(), lr=0.01), torch.nn.CrossEntropyLoss()
+    x, y = torch.tensor(x), torch.tensor(y, dtype=torch.int64)
+
+    def run():
+        for index in torch.randperm(len(x)).split(batch):
+            optimizer.zero_grad()
+            loss = cost(model(x[index], y[index], cost) if mode == "dfa" else model(x[index]), y[index])
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return harness.seconds(run)
+
+
+def main():
+    options = harness.parse(harness.parser(__doc__))
+    hidden, batch, n = (32, 16, 64) if options.smoke else (1024, 512, 20_480)
+    (x, y), _ = sides.images(n)
+    makers = {name: (lambda own=own: by_fnn(*own, x, y, batch)) for name, own in networks(hidden).items()}
+    theirs = {"biotorch, feedback alignment": "fa", "biotorch, direct feedback alignment": "dfa"}
+    theirs |= {"biotorch, sign symmetry": "usf"}
+    makers |= {name: (lambda mode=mode: by_biotorch(mode, hidden, x, y, batch)) for name, mode in theirs.items()}
+    taken = harness.turns(harness.available(makers), options)
+    steps = n // batch
+    text = harness.ratios(("rule", "ms a step"), taken, ["backpropagation"], 1000 / steps, 2)
+    ours = {name: harness.lower(times) for name, times in taken.items()}
+    pairs = [[name, ours[name], ours[name.removeprefix("biotorch, ")]] for name in taken if name in theirs]
+    beside = [[name, f"{them:.2f}", f"{us:.2f}", f"{them / us:.2f}"] for name, them, us in pairs]
+    if beside:
+        text += "\n\n" + harness.table(("an epoch of 20,480", "seconds", "fnn", "ratio"), beside)
+    harness.publish("rules", "Learning rules", text, taken, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The forward-forward algorithm: each stage learns to be excited by what is true, and calm at what is not."""
+
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+from .. import random, trees
+from ..backend import at_least_float32, cast, floating, namespace
+from ..backpropagation import mean_cost, penalised
+from ..energies import Goodness
+from ..errors import KindError
+from ..numerics import logistic, softplus
+from ..static import Interval
+from .base import RuleOutput
+from .chain import links, nested, place_of, shared, whole
+
+
+class ForwardForward(NamedTuple):
+    """Two forward passes, of the input with its label and with a wrong one; each stage has a cost of its own.
+
+        ℓ = Σₖ (softplus(−zₖ⁺) + softplus(zₖ⁻)) / 2        zₖ = Σ aₖ² − θ Kₖ        of the stage's Kₖ units
+
+        δₖ⁺ = −σ(−zₖ⁺) aₖ⁺,  δₖ⁻ = σ(zₖ⁻) aₖ⁻             dWₖ = Σₙ (δₖ ⊙ f') ĥₖ₋₁ᵀ, of both; a (N, Kₖ), z (N,)
+
+    The wrong label is drawn uniformly. The network is a `fnn.Goodness`, which compares the labels; what comes before it
+    must not learn. The value that is reported is ℓ; the cost of the problem is for evaluation.
+
+    Args:
+        threshold: θ, greater than 0: the mean square of a stage's outputs at which both are equally likely. Default: 1.
+
+    Source: G. Hinton, "The forward-forward algorithm: some preliminary investigations" (2022), §§2 and 3.3.
+
+    >>> import fnn
+    >>> net, data = fnn.Goodness((fnn.Dense(8), fnn.Relu()), classes=2), (np.eye(2), np.array([0, 1]))
+    >>> rule, key = ForwardForward(), random.key(0, backend="numpy")
+    >>> state = fnn.init_state(net, fnn.Sgd(0.1), key, (2,), rule=rule)
+    >>> state, history = fnn.train(net, fnn.SoftmaxCrossEntropy(), state, data, epochs=50, batch_size=2)
+    >>> net.apply(state.params, data[0]).argmax(axis=1).tolist()
+    [0, 1]
+    """
+
+    threshold: Annotated[Any, Interval("(0, ∞)")] = 1.0
+
+    def init(self, problem, params, key):
+        """No state."""
+        if place_of(Goodness, self, problem.net, params) + 1 != len(links(problem.net)):
+            raise KindError(f"ForwardForward: expected fnn.Goodness as the last layer, got {problem.net}")
+        return ()
+
+    def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
+        """The cost of all stages, and the gradient of each one's own."""
+        at, chain = place_of(Goodness, self, problem.net, params), whole(problem.net, params)
+        net, ours, classes = chain.layers[at], chain.params[at], chain.layers[at].classes
+        if batch.y.ndim != 1:
+            raise KindError(f"ForwardForward: expected labels (N,), got targets of shape {batch.y.shape}")
+        x, _ = chain.cut(0, at).forward(batch.x, keys.net)
+        xp, x = namespace(x, batch.y), floating(x, ours[0].w.dtype)
+        other = 1 + (random.bits(keys.rule, batch.y.shape) % np.uint32(classes - 1)).astype(np.int32)
+        labels, sign = xp.stack([batch.y, (batch.y + other) % classes], axis=1), np.array([1, -1], np.float32)
+        outputs, _, residuals = net.activities(ours, x, labels)
+        losses, deltas = 0, []
+        for link, a in zip(net.links, outputs, strict=True):
+            wide = cast(a, at_least_float32(a.dtype))
+            z = (wide * wide).sum(axis=-1) - self.threshold * a.shape[-1]
+            losses = losses + softplus(-sign * z).sum(axis=1) / 2
+            da = cast(-(sign * logistic(-sign * z))[..., None] * wide, a.dtype)
+            dz, above = net.back(ours, residuals, link, da)
+            deltas += [dz, *above]
+        value, shares = mean_cost(problem.loss, losses, batch.weights, problem.denominator)
+        shares = shares + 0 * losses
+        grads = [trees.map(lambda p: p * 0, p) for p in chain.params[:at]]
+        grads.append(net.gradient(ours, tuple(residuals), tuple(shared(d, shares) for d in deltas)))
+        return RuleOutput(*penalised(problem.penalty, params, value, nested(problem.net, grads)), state)
