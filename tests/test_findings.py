@@ -111,6 +111,16 @@ def sick(x, y):
             None,
             0,
         ),
+        "wild, and the last": (
+            "saturated units",
+            "0 Rnn",
+            S((fnn.Rnn(10, initializer=fnn.Normal(20)),)),
+            squared,
+            t,
+            rows(y),
+            None,
+            0,
+        ),
         "wild Elman": (
             "saturated units",
             "0 Rnn",

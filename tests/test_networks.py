@@ -1,4 +1,4 @@
-"""Networks are their layers composed: what each composition does, what is refused when it is made, and the summary."""
+"""Networks are their layers composed: what each composition does, and what is refused when it is made."""
 
 from typing import Any, NamedTuple
 
@@ -185,37 +185,6 @@ def test_networks_print_hash_and_compare_by_value():
     assert fnn.mlp((128, 10)) == fnn.Serial((fnn.Dense(128), fnn.Relu(), fnn.Dense(10)))
     assert fnn.Dense(3) != fnn.Dense(3, initializer=fnn.HeNormal())
     assert fnn.Relu() != fnn.Tanh()
-
-
-def test_a_summary_shows_what_is_within_a_composition():
-    net = fnn.Serial((fnn.Residual(fnn.mlp((2, 3))), fnn.Parallel((fnn.Identity(), fnn.Frozen(fnn.Dense(1))))))
-    lines = fnn.summary(net, (3,)).splitlines()
-    assert [line.split()[:2] for line in lines[1:-1]] == [
-        ["0", "Residual"],
-        ["0.0.0", "Dense"],
-        ["0.0.1", "Relu"],
-        ["0.0.2", "Dense"],
-        ["1", "Parallel"],
-        ["1.0", "Identity"],
-        ["1.1", "Frozen"],
-        ["1.1.0", "Dense"],
-    ]
-    assert lines[-1].split() == ["total", "(4,)", "21", "84"]
-
-
-def test_a_summary_shows_layers_shapes_parameters_and_bytes():
-    net = fnn.Serial((fnn.Flatten(), fnn.mlp((300, 10)), fnn.Softmax()))
-    lines = fnn.summary(net, (28, 28)).splitlines()
-    assert [line.split() for line in lines] == [
-        ["layer", "output", "parameters", "bytes"],
-        ["0", "Flatten", "(784,)", "0", "0"],
-        ["1.0", "Dense", "(300,)", "235,500", "942,000"],
-        ["1.1", "Relu", "(300,)", "0", "0"],
-        ["1.2", "Dense", "(10,)", "3,010", "12,040"],
-        ["2", "Softmax", "(10,)", "0", "0"],
-        ["total", "(10,)", "238,510", "954,040"],
-    ]
-    assert len({len(line) for line in lines}) == 1, "columns are aligned"
 
 
 class Undecorated(fnn.Dense):

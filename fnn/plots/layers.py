@@ -149,7 +149,7 @@ def _through_time(net, params, x, layer, loss, y):
         params, data = gate.batch(net, loss, params, x, gate.each(one, "y", y))
         tape = tape_of(net, loss, params, data.x, data.y)
         residuals, deltas = tape.residuals, tape.deltas
-    found = {place: rest for place, *rest in walk(net, residuals, deltas)}
+    found: dict[str, Any] = {place: rest for place, *rest in walk(net, residuals, deltas)}
     part, (_, kept), delta = found[layer]
     states = numbers("states", kept[0])[0]
     finite("states", states)

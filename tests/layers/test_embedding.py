@@ -75,8 +75,3 @@ def test_floats_are_refused_with_the_remedy(backend):
         errors.KindError, match=r"expected integers from 0 to 6, got dtype float32; use x\.astype\(int\)"
     ):
         layer.apply(layer.init(key(backend), (2,)), np.ones((1, 2), np.float32))
-
-
-def test_a_network_of_symbols_has_a_summary():
-    net = fnn.Serial((fnn.Embedding(10, 3), fnn.Lstm(4), fnn.Dense(2)))
-    assert "0 Embedding  (6, 3)          30" in fnn.summary(net, (6,))
