@@ -313,7 +313,13 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
         outputs.append(output)
     if reverse:
         outputs.reverse()
-    return carry, tree_map(lambda *leaves: np.array(leaves), *outputs) if outputs else None
+    return carry, tree_map(_stacked, *outputs) if outputs else None
+
+
+def _stacked(*leaves):
+    """Arrays or numbers along a new first axis; a subclass of arrays is kept, which takes longer."""
+    plain = type(leaves[0]) is np.ndarray or not isinstance(leaves[0], np.ndarray)
+    return np.array(leaves) if plain else np.stack(leaves)
 
 
 class Unbatched(NamedTuple):

@@ -77,7 +77,7 @@ class Windows:
             return sum(self._spread(piece, entry) for piece, entry in zip(pieces, self.entries, strict=True))
         first = pieces[0]
         room = tuple(n + low + high for n, (low, high) in zip(self.sizes, self.padding, strict=True))
-        total = np.zeros((len(first), *room, first.shape[-1]), first.dtype)
+        total = np.zeros_like(first, shape=(len(first), *room, first.shape[-1]))
         for piece, entry in zip(pieces, self.entries, strict=True):
             total[self._places(entry)] += piece
         inner = (slice(low, low + n) for n, (low, _) in zip(self.sizes, self.padding, strict=True))
