@@ -1,9 +1,11 @@
 """What the tests of fnn.curvature share: problems, and their curvature matrices by dense Jacobian algebra."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from helpers import moved
+import oracle
+from helpers import moved, on, wide
 from test_per_example import NETS, SHAPES
 
 import fnn
@@ -55,6 +57,30 @@ def problem(name, n=N) -> Problem:
     return Problem(net, loss, moved(net, input_shape), x, y, weights)
 
 
+def direction(params, seed=1):
+    """Numbers nested as the parameters."""
+    rng = np.random.default_rng(seed)
+    return trees.map(lambda p: rng.normal(size=p.shape), params)
+
+
+def on_jax(names, f):
+    """`{name: f(problem, direction)}` on JAX in float64, all of them one program."""
+    problems = {name: problem(name) for name in names}
+
+    def run(arrays):
+        return {
+            name: f(problems[name]._replace(**dict(zip(problems[name]._fields[2:], of_net, strict=True))), v)
+            for name, (of_net, v) in arrays.items()
+        }
+
+    with wide():
+        arrays = {name: (tuple(p[2:]), direction(p.params)) for name, p in problems.items()}
+        return on("numpy", oracle.quick_jit(run)(on("jax", arrays)))
+
+
+# ---- dense algebra ---------------------------------------------------------------------------------------------------
+
+
 class Dense(NamedTuple):
     """J (N, K, P), ∂²ℓ/∂prediction² (N, K, K) and δ (N, K), with the outputs of all positions as one axis."""
 
@@ -75,6 +101,12 @@ def dense(p: Problem) -> Dense:
         bent.append(jvp(lambda a: p.loss.delta(a, p.y), prediction, u.reshape(prediction.shape)).reshape(n, size))
     delta = p.loss.delta(prediction, p.y).reshape(n, size)
     return Dense(np.stack(columns, axis=-1), np.stack(bent, axis=-1), delta)
+
+
+@functools.cache
+def dense_of(name):
+    """`dense` of the problem of that name."""
+    return dense(problem(name))
 
 
 def directions(params):

@@ -90,7 +90,8 @@ def trace(product: Callable[..., Any], samples: int = 30) -> Callable[..., Estim
 class Eigenvalues(NamedTuple):
     """Ritz values, the largest first, which approach the eigenvalues from both ends of the spectrum inwards.
 
-    values     (steps,)
+    values     (steps,); the last ones are NaN if there are fewer distinct eigenvalues, since a multiple one is found
+               once
     errors     (steps,): within this distance of each value there is an eigenvalue
     weights    (steps,), which sum to 1: Σ weight f(value) estimates tr f(M) / P, and so the density of the spectrum
     """
@@ -133,25 +134,29 @@ def eigenvalues(product: Callable[..., Any], steps: int = 50) -> Callable[..., E
         count = min(steps, size)
         places = xp.arange(count + 1)
 
-        def step(basis, j):
+        def step(carry, j):
+            basis, size = carry
             q = (basis * (places == j)[:, None]).sum(axis=0)
             w = flat(product(params, x, y, like(params, q), *rest, **options))
             alpha = w @ q
             for _ in range(2):
                 w = w - (basis @ w) @ basis
             beta = xp.sqrt(w @ w)
-            alone = beta <= 100 * np.finfo(w.dtype).eps * (abs(alpha) + beta)  # what is left is rounding
-            beta = xp.where(alone, 0, beta)
-            w = w / xp.where(alone, 1, beta) * xp.where(alone, 0, 1)
-            return basis + (places == j + 1)[:, None] * w, (alpha, beta)
+            size = xp.maximum(size, abs(alpha) + beta)
+            over = beta <= 100 * np.finfo(w.dtype).eps * size  # what is left is rounding
+            w = xp.where(over, 0, w / xp.where(over, 1, beta))
+            return (basis + (places == j + 1)[:, None] * w, size), (alpha, xp.where(over, 0, beta))
 
         first = random.normal(key_of(params, sample_key), (size,), start.dtype)
         basis = (places == 0)[:, None] * (first / xp.sqrt(first @ first))
-        _, (alpha, beta) = backend.scan(step, basis, places[:-1])
+        (_, norm), (alpha, beta) = backend.scan(step, (basis, 0 * start.sum()), places[:-1])
+        reached = places[:-1] < xp.cumprod(beta > 0).sum() + 1
+        alpha = xp.where(reached, alpha, -4 * norm - 1)  # below all eigenvalues
         tridiagonal = xp.diag(alpha) + xp.diag(beta[:-1], 1) + xp.diag(beta[:-1], -1)
         values, vectors = xp.linalg.eigh(tridiagonal)
         values, vectors = values[::-1], vectors[:, ::-1]
-        return Eigenvalues(values, beta[-1] * abs(vectors[-1]), vectors[0] ** 2)
+        lost = lambda found: xp.where(reached, found, np.nan)
+        return Eigenvalues(lost(values), lost(beta[-1] * abs(vectors[-1])), xp.where(reached, vectors[0] ** 2, 0))
 
     return run
 
