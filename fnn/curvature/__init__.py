@@ -12,9 +12,9 @@ from .blocks import block_product as block_product
 from .blocks import eigen as eigen
 from .blocks import from_matrices as from_matrices
 from .diagonals import diagonal as diagonal
-from .kronecker import ekfac as ekfac
-from .kronecker import kfac as kfac
-from .kronecker import kronecker as kronecker
+from .factored import ekfac as ekfac
+from .factored import kfac as kfac
+from .factored import kronecker as kronecker
 from .products import fisher_product as fisher_product
 from .products import ggn_product as ggn_product
 from .products import hessian_product as hessian_product
