@@ -37,7 +37,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
                     in the module training. How a batch becomes a gradient: rules, privacy
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error
-    the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example; of scalars: autodiff
+    the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature; of scalars:
+                    autodiff
     inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
@@ -50,6 +51,7 @@ from . import autodiff as autodiff
 from . import backend as backend
 from . import checkpoints as checkpoints
 from . import composition as composition
+from . import curvature as curvature
 from . import datasets as datasets
 from . import diagnostics as diagnostics
 from . import errors as errors

@@ -320,8 +320,14 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
         outputs.append(output)
     if reverse:
         outputs.reverse()
-    array = np.array if namespace(*known) is np else jnp.array
-    return carry, tree_map(lambda *leaves: array(leaves), *outputs) if outputs else None
+    stacked = _stacked if namespace(*known) is np else lambda *leaves: jnp.array(leaves)
+    return carry, tree_map(stacked, *outputs) if outputs else None
+
+
+def _stacked(*leaves):
+    """Arrays or numbers along a new first axis; a subclass of arrays is kept, which takes longer."""
+    plain = type(leaves[0]) is np.ndarray or not isinstance(leaves[0], np.ndarray)
+    return np.array(leaves) if plain else np.stack(leaves)
 
 
 class Unbatched(NamedTuple):

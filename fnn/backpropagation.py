@@ -285,17 +285,22 @@ def mean_cost(loss, losses, weights=None, denominator=None) -> tuple[Array, Any]
     F is `loss.outer`, the identity for almost all costs. The derivative is (N,), or a number if there are no weights.
     An example of weight 0 does not count, even if its cost is infinite.
     """
+    shares = shares_of(weights, losses.shape[0], denominator)
     if weights is None:
-        share = 1 / (losses.shape[0] if denominator is None else denominator)
-        value, slope = loss.outer(losses.sum() * share)
-        return value, slope * share
-    shares = shares_of(weights) if denominator is None else weights / denominator
-    used = namespace(losses).where(weights != 0, losses, 0)
-    value, slope = loss.outer((used * shares).sum())
+        value, slope = loss.outer(losses.sum() * shares)
+    else:
+        value, slope = loss.outer((namespace(losses).where(weights != 0, losses, 0) * shares).sum())
     return value, slope * shares
 
 
-def shares_of(weights) -> Array:
+def shares_of(weights, n, denominator=None) -> Any:
+    """What each of n examples counts in the mean: (N,), or one number for all if there are no weights."""
+    if weights is None:
+        return 1 / (n if denominator is None else denominator)
+    return normalized(weights) if denominator is None else weights / denominator
+
+
+def normalized(weights) -> Array:
     """w / Σ w (N,), or 0 where Σ w is 0: the same for weights of any scale, as nothing overflows or underflows."""
     xp, k = namespace(weights), np.finfo(weights.dtype).maxexp // 4
     largest = abs(weights).max()

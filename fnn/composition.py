@@ -56,12 +56,19 @@ class Composition(Layer):
     def factors(self, params, residuals, delta):
         return over_parts(_factors, self, params, residuals, delta)
 
+    def outer_factors(self, params, residuals, delta):
+        return over_parts(_outer_factors, self, params, residuals, delta)
+
     def gradient(self, params, residuals, delta):
         return over_parts(_gradient, self, params, residuals, delta)
 
 
 def _factors(part, params, residuals, delta):
     return without(params) if delta is None else part.factors(params, residuals, delta)
+
+
+def _outer_factors(part, params, residuals, delta):
+    return without(params) if delta is None else part.outer_factors(params, residuals, delta)
 
 
 def _gradient(part, params, residuals, delta):

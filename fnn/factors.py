@@ -88,8 +88,8 @@ def total(params: Any, factors: Any, scale: Any = None) -> Any:
     array([[6., 6.]])
     """
     if scale is None:
-        return _like(params, [_total(p, f, None) for p, f in pairs(params, factors)])
-    return _like(params, backend.in_turn(lambda pair, s: _total(pair[0], pair[1], s), pairs(params, factors), scale))
+        return like(params, [_total(p, f, None) for p, f in pairs(params, factors)])
+    return like(params, backend.in_turn(lambda pair, s: _total(pair[0], pair[1], s), pairs(params, factors), scale))
 
 
 def made(params: Any, factors: Any, n: int | None = None) -> Any:
@@ -107,7 +107,7 @@ def made(params: Any, factors: Any, n: int | None = None) -> Any:
     array([[[2., 6.]]])
     """
     n = next((len(_first(f)) for f in leaves(factors)), 0) if n is None else n
-    return _like(params, [_made(p, f, n) for p, f in pairs(params, factors)])
+    return like(params, [_made(p, f, n) for p, f in pairs(params, factors)])
 
 
 def scaled(factors: Any, scale: Any) -> Any:
@@ -144,7 +144,7 @@ def products(ours: Any, theirs: Any) -> Any:
 
 def squares(params: Any, factors: Any, weights: Any = None) -> Any:
     """Σₙ wₙ gₙ², elementwise, nested as the parameters and in their dtypes; the weights (N,) may be negative."""
-    return _like(params, [_squares(p, f, weights) for p, f in pairs(params, factors)])
+    return like(params, [_squares(p, f, weights) for p, f in pairs(params, factors)])
 
 
 def along(factors: Any, direction: Any) -> Any:
@@ -179,7 +179,7 @@ def _total(p, f, scale):
         return contract(f.delta, f.a, dtype=p.dtype, spare=scale is not None).reshape(p.shape)
     if isinstance(f, Rows):
         delta = cast(f.delta.reshape(-1, p.shape[-1]), at_least_float32(p.dtype))
-        return cast(_added_rows(p, f.index.reshape(-1), delta), p.dtype)
+        return cast(added_rows(p, f.index.reshape(-1), delta), p.dtype)
     return cast(cast(f, at_least_float32(f.dtype)).sum(axis=0), p.dtype)
 
 
@@ -190,7 +190,7 @@ def _made(p, f, n):
         delta, a = _positions(f)
         return cast(_wide_product("nto,nti->noi", delta, a).reshape(len(delta), *p.shape), p.dtype)
     if isinstance(f, Rows):
-        one = lambda delta, index: _added_rows(p, index.reshape(-1), delta.reshape(-1, p.shape[-1]))
+        one = lambda delta, index: added_rows(p, index.reshape(-1), delta.reshape(-1, p.shape[-1]))
         return backend.vmap(one)(cast(f.delta, p.dtype), f.index)
     return cast(f, p.dtype)
 
@@ -272,7 +272,7 @@ def _squares(p, f, weights):
         delta = widened(f.delta)
         among = (f.index[:, :, None] == f.index[:, None, :]).astype(delta.dtype)
         square = _weighted(delta * (among @ delta), weights)
-        return cast(_added_rows(p, f.index.reshape(-1), square.reshape(-1, p.shape[-1])), p.dtype)
+        return cast(added_rows(p, f.index.reshape(-1), square.reshape(-1, p.shape[-1])), p.dtype)
     if not isinstance(f, Outer):
         f = widened(f)
         return cast(_weighted(f * f, weights).sum(axis=0), p.dtype)
@@ -404,17 +404,17 @@ def _block(numbers):
     return max(1, BLOCK // (4 * max(1, numbers)))
 
 
-def _added_rows(p, index, rows):
+def added_rows(p, index, rows):
     """Zeros like p, with rows added at their indices."""
     xp = namespace(p, rows)
     if is_jax(rows) or is_jax(p):
         return xp.zeros(p.shape, rows.dtype).at[index].add(rows)
-    table = np.zeros(p.shape, rows.dtype)
+    table = np.zeros_like(rows, shape=p.shape)
     np.add.at(table, index, rows)
     return table
 
 
-def _like(params, new_leaves):
+def like(params, new_leaves):
     """A tree nested as the parameters, of these leaves."""
     leaves = iter(new_leaves)
     return trees.map(lambda _: next(leaves), params)

@@ -334,6 +334,8 @@ class Frozen(Around):
     def factors(self, params, residuals, delta):
         return without(params)
 
+    outer_factors = factors
+
     def gradient(self, params, residuals, delta):
         return zeros_like(params)
 

@@ -12,6 +12,11 @@ from . import backend
 from .backend import at_least_float32, by_platform, cast, namespace
 
 
+def _real(z):
+    """Whether this is a NumPy array of real numbers, which is not differentiated."""
+    return z.dtype.kind != "c" and namespace(z) is np
+
+
 def absolute(r):
     """|r|, with the derivative 0 at 0."""
     xp = namespace(r)
@@ -20,32 +25,30 @@ def absolute(r):
 
 def magnitude(z):
     """|z|, with the derivative 1 at 0: for formulas that are smooth there."""
-    xp = namespace(z)
-    return np.maximum(z, -z) if xp is np else xp.where(z >= 0, z, -z)
+    return np.maximum(z, -z) if _real(z) else namespace(z).where(z >= 0, z, -z)
 
 
 def ramp(z, at_zero=0):
     """max(z, 0), with the derivative `at_zero`, 0 or 1, at 0; that of JAX's maximum is ½."""
-    xp = namespace(z)
-    if xp is np:
+    if _real(z):
         return np.maximum(z, 0)
+    xp = namespace(z)
     if at_zero:
         return xp.where(z >= 0, z, 0)
     # On a GPU XLA makes a maximum part of the product before it; on the CPU it would keep z as well.
-    return by_platform(lambda z: xp.where(z <= 0, 0, z), backend.jax.nn.relu, z)
+    return by_platform(lambda z: xp.where(z <= 0, 0, z), lambda z: backend.jax.nn.relu(z), z)
 
 
 def dip(z):
     """min(z, 0), with the derivative 1 at 0, so that `ramp(z) + dip(z)` is z."""
-    xp = namespace(z)
-    return np.minimum(z, 0) if xp is np else xp.where(z > 0, 0, z)
+    return np.minimum(z, 0) if _real(z) else namespace(z).where(z > 0, 0, z)
 
 
 def clipped(z, low, high, at_ends=0):
     """min(max(z, low), high), with the derivative `at_ends`, 0 or 1, at both ends."""
-    xp = namespace(z)
-    if xp is np:
+    if _real(z):
         return np.minimum(np.maximum(z, low), high)
+    xp = namespace(z)
     below, above = (z < low, z > high) if at_ends else (z <= low, z >= high)
     return xp.where(above, high, xp.where(below, low, z))
 
@@ -160,7 +163,7 @@ def erfc(x):
     """
     if backend.is_jax(x):
         return backend.jax.lax.erfc(x)
-    x = np.asarray(x)
+    x = np.asanyarray(x)
     dtype, x = x.dtype, cast(x, at_least_float32(x.dtype))
     size = np.minimum(magnitude(x), 40)  # beyond it is 0
     small, middle, large = np.where(size < 0.5, x, 0), np.clip(size, 0.46875, 4), np.maximum(size, 4)

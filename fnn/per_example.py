@@ -20,7 +20,7 @@ import numpy as np
 
 from . import backend, composition, factors, gate, trees
 from .backend import any_number, cast, namespace
-from .backpropagation import check_problem, cost, shares_of
+from .backpropagation import check_problem, cost, normalized
 from .errors import KindError, ShapeError, shorten, usage
 from .layers import DenseParams, Layer  # noqa: F401 - for the examples
 from .layers.base import Array
@@ -142,7 +142,7 @@ def clipped(params, f, weights, max_norm, denominator=None) -> Any:
         scale = xp.where(short, 1, xp.where(finite, max_norm / xp.where(short | ~finite, 1, length), 0))
         scale = xp.where(scale < np.finfo(length.dtype).tiny, 0, scale)  # a subnormal one may be rounded to double
         if denominator is None:
-            scale = scale / scale.shape[0] if weights is None else scale * shares_of(weights)
+            scale = scale / scale.shape[0] if weights is None else scale * normalized(weights)
         else:
             scale = (scale if weights is None else scale * weights) / denominator
         return factors.total(params, f, cast(scale, length.dtype))
@@ -377,4 +377,4 @@ def _ratio(a, b):
 
 def _shares(weights, zeros):
     """w / Σ w (N,)."""
-    return (zeros + 1) / len(zeros) if weights is None else shares_of(weights)
+    return (zeros + 1) / len(zeros) if weights is None else normalized(weights)

@@ -212,6 +212,24 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = ()) -> Any:
     return uniform(key, shape) < np.float32(p) if not _backend.is_traced(p) else uniform(key, shape) < p
 
 
+def exponential(key: Any, shape: Any = (), dtype: Any = np.float32) -> Any:
+    """Draw from the exponential distribution of mean 1: −log(1 − u), with u uniform on [0, 1)."""
+    wide = uniform(key, shape, _wide(key, dtype))
+    return (-_backend.namespace(wide).log1p(-wide)).astype(dtype)
+
+
+def poisson(key: Any, rate: Any) -> Any:
+    """Draw int32 counts from Poisson distributions of these rates (...); the two backends draw different ones.
+
+    On JAX it is `jax.random.poisson`; on NumPy it is NumPy's Poisson generator, begun from the two words of the key.
+    """
+    key = check_key(key)
+    if _backend.is_jax(key):
+        return _backend.jax.random.poisson(key, rate, dtype=np.int32)
+    high, low = (int(word) for word in key)
+    return np.random.Generator(np.random.Philox(key=high << 32 | low)).poisson(rate).astype(np.int32)
+
+
 def permutation(key: Any, n: int) -> Any:
     """Draw a permutation of 0 … n−1, int32, by enough stable sorts of random words that ties hardly matter."""
     key, n = check_key(key), integer("n", n)

@@ -24,6 +24,7 @@ from . import backend, factors, gate, random, trees
 from .backend import is_floating
 from .backpropagation import check_problem, mean_cost, value_and_grad
 from .composition import walk
+from .curvature.blocks import biases
 from .errors import ArgumentError, KindError, ShapeError, real, shape, shorten
 from .layers import Layer
 from .losses import Loss
@@ -139,7 +140,10 @@ def _check_layer(check, layer, x, params, key):
     check.that(none is None, "propagate with need_dx=False gives a dx")
     if trees.leaves(params):
         check.same("need_dx=False changes the gradient of", layer.gradient(params, residuals, fewer), total)
+        outer = layer.outer_factors(params, residuals, deltas)
         check.same("gradient differs from the total of factors in", factors.total(params, f), total)
+        check.same("gradient differs from the total of outer_factors in", factors.total(params, outer), total)
+        _check_biases(check, params, outer)
     for n in range(min(count, EXAMPLES)):
         mask = (np.arange(count) == n).astype(np.float64)
         one = by_hand(dy * check.array("mask", mask.reshape(-1, *[1] * (dy.ndim - 1))))["params"]
@@ -147,6 +151,16 @@ def _check_layer(check, layer, x, params, key):
         check.same(f"factors of example {n} differ from its gradient in", of_n, one, trees.map(abs, total))
     if check.on == "jax" or not any(type(part).tangent is Layer.tangent for _, part in walk(layer)):
         _check_tangent(check, layer, x, params, residuals, dy, {"params": total} | check.errors_of(x, dx))
+
+
+def _check_biases(check, params, outer):
+    """A parameter `b` beside a weight `w` is its bias, as K-FAC assumes: its gradient is the sum of the δ of w."""
+    leaves = [g for _, g in factors.pairs(params, outer)]
+    for w, b in biases(params).items():
+        if isinstance(leaves[w], factors.Outer) and not isinstance(leaves[b], factors.Outer | factors.Rows | None):
+            delta = factors.widened(leaves[w].delta)
+            what = "b, beside w, is not its bias, whose gradient is the sum of the δ of w; give b another name:"
+            check.same(what, leaves[b], delta.sum(axis=1) if delta.ndim == 3 else delta)
 
 
 def _check_tangent(check, layer, x, params, residuals, dy, by_hand):

@@ -17,10 +17,14 @@ import faults_of_rules
 import numpy as np
 import oracle
 from helpers import Mean, as_on_a_gpu, blocks_of, key, moved, on, problem
+from helpers_curvature import Problem as Curved
+from helpers_curvature import dense, dense_of, direction, empirical, flat, ggn
+from helpers_curvature import problem as curved
 from planting import Fault, given, instead, result, times
 
 import fnn
-from fnn import backend, composition, factors, gate, order, per_example, rules, trees
+from fnn import backend, composition, curvature, factors, gate, numerics, order, per_example, rules, trees
+from fnn.complex_step import jvp
 from fnn.factors import Outer, Rows
 from fnn.layers import activations, convolution, recurrence, windows
 from fnn.layers.activations import learnt
@@ -223,6 +227,135 @@ def off_the_grid():
     """A noised sum is a multiple of its standard deviation / 128."""
     found = rules.private.noised((np.linspace(0, 1, 100, dtype=np.float32),), np.float32(0.5), key())[0] * 256
     np.testing.assert_allclose(found, np.rint(found), atol=1e-3)
+
+
+def bent(name):
+    """The square of a cost's root is the derivative of its δ."""
+
+    def check():
+        case, rng = oracle.LOSSES[name], np.random.default_rng(0)
+        a, y = case.prediction(rng, 7, 4), case.target(rng, 7, 4)
+        u, root = rng.normal(size=a.shape), case.loss.root(a, y)
+        found = (root @ (root.swapaxes(1, 2) @ u[:, :, None]))[:, :, 0]
+        oracle.assert_close(found, jvp(lambda a: case.loss.delta(a, y), a, u), 1e-12)
+
+    return check
+
+
+def score(name, n=20_000):
+    """The δ of drawn targets has mean 0 and the Fisher information as its second moment, within 5 standard errors."""
+
+    def check():
+        loss, a = oracle.LOSSES[name].loss, np.repeat([[0.3, 0.9, -0.4]], n, axis=0)
+        labels = np.zeros(n, int) if "labels" in name else 0 * a
+        delta = loss.delta(a, loss.sample(key(), a, labels))
+        square = loss.root(a[:1], loss.fisher_target(a[:1], labels[:1]))[0] if name != "huber" else 0
+        wanted = square @ square.T if name != "huber" else np.eye(3) * HUBER_NEAR
+        for found, mean in ((delta, 0), (delta[:, :, None] * delta[:, None], wanted)):
+            assert (abs(found.mean(axis=0) - mean) <= 5 * found.std(axis=0) / math.sqrt(n) + 1e-12).all()
+
+    return check
+
+
+NEAR, FAR = math.sqrt(2 * math.pi) * math.erf(0.7 / math.sqrt(2)), 2 / 0.7 * math.exp(-0.245)
+HUBER_NEAR = NEAR / (NEAR + FAR)
+
+
+def second_order(name, make, wanted=ggn, weighted=True, **options):
+    """A product or a diagonal against dense Jacobian algebra."""
+
+    def check():
+        p = curved(name)
+        matrix = wanted(dense_of(name), p.weights / p.weights.sum() if weighted else np.full(len(p.x), 1 / len(p.x)))
+        weights = (p.weights,) if weighted else ()
+        if make is curvature.diagonal:
+            found, right = make(p.net, p.loss, **options)(p.params, p.x, p.y, *weights), np.diag(matrix)
+        else:
+            v = direction(p.params)
+            found, right = make(p.net, p.loss, **options)(p.params, p.x, p.y, v, *weights), matrix @ flat(v)
+        oracle.assert_close(flat(found), right, 1e-12)
+
+    return check
+
+
+def exact_blocks(net, input_shape, positions="expand", make=curvature.kfac):
+    """Of a linear network under squared error the blocks are those of the Gauss-Newton matrix, biases in them."""
+
+    def check():
+        net_, loss, params, x, y, _ = problem(net, None, input_shape, 5, dtype=np.float64)
+        p = Curved(net_, loss, params, x, y, np.array([1.0, 0, 2, 0.5, 3]))
+        found = make(net_, loss, positions=positions)(params, x, y, p.weights)
+        assert (found if isinstance(found, fnn.DenseParams) else found[0]).b is None, "the bias belongs to its weight"
+        matrix, v = ggn(dense(p), p.weights / p.weights.sum()), direction(params)
+        oracle.assert_close(flat(curvature.block_product(params, found, v)), matrix @ flat(v), 1e-11)
+        inverse = curvature.block_product(params, found, v, lambda values: 1 / (values + 0.1))
+        oracle.assert_close(flat(inverse), np.linalg.solve(matrix + 0.1 * np.eye(len(matrix)), flat(v)), 1e-11)
+
+    return check
+
+
+def variances_in_the_basis():
+    """The trace of EK-FAC is that of the Gauss-Newton matrix."""
+    p = curved("mlp")
+    blocks = curvature.ekfac(p.net, p.loss)(p.params, p.x, p.y, p.weights)
+    found = sum(block.values.sum() for block in trees.leaves(blocks, is_leaf=curvature.blocks.is_block))
+    np.testing.assert_allclose(found, ggn(dense_of("mlp"), p.weights / p.weights.sum()).trace())
+
+
+def samples_are_drawn():
+    """Targets of the data are not those of the model: a network that is sure and wrong has hardly any curvature."""
+    net, z = fnn.Dense(2, bias=False), np.array([[20.0], [0.0]])
+    found = curvature.kfac(net, fnn.SoftmaxCrossEntropy(), "fisher", samples=1)(
+        fnn.DenseParams(z, ()), np.ones((4, 1)), np.ones(4, int), sample_key=key()
+    )
+    assert abs(found.w.g).max() < 1e-3
+
+
+def fisher_of_probabilities():
+    """Of the cross-entropy of a softmax it is that of the two in one."""
+    net, loss, params, x, y, _ = problem(None, fnn.SoftmaxCrossEntropy(), (3,), dtype=np.float64)
+    fused = curvature.diagonal(net, loss, "fisher")(params, x, y)
+    apart = curvature.diagonal(fnn.Serial((net, fnn.Softmax())), fnn.CrossEntropy(), "fisher")((params, ()), x, y)
+    oracle.assert_close(apart[0], fused, 1e-12)
+
+
+def rectified_at_a_kink():
+    """At a kink the real part alone decides, whatever the direction: nothing passes."""
+    zeros = lambda tree: trees.map(np.zeros_like, tree)
+    params = fnn.DenseParams(np.ones((2, 2)), np.zeros(2))
+    v = fnn.DenseParams(np.ones((2, 2)), np.array([1.0, -1.0]))
+    net, x, y = fnn.Serial((fnn.Dense(2), fnn.Relu(), fnn.Dense(2))), np.zeros((1, 2)), np.ones((1, 2))
+    found = curvature.hessian_product(net, fnn.Quadratic())((params, (), params), x, y, (v, (), zeros(params)))
+    assert not flat(found).any()
+
+
+def ignored_labels_are_not_drawn():
+    y, loss = np.array([0, -1, 1]), fnn.SoftmaxCrossEntropy(ignored=-1)
+    np.testing.assert_array_equal(loss.sample(key(), np.zeros((3, 2)), y) == -1, y == -1)
+
+
+def density_of_the_spectrum():
+    """The largest eigenvalues of a matrix, and weights that sum to 1."""
+    q = np.linalg.qr(np.random.default_rng(0).normal(size=(40, 40)))[0]
+    m = q @ np.diag(np.linspace(1, 2, 40) ** 8) @ q.T
+    run = curvature.eigenvalues(lambda params, x, y, v: m @ v, steps=25)
+    values, _, weights = run(np.zeros(40), None, None)
+    np.testing.assert_allclose(values[0], 256)
+    np.testing.assert_allclose(weights.sum(), 1)
+
+
+def spread_of_a_trace():
+    """The standard error of an estimate is that of its samples."""
+    m = np.random.default_rng(0).normal(size=(30, 30))
+    m = m + m.T
+    found = [
+        curvature.trace(lambda params, x, y, v: m @ v, 200)(np.zeros(30), None, None, sample_key=key(seed=s))
+        for s in range(4)
+    ]
+    exact = np.sqrt(2 * ((m**2).sum() - (np.diag(m) ** 2).sum()) / 200)
+    for value, error in found:
+        assert abs(value - m.trace()) < 5 * exact
+        assert abs(error / exact - 1) < 0.3
 
 
 def step_of(rule, penalty=None):
@@ -789,7 +922,67 @@ RULES = [
 ]  # fmt: skip
 
 IMAGES += [] if backend.jax is None else IMAGES_ON_JAX
+FACTORED, COLUMNS, OUTPUT, SPECTRUM = curvature.factored, curvature.columns, curvature.output, curvature.spectrum
+BLOCKS, PRODUCTS = curvature.blocks, curvature.products
+ALONE, BY_POSITION = exact_blocks(fnn.Dense(2), (3,)), exact_blocks(fnn.Dense(2), (6, 3))
+AVERAGED = exact_blocks(fnn.Serial((fnn.Dense(2), Mean())), (6, 3), "reduce")
+DIAGONAL = second_order("mlp", curvature.diagonal)
+swapped = {"expand": "reduce", "reduce": "expand"}
+CURVATURE = [
+    Fault("p pᵀ lost in the root", fnn.SoftmaxCrossEntropy, "root",
+          instead(lambda self, z, y: base.on_diagonal(np.sqrt(self.predict(z)))), bent("softmax_labels")),
+    Fault("½ for 1 in the root", fnn.Quadratic, "root", times(0.5), bent("quadratic")),
+    Fault("y/a for √y/a in the root", fnn.KullbackLeibler, "bend", instead(lambda self, a, y: y / a),
+          bent("kullback_leibler")),
+    Fault("r rᵀ lost in the root", fnn.ExponentialCost, "root", result(lambda s: s[..., :-1]), bent("exponential")),
+    Fault("root of the other branch", fnn.Huber, "root", instead(lambda self, a, y: base.on_diagonal(1 + 0 * a)),
+          bent("huber")),
+    Fault("labels for samples", fnn.SoftmaxCrossEntropy, "sample", instead(lambda self, key, z, y=None: y),
+          score("softmax_labels")),
+    Fault("samples of variance 1", fnn.MeanSquaredError, "sample",
+          instead(lambda self, key, a, y=None: a + fnn.random.normal(key, a.shape, a.dtype)), score("mean_squared")),
+    Fault("samples all normal", fnn.Huber, "sample",
+          instead(lambda self, key, a, y=None: a + fnn.random.normal(key, a.shape, a.dtype)), score("huber")),
+    Fault("ignored labels drawn", base, "drawn_class", given(lambda loss, key, p, target=None: (loss, key, p)),
+          ignored_labels_are_not_drawn),
+    Fault("labels for samples", OUTPUT, "columns_of", lambda f: lambda loss, a, y, kind, samples=None, key=None: f(
+          loss, a, y, "empirical"), samples_are_drawn),
+    Fault("the last column lost", OUTPUT, "columns_of", result(lambda c: c._replace(number=c.number - 1)), DIAGONAL),
+    Fault("errors of all positions at once", OUTPUT, "columns_of",
+          lambda f: lambda loss, a, y, kind, *rest: OUTPUT.Columns(a.shape[-1], lambda i: loss.root(a, y)[..., i]),
+          second_order("tags", curvature.diagonal)),
+    Fault("the target's Hessian for its mean", fnn.CrossEntropy, "fisher_target", instead(lambda self, a, y: y),
+          fisher_of_probabilities),
+    Fault("columns summed before they are squared", COLUMNS, "squares", lambda f: lambda p, g, s: f(
+          p, Outer(g.delta.sum(axis=0, keepdims=True), g.a) if isinstance(g, Outer) else g, s), DIAGONAL),
+    Fault("weights forgotten", COLUMNS, "shares_of", lambda f: lambda w, n, d=None: f(None, n, d), DIAGONAL),
+    Fault("weights squared", COLUMNS, "shares_of", lambda f: lambda w, n, d=None: f(w, n, d) ** 2, DIAGONAL),
+    Fault("1/N lost without weights", COLUMNS, "shares_of",
+          lambda f: lambda w, n, d=None: f(w, n, 1.0 if w is None else d),
+          second_order("mlp", curvature.diagonal, weighted=False)),
+    Fault("the direction twice", PRODUCTS, "direction", times(2), second_order("mlp", curvature.ggn_product)),
+    Fault("Hessian of the cost at the data", PRODUCTS, "columns_of",
+          lambda f: lambda loss, a, y, *rest: f(loss, a, y, "ggn"),
+          second_order("mlp", curvature.fisher_product, empirical, empirical=True)),
+    Fault("the mean of A taken twice", FACTORED, "means_of", result(lambda s: s * s.sum() / len(s)), ALONE),
+    Fault("bias column lost", FACTORED, "_block", lambda f: lambda p, g, bias, *rest: f(p, g, False, *rest), ALONE),
+    Fault("a bias with a block of its own", BLOCKS, "biases", instead(lambda params: {}), ALONE),
+    Fault("A not over T", FACTORED, "_block", result(lambda b: b and b._replace(a=6 * b.a)), BY_POSITION),
+    Fault("reduce for expand", FACTORED, "_block", given(lambda *args: (*args[:-1], swapped[args[-1]])), BY_POSITION),
+    Fault("expand for reduce", FACTORED, "_of_error", given(lambda *args: (*args[:-1], swapped[args[-1]])), AVERAGED),
+    Fault("Λ of one half", FACTORED, "_variance", times(0.5), variances_in_the_basis),
+    Fault("f of the eigenvalues forgotten", BLOCKS, "_times", given(lambda block, v, f: (block, v, None)), ALONE),
+    Fault("bias not given back", BLOCKS, "from_matrices", result(lambda tree: tree._replace(b=0 * tree.b)), ALONE),
+    Fault("a kink by NumPy's maximum", numerics, "_real", instead(lambda z: isinstance(z, np.ndarray)),
+          rectified_at_a_kink),
+    Fault("the smallest eigenvalues first", SPECTRUM, "Eigenvalues", lambda f: lambda values, *rest: f(
+          values[::-1], *rest), density_of_the_spectrum),
+    Fault("the variance of a sum", SPECTRUM, "Estimate", lambda f: lambda value, error: f(value, error * 14),
+          spread_of_a_trace),
+]  # fmt: skip
+
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
+FAULTS += CURVATURE
 FAULTS += faults_of_rules.FAULTS
 
 

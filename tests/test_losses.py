@@ -1,6 +1,7 @@
 """Each cost has the value and the derivative of its formula, refuses what is no target, and predicts probabilities."""
 
 import contextlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from helpers import THOROUGH, key, on, wide
 
 import fnn
-from fnn import errors
+from fnn import errors, trees
 from fnn.backend import jax
+from fnn.complex_step import jvp
 from fnn.testing import check_loss
 
 NAMES = [name for name in oracle.LOSSES if name != "function"]
@@ -642,3 +644,159 @@ def test_labels_of_positions_of_another_shape_say_what_is_expected():
         errors.ShapeError, match=r"expected labels of shape \(4, 3\) or probabilities \(4, 3, 5\), got \(4,\)"
     ):
         fnn.value_and_grad(fnn.Identity(), fnn.SoftmaxCrossEntropy())((), np.zeros((4, 3, 5)), np.zeros(4, int))
+
+
+# ---- second derivatives and samples ----------------------------------------------------------------------------------
+
+ROOTLESS = {"itakura_saito", "function"}  # one is not convex, of the other it is not known
+WITH_ROOT = [name for name in oracle.LOSSES if name not in ROOTLESS]
+
+
+def squared(root):
+    """S Sᵀ of each example."""
+    return root @ root.swapaxes(-1, -2)
+
+
+def with_root(name, k=4):
+    """A cost with a root, and predictions and targets for it; those that couple no outputs at positions, too."""
+    loss, (a, y) = oracle.LOSSES[name].loss, drawn(name, np.random.default_rng(2), n=6, k=k)
+    return loss, a, y
+
+
+def test_the_square_of_a_root_is_the_hessian_that_jax_finds(needs_jax):
+    cases = {(name, k): with_root(name, k)[1:] for name in WITH_ROOT for k in (1, 4)}
+
+    def hessians(cases):
+        found = {}
+        for (name, k), (a, y) in cases.items():
+            value = lambda a, y, f=oracle.LOSSES[name].function: f(a[None], y[None])[0]
+            loss = oracle.LOSSES[name].loss
+            found[name, k] = jax.vmap(jax.hessian(value))(a, y), squared(loss.root(a, y))
+        return found
+
+    with wide():
+        found = oracle.quick_jit(hessians)(on("jax", cases))
+    for (name, k), (wanted, on_jax) in found.items():
+        loss, a, y = with_root(name, k)
+        oracle.assert_close({name: [squared(loss.root(a, y)), on_jax]}, {name: [wanted, wanted]}, 1e-12)
+
+
+@pytest.mark.parametrize("name", WITH_ROOT)
+def test_a_root_is_that_of_the_derivative_of_delta_at_each_position_too(name):
+    loss, a, y = with_root(name)
+    u = np.random.default_rng(0).normal(size=a.shape)
+    along = lambda a, y, u: jvp(lambda a: loss.delta(a, y), a, u)
+    oracle.assert_close(np.einsum("nij,nj->ni", squared(loss.root(a, y)), u), along(a, y, u), 1e-12)
+    if name != "exponential":
+        a, y, u = (v.reshape(3, 2, *v.shape[1:]) for v in (a, y, u))
+        oracle.assert_close(np.einsum("ntij,ntj->nti", squared(loss.root(a, y)), u), along(a, y, u), 1e-12)
+        assert loss.root(np.float32(a), y.astype(np.float32) if y.dtype == np.float64 else y).dtype == np.float32
+
+
+def test_a_root_without_an_axis_of_outputs_is_a_column():
+    a, y = np.array([1.0, 2.0]), np.array([0.5, 1.0])
+    for loss in (fnn.Quadratic(), fnn.MeanSquaredError(), fnn.PoissonNll(), fnn.KullbackLeibler()):
+        along = jvp(lambda a, loss=loss: loss.delta(a, y), a, np.ones(2))
+        np.testing.assert_allclose((loss.root(a, y) ** 2).sum(axis=-1), along)
+
+
+def test_below_epsilon_a_root_is_0_where_the_cost_is_its_tangent():
+    a, y = np.array([[1e-3, 0.3]]), np.array([[0.5, 0.5]])
+    for loss in (fnn.CrossEntropy, fnn.KullbackLeibler, fnn.GeneralizedKullbackLeibler, fnn.Hellinger):
+        assert (np.diagonal(loss(eps=1e-2).root(a, y)[0]) > 0).tolist() == [False, True]
+        assert (np.diagonal(loss(eps=1e-4).root(a, y)[0]) > 0).tolist() == [True, True]
+    a, y = np.array([[1e-3, 0.3, 1 - 1e-3]]), np.ones((1, 3))
+    assert (np.diagonal(fnn.BinaryCrossEntropy(eps=1e-2).root(a, y)[0]) > 0).tolist() == [False, True, True]
+    assert (np.diagonal(fnn.BinaryCrossEntropy(eps=1e-2).root(a, 1 - y)[0]) > 0).tolist() == [True, True, False]
+
+
+def test_an_ignored_position_has_no_curvature_and_is_not_drawn(backend):
+    z, y, counts = positions(fnn.SoftmaxCrossEntropy(ignored=-1))
+    y = np.where(counts, y, -1)
+    z, y = on(backend, (np.float32(z), y))
+    for loss, a in ((fnn.SoftmaxCrossEntropy(ignored=-1), z), (fnn.CrossEntropy(ignored=-1), abs(z))):
+        for root in (loss.root(a, y), loss.root(a, loss.fisher_target(a, y))):
+            np.testing.assert_array_equal(np.asarray(abs(root)).max(axis=(2, 3)) > 0, counts)
+        target = np.asarray(loss.sample(key(backend), a, y))
+        np.testing.assert_array_equal(target == -1, ~counts)
+        assert (np.asarray(loss.sample(key(backend), a)) >= 0).all()
+
+
+LAWS = {  # costs that are minus a log-likelihood, and where the Fisher information is known otherwise
+    "quadratic": None,
+    "mean_squared": None,
+    "mean_absolute": lambda a: np.eye(4) / 16,
+    "huber": lambda a: np.eye(4) * _near(0.7),
+    "softmax_labels": None,
+    "sigmoid_bits": None,
+    "poisson": None,
+    "cross_entropy_labels": None,
+    "binary_cross_entropy": None,
+    "generalized_kullback_leibler": None,
+    "itakura_saito": lambda a: np.diag(1 / a**2),
+}
+DRAWS = 20_000
+
+
+def _near(t):
+    """The probability that Huber's error is below its threshold t."""
+    near, far = math.sqrt(2 * math.pi) * math.erf(t / math.sqrt(2)), 2 / t * math.exp(-t * t / 2)
+    return near / (near + far)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_score_of_a_drawn_target_has_mean_0_and_the_hessian_as_its_covariance(name):
+    loss, (a, y) = oracle.LOSSES[name].loss, drawn(name, np.random.default_rng(3), n=1)
+    if name == "cross_entropy_labels":
+        a = a / a.sum()
+    many = np.repeat(a, DRAWS, axis=0)
+    target = loss.sample(key(), many)
+    loss.check(many.shape, target)
+    score = loss.delta(many, target)
+    if name == "cross_entropy_labels":  # probabilities sum to 1, and move so that they do
+        assert abs(score.mean(axis=0) + 1).max() < 5 / math.sqrt(a.min() * DRAWS)
+    else:
+        assert (abs(score.mean(axis=0)) <= 5 * score.std(axis=0) / math.sqrt(DRAWS)).all()
+    products = score[:, :, None] * score[:, None, :]
+    law = LAWS[name]
+    wanted = squared(loss.root(a, loss.fisher_target(a, y)))[0] if law is None else law(a[0])
+    within = 5 * products.std(axis=0) / math.sqrt(DRAWS) + 1e-12
+    assert (abs(products.mean(axis=0) - wanted) <= within).all(), (products.mean(axis=0), wanted)
+    if name == "itakura_saito":
+        target = loss.fisher_target(a, y)
+        bend = jvp(lambda a: loss.delta(a, target), a, np.ones((1, 4)))
+        oracle.assert_close(bend, 1 / a**2, 1e-12)
+
+
+def test_samples_are_the_same_on_both_backends(needs_jax):
+    cases = {name: np.float32(drawn(name, np.random.default_rng(3), n=50)[0]) for name in LAWS}
+    draw = lambda key, cases: {name: oracle.LOSSES[name].loss.sample(key, a) for name, a in cases.items()}
+    on_numpy, on_jax = draw(key(), cases), oracle.quick_jit(draw)(key("jax"), cases)
+    for name in set(LAWS) - {"poisson", "generalized_kullback_leibler"}:  # whose counts NumPy draws otherwise
+        oracle.assert_close({name: on_jax[name]}, {name: on_numpy[name]}, 1e-5)
+    assert trees.map(lambda a: (a.dtype, a.shape), on_jax) == trees.map(lambda a: (a.dtype, a.shape), on_numpy)
+
+
+WITHOUT = {  # what a cost does not have, and what is said
+    "a root, not convex": (fnn.ItakuraSaito(), "root", "convex in the prediction"),
+    "a root, unknown": (fnn.FunctionLoss(oracle.quartic), "root", "convex in the prediction"),
+    "a sample": (fnn.Hinge(), "sample", "minus a log-likelihood"),
+    "a sample of distances": (fnn.Hellinger(), "sample", "minus a log-likelihood"),
+    "a sample, smoothed": (fnn.SoftmaxCrossEntropy(label_smoothing=0.1), "sample", "expected label_smoothing=0"),
+    "a sample, smoothed bits": (fnn.SigmoidBinaryCrossEntropy(label_smoothing=0.1), "sample", "label_smoothing=0"),
+    "a Fisher target, smoothed": (fnn.SoftmaxCrossEntropy(label_smoothing=0.1), "fisher_target", "label_smoothing=0"),
+    "a Fisher target": (fnn.Huber(), "fisher_target", "in closed form; use samples="),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_cost_without_a_root_or_likelihood_says_so(name):
+    loss, method, message = WITHOUT[name]
+    a = np.full((2, 3), 0.5)
+    with pytest.raises(errors.KindError, match=message):
+        getattr(loss, method)(*((key(), a) if method == "sample" else (a, a)))
+
+
+def test_a_root_of_a_cost_that_couples_positions_is_refused():
+    with pytest.raises(errors.ShapeError, match="couples positions"):
+        fnn.ExponentialCost().root(np.ones((2, 3, 4)), np.ones((2, 3, 4)))

@@ -82,6 +82,7 @@ DRAWS = [
     ("truncated_normal", {"lower": -2, "upper": 2}, (0, 2 * 6e-8 * 9)),
     ("truncated_normal", {"lower": -1.0, "upper": 3.0}, (0, 2 * 6e-8 * 113)),
     ("truncated_normal", {"lower": 0.0, "upper": math.inf}, (4, 0)),
+    ("exponential", {}, (4, 0)),
 ]
 DRAW_IDS = [f"{name}-{'-'.join(map(str, arguments.values()))}".rstrip("-") for name, arguments, _ in DRAWS]
 
@@ -450,6 +451,8 @@ LAWS = [  # draw, mean, variance, distribution function, smallest and largest va
     ("normal", lambda key, dtype: random.normal(key, (MANY,), dtype), 0, 1, phi, (-6, 6)),
     ("truncated normal", lambda key, dtype: random.truncated_normal(key, -2, 2, (MANY,), dtype), 0, 0.7737413,
      truncated_phi, (-2, 2)),
+    ("exponential", lambda key, dtype: random.exponential(key, (MANY,), dtype), 1, 1, lambda x: -math.expm1(-x),
+     (0, 40)),
 ]  # fmt: skip
 
 
@@ -517,6 +520,16 @@ def test_a_bernoulli_draw_is_true_with_its_probability(p):
     found = random.bernoulli(numpy_key(1), p, (MANY,))
     assert found.dtype == bool
     assert abs(found.mean() - p) <= 5 * math.sqrt(p * (1 - p) / MANY)  # 5 standard errors; exact at 0 and 1
+
+
+def test_poisson_counts_have_the_frequencies_of_their_rate(backend):
+    rates = np.repeat(np.float32([0.1, 3.0, 40.0]), 20_000)
+    counts = np.asarray(random.poisson(random.key(1, backend=backend), rates))
+    assert counts.dtype == np.int32
+    for rate, of_rate in zip((0.1, 3.0, 40.0), counts.reshape(3, -1), strict=True):
+        for k in {0, 1, round(rate)}:
+            p = math.exp(k * math.log(rate) - rate - math.lgamma(k + 1))
+            assert abs((of_rate == k).mean() - p) <= 5 * math.sqrt(p / 20_000), (rate, k)
 
 
 def test_every_bit_is_set_half_of_the_time_and_no_two_agree():

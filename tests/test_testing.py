@@ -110,6 +110,25 @@ class Neighbours(fnn.layers.activations.Activation):
         return dy + couples[:, None] * np.concatenate([dy[1:], 0 * dy[:1]])
 
 
+@dataclass(frozen=True)
+class Gated(fnn.Dense):
+    """y = b (x Wᵀ): its b is no bias."""
+
+    def forward(self, params, x, key=None):
+        return params.b * (x @ params.w.T), x
+
+    def backward(self, params, x, dy):
+        return (dy * params.b) @ params.w
+
+    def factors(self, params, x, dy):
+        return fnn.DenseParams(fnn.factors.Outer(dy * params.b, x), dy * (x @ params.w.T))
+
+
+def test_a_parameter_named_as_a_bias_that_is_none_is_refused():
+    with pytest.raises(AssertionError, match=r"b, beside w, is not its bias.*give b another name"):
+        check_layer(Gated(2), (3,), method="complex")
+
+
 def test_examples_that_depend_on_one_another_are_refused_though_the_derivative_is_right():
     with pytest.raises(AssertionError, match="output of example 1 depends on the others"):
         check_layer(Neighbours(), (3,), method="complex")

@@ -59,6 +59,8 @@ class Layer(Static):
                 f"{cls.__name__}: expected `factors` or `gradient` beside its own formula, since those of "
                 f"{cls.__base__.__name__} belong to another one"  # type: ignore[union-attr]
             )
+        if "outer_factors" not in own and any(name in own for name in ("factors", "gradient")):
+            cls.outer_factors = Layer.outer_factors
         if "tangent" not in own and any(name in own for name in ("forward", "backward", "propagate")):
             cls.tangent = Layer.tangent
 
@@ -113,6 +115,13 @@ class Layer(Static):
             return self.gradient(params, *one)
 
         return backend.vmap(of_one)(residuals, delta)
+
+    def outer_factors(self, params, residuals, delta, /) -> Any:
+        """`factors` with an `Outer` wherever the gradient is a sum of outer products, even if it takes more memory.
+
+        Kronecker factors need it. By default it is `factors`; a layer overrides it whose `factors` may be smaller.
+        """
+        return self.factors(params, residuals, delta)
 
     def gradient(self, params, residuals, delta, /) -> Params:
         """The gradient, nested as `params`: a sum over the examples, linear in delta; by default from `factors`."""

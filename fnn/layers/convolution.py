@@ -113,10 +113,16 @@ class Conv(Layer):
         return self._transposed(params.w, x.shape[1:], dy)
 
     def factors(self, params, x, dy):
+        return self._factors(params, x, dy, whole=False)
+
+    def outer_factors(self, params, x, dy):
+        return self._factors(params, x, dy, whole=True)
+
+    def _factors(self, params, x, dy, whole):
         delta, windows = dy.reshape(len(dy), -1, self.channels), self._windows(x.shape[1:])
         db = over_positions(dy) if self.bias else ()
         positions, outputs, inputs = delta.shape[1], self.channels, params.w[0].size
-        if self.groups == 1 and positions * (inputs + outputs) < inputs * outputs:
+        if self.groups == 1 and (whole or positions * (inputs + outputs) < inputs * outputs):
             return DenseParams(Outer(delta, windows.patches(x).reshape(*delta.shape[:2], -1)), db)
         dw = in_blocks(self._made, max(1, _BLOCK // (4 * positions * inputs * self.groups)), delta, x)
         return DenseParams(dw.reshape(len(dy), *params.w.shape), db)

@@ -133,7 +133,8 @@ def _added_up(pieces, axis, starts, step, n):
     low, high = max(0, -starts[0]), max(0, starts[-1] + p - n)
     if step == 1 and p == n and starts == [0]:
         return pieces[0]
-    total = np.zeros((*pieces.shape[1 : axis + 1], low + n + high, *pieces.shape[axis + 2 :]), pieces.dtype)
+    shape = (*pieces.shape[1 : axis + 1], low + n + high, *pieces.shape[axis + 2 :])
+    total = np.zeros_like(pieces, shape=shape)
     for piece, start in zip(pieces, starts, strict=True):
         total[(*before, slice(low + start, low + start + p, step))] += piece
     return total[(*before, slice(low, low + n))]

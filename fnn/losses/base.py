@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from .. import backend
+from .. import backend, random
 from ..backend import cast, floating, is_floating, namespace
 from ..errors import ArgumentError, DataError, KindError, ShapeError, shorten
 from ..gate import finite, known, parts
@@ -25,6 +25,7 @@ class Loss(Static):
     A cost of your own must define `value` and `delta`, and also `check` if its target is not shaped as the prediction.
     Two class attributes are optional: `takes`, what its prediction is ("numbers", "logits" or "probabilities"), so that
     a network whose output is something else is refused; and `targets`, the range of its targets in words, for `wrong`.
+    `root`, and `sample` and `fisher_target`, are what `fnn.curvature` needs of a cost that is convex, or a likelihood.
 
     >>> @dataclass(frozen=True)
     ... class Quartic(Loss):
@@ -63,6 +64,26 @@ class Loss(Static):
         A cost that is not a mean over the examples overrides it, as `RootMeanSquaredError` does.
         """
         return mean, 1.0
+
+    def root(self, prediction, target, /) -> Any:
+        """S (N, ..., K, R) with S Sᵀ = ∂²ℓ/∂prediction² (N, ..., K, K), the block of each position where there are any.
+
+        Costs that are convex in the prediction have one; the others raise.
+        """
+        raise KindError(f"{self}: expected a cost with a `root`, as those have that are convex in the prediction")
+
+    def sample(self, key, prediction, target=None, /) -> Any:
+        """Draw targets from the likelihood p(y | prediction) that the cost is minus the logarithm of, but for a
+        function of y alone; a target that is ignored stays so. Costs that are no such logarithm raise.
+        """
+        raise KindError(f"{self}: expected a cost with a `sample`, as those have that are minus a log-likelihood")
+
+    def fisher_target(self, prediction, target, /) -> Any:
+        """The target at which ∂²ℓ/∂prediction² is its expectation over `sample`, the Fisher information.
+
+        It is the target itself where ∂²ℓ does not depend on it, and the mean of `sample` where ∂²ℓ is linear in it.
+        """
+        raise KindError(f"{self}: expected a cost whose Fisher information is known in closed form; use samples=")
 
     def predict(self, prediction, /):
         """The prediction from the network's output: probabilities if the output is logits, else the output itself."""
@@ -160,6 +181,11 @@ def over_outputs(values):
     return values if values.ndim == 1 else values.reshape(values.shape[0], -1).sum(axis=1)
 
 
+def on_diagonal(values):
+    """A diagonal matrix for each example and position: (N, ..., K) -> (N, ..., K, K), and (N,) -> (N, 1)."""
+    return values[:, None] if values.ndim == 1 else values[..., None] * np.eye(values.shape[-1], dtype=values.dtype)
+
+
 def outputs(a):
     """K, the number of outputs per example."""
     return a[:1].size or 1
@@ -236,6 +262,18 @@ def one_hot(loss, y, z):
     if wrong is not None and wrong.any():
         check_classes(loss, z.shape, y, values=True)
     return hot, None
+
+
+def drawn_class(loss, key, p, target=None):
+    """A label for each row of probabilities p (N, ..., C): (N, ...), the number of cumulated p that u does not reach.
+
+    Where `target` has labels, those that are ignored stay.
+    """
+    xp, u = namespace(p), random.uniform(key, p.shape[:-1], p.dtype)
+    label = (p.cumsum(axis=-1)[..., :-1] <= u[..., None]).sum(axis=-1).astype(np.int32)
+    if loss.ignored is None or target is None or target.ndim == p.ndim:
+        return label
+    return xp.where(target == loss.ignored, loss.ignored, label)
 
 
 # ---- a cost that is a function ---------------------------------------------------------------------------------------

@@ -3,20 +3,23 @@
 K is the number of outputs per example.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..backend import namespace
-from ..numerics import absolute
+from .. import random
+from ..backend import cast, namespace
+from ..errors import ShapeError
+from ..numerics import absolute, clipped
 from ..static import Interval
-from .base import Loss, entries, outputs, over_outputs
+from .base import Loss, entries, on_diagonal, outputs, over_outputs
 
 
 @dataclass(frozen=True)
 class Quadratic(Loss):
-    """ℓ = ½ Σ (a − y)²        δ = a − y        range [0, ∞)
+    """ℓ = ½ Σ (a − y)²        δ = a − y        ∂²ℓ = I        range [0, ∞)
 
-    The quadratic cost of the textbooks.
+    The quadratic cost of the textbooks: a likelihood of y ~ N(a, 1).
 
     Source: M. Nielsen, "Neural networks and deep learning" (2015), eq. 26.
 
@@ -31,10 +34,21 @@ class Quadratic(Loss):
     def delta(self, a, y):
         return a - entries(y, a)
 
+    def root(self, a, y):
+        return on_diagonal(1 + 0 * a)
+
+    def sample(self, key, a, y=None):
+        return a + random.normal(key, a.shape, a.dtype)
+
+    def fisher_target(self, a, y):
+        return y
+
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
-    """ℓ = (1/K) Σ (a − y)²        δ = (2/K) (a − y)        range [0, ∞)
+    """ℓ = (1/K) Σ (a − y)²        δ = (2/K) (a − y)        ∂²ℓ = (2/K) I        range [0, ∞)
+
+    A likelihood of y ~ N(a, K/2).
 
     Source: C. Gauss, "Theoria combinationis observationum erroribus minimis obnoxiae" (1821).
 
@@ -48,6 +62,15 @@ class MeanSquaredError(Loss):
 
     def delta(self, a, y):
         return (2 / outputs(a)) * (a - entries(y, a))
+
+    def root(self, a, y):
+        return on_diagonal(math.sqrt(2 / outputs(a)) + 0 * a)
+
+    def sample(self, key, a, y=None):
+        return a + math.sqrt(outputs(a) / 2) * random.normal(key, a.shape, a.dtype)
+
+    def fisher_target(self, a, y):
+        return y
 
 
 @dataclass(frozen=True)
@@ -76,9 +99,10 @@ class RootMeanSquaredError(MeanSquaredError):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(Loss):
-    """ℓ = (1/K) Σ |a − y|        δ = (1/K) sign(a − y)        range [0, ∞)
+    """ℓ = (1/K) Σ |a − y|        δ = (1/K) sign(a − y)        ∂²ℓ = 0        range [0, ∞)
 
-    The derivative at a = y is 0. The best constant prediction is the median, not the mean.
+    The derivative at a = y is 0. The best constant prediction is the median, not the mean. A likelihood of y that has
+    the Laplace distribution around a, of scale K.
 
     Source: P.-S. Laplace (1774); R. Hyndman, A. Koehler (2006).
 
@@ -93,12 +117,22 @@ class MeanAbsoluteError(Loss):
     def delta(self, a, y):
         return (1 / outputs(a)) * namespace(a, y).sign(a - entries(y, a))
 
+    def root(self, a, y):
+        return on_diagonal(0 * a)[..., :1]
+
+    def sample(self, key, a, y=None):
+        for_side, for_size = random.split(key)
+        size = outputs(a) * random.exponential(for_size, a.shape, a.dtype)
+        return a + namespace(a).where(random.bernoulli(for_side, 0.5, a.shape), size, -size)
+
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """ℓ = Σ (½ r² if |r| ≤ t else t (|r| − ½t))        δ = min(max(r, −t), t)        r = a − y        range [0, ∞)
+    """ℓ = Σ (½ r² if |r| ≤ t else t (|r| − ½t))        δ = min(max(r, −t), t)        ∂²ℓ = diag [|r| < t]
+    r = a − y        range [0, ∞)
 
-    Quadratic for small errors, absolute for large ones.
+    Quadratic for small errors, absolute for large ones. A likelihood of y whose distance from a is normal up to t and
+    exponential of rate t beyond, the two with probabilities as √(2π) erf(t/√2) to 2/t e^(−t²/2).
 
     Args:
         threshold: t, greater than 0. Default: 1.
@@ -117,12 +151,24 @@ class Huber(Loss):
         return over_outputs(namespace(r).where(r <= t, 0.5 * r * r, t * (r - 0.5 * t)))
 
     def delta(self, a, y):
-        return namespace(a, y).clip(a - entries(y, a), -self.threshold, self.threshold)
+        return clipped(a - entries(y, a), -self.threshold, self.threshold)
+
+    def root(self, a, y):
+        return on_diagonal(cast(absolute(a - entries(y, a)) < self.threshold, a.dtype))
+
+    def sample(self, key, a, y=None):
+        xp, t, (for_side, for_near, for_far) = namespace(a), self.threshold, random.split(key, 3)
+        near, far = math.sqrt(2 * math.pi) * math.erf(t / math.sqrt(2)), 2 / t * math.exp(-t * t / 2)
+        side = random.uniform(for_side, a.shape) * (near + far) - near  # from −near to far
+        beyond = t + random.exponential(for_far, a.shape, a.dtype) / t
+        within = random.truncated_normal(for_near, -t, t, a.shape, a.dtype)
+        return a + cast(xp.where(side < 0, within, xp.where(side < far / 2, beyond, -beyond)), a.dtype)
 
 
 @dataclass(frozen=True)
 class ExponentialCost(Loss):
-    """ℓ = τ exp(Σ (a − y)² / τ)        δ = 2 (a − y) exp(Σ (a − y)² / τ)        range [τ, ∞)
+    """ℓ = τ exp(Σ r² / τ)        δ = 2 r exp(Σ r² / τ)        ∂²ℓ = 2 (I + (2/τ) r rᵀ) exp(Σ r² / τ)
+    r = a − y        range [τ, ∞)
 
     In float32 it overflows where the squared error exceeds about 88 τ.
 
@@ -149,3 +195,13 @@ class ExponentialCost(Loss):
         r = a - entries(y, a)
         e = namespace(r).exp(over_outputs(r * r) * (1 / self.tau))
         return self.tau * e, 2 * r * e.reshape(e.shape + (1,) * (r.ndim - 1))
+
+    def root(self, a, y):
+        if a.ndim > 2:
+            raise ShapeError(f"{self}: expected predictions of shape (N, K), got {a.shape}: it couples positions")
+        r = (a - entries(y, a)).reshape(len(a), -1)
+        e = namespace(r).exp((r * r).sum(axis=1) * (0.5 / self.tau))  # √ of that of δ
+        scaled = math.sqrt(2) * namespace(r).concatenate(
+            [on_diagonal(1 + 0 * r), math.sqrt(2 / self.tau) * r[..., None]], -1
+        )
+        return (e[:, None, None] * scaled).reshape(*a.shape, -1)

@@ -8,19 +8,32 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
+from .. import random
 from ..backend import cast, floating, namespace
+from ..errors import KindError
 from ..numerics import exponentials, logistic, magnitude
 from ..static import Interval
-from .base import Loss, check_classes, entries, no_class, no_probability, one_hot, over_outputs
+from .base import (
+    Loss,
+    check_classes,
+    drawn_class,
+    entries,
+    no_class,
+    no_probability,
+    on_diagonal,
+    one_hot,
+    over_outputs,
+)
 
 
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(Loss):
     """ℓ = −Σ_c y_c log p_c = Σ_c y_c (log Σⱼ eᶻʲ − z_c)        δ = p Σ_c y_c − y        p = softmax z
-    range [0, ∞)
+    ∂²ℓ = (diag p − p pᵀ) Σ_c y_c        S = (diag √p − p √pᵀ) √(Σ_c y_c)        range [0, ∞)
 
     On logits z (N, C). The target y is integer labels (N,) or probabilities (N, C); a label stands for its one-hot row.
-    With positions, z (N, T, C) and y (N, T), the cost of an example is the sum over its positions.
+    With positions, z (N, T, C) and y (N, T), the cost of an example is the sum over its positions. It is a likelihood
+    of labels, drawn with the probabilities p.
 
     Args:
         label_smoothing: s in [0, 1); y is replaced by (1 − s) y + s/C. Default: 0.
@@ -65,6 +78,23 @@ class SoftmaxCrossEntropy(Loss):
         value = over_outputs((y * xp.where(y == 0, 0, xp.log(total) - z)).sum(axis=-1))  # 0 · log 0 is 0
         return value, y.sum(axis=-1, keepdims=True) * (e / total) - y
 
+    def root(self, z, y):
+        xp, labels = namespace(z, y), y.ndim < z.ndim
+        counts = y != self.ignored if labels and self.ignored is not None else True
+        z = z if counts is True else xp.where(counts[..., None], z, 0)
+        hot, nan = one_hot(self, y, z) if labels else (entries(y, z), None)
+        mass = cast(hot, z.dtype).sum(axis=-1)[..., None, None] + (0 if nan is None else nan[..., None])
+        p = self.predict(z)
+        return xp.sqrt(mass) * (on_diagonal(xp.sqrt(p)) - p[..., :, None] * xp.sqrt(p)[..., None, :])
+
+    def sample(self, key, z, y=None):
+        not_smoothed(self)
+        return drawn_class(self, key, self.predict(z), y)
+
+    def fisher_target(self, z, y):
+        not_smoothed(self)
+        return y
+
     def predict(self, z):
         """Probabilities (N, C), or (N, T, C)."""
         _, e, total = exponentials(floating(z))
@@ -80,10 +110,10 @@ class SoftmaxCrossEntropy(Loss):
 @dataclass(frozen=True)
 class SigmoidBinaryCrossEntropy(Loss):
     """ℓ = −Σ (y log p + (1 − y) log(1 − p)) = Σ (log(1 + eᶻ) − z y)        δ = p − y        p = σ(z)
-    range [0, ∞)
+    ∂²ℓ = diag p (1 − p)        range [0, ∞)
 
     On logits z. The target y is 0 or 1, or probabilities, of the same shape as z. Several outputs are independent
-    binary decisions, whose costs are summed.
+    binary decisions, whose costs are summed. It is a likelihood of y = 1 with probability p.
 
     Args:
         label_smoothing: s in [0, 1); y is replaced by (1 − s) y + s/2. Default: 0.
@@ -108,6 +138,17 @@ class SigmoidBinaryCrossEntropy(Loss):
     def delta(self, z, y):
         return logistic(z) - self._smoothed(z, y)
 
+    def root(self, z, y):
+        return on_diagonal(namespace(z).sqrt(logistic(z) * logistic(-z)))
+
+    def sample(self, key, z, y=None):
+        not_smoothed(self)
+        return cast(random.uniform(key, z.shape, z.dtype) < logistic(z), z.dtype)
+
+    def fisher_target(self, z, y):
+        not_smoothed(self)
+        return y
+
     def predict(self, z):
         """Probabilities, shaped as z."""
         return logistic(floating(z))
@@ -122,7 +163,7 @@ class SigmoidBinaryCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class PoissonNll(Loss):
-    """ℓ = Σ (eᶻ − y z)        δ = eᶻ − y        range (−∞, ∞)
+    """ℓ = Σ (eᶻ − y z)        δ = eᶻ − y        ∂²ℓ = diag eᶻ        range (−∞, ∞)
 
     The negative log-likelihood, without its constant log y!, of counts y ≥ 0 that are Poisson distributed with the rate
     eᶻ: z is the logarithm of the rate.
@@ -144,6 +185,15 @@ class PoissonNll(Loss):
     def delta(self, z, y):
         return namespace(z, y).exp(z) - entries(y, z)
 
+    def root(self, z, y):
+        return on_diagonal(namespace(z).exp(0.5 * z))
+
+    def sample(self, key, z, y=None):
+        return cast(random.poisson(key, namespace(z).exp(z)), z.dtype)
+
+    def fisher_target(self, z, y):
+        return y
+
     def predict(self, z):
         """Rates, shaped as z."""
         return namespace(z).exp(floating(z))
@@ -152,9 +202,15 @@ class PoissonNll(Loss):
         return target < 0
 
 
+def not_smoothed(loss):
+    """Raise if targets are smoothed, with which the probabilities of the cost do not sum to 1 over the targets."""
+    if loss.label_smoothing:
+        raise KindError(f"{loss}: expected label_smoothing=0, as with it the cost is not minus a log-likelihood")
+
+
 @dataclass(frozen=True)
 class _Margin(Loss):
-    """Base of costs of y z, for targets y = ±1 and predictions that are the sign of z."""
+    """Base of costs of y z, for targets y = ±1 and predictions that are the sign of z. Where they bend, ∂²ℓ = 0."""
 
     takes: ClassVar[str] = "logits"
     targets: ClassVar[str] = "targets −1 or 1 (for targets 0 and 1, use 2 * y - 1)"
@@ -162,6 +218,9 @@ class _Margin(Loss):
     def predict(self, z):
         """−1 or 1, the sign of z, with 1 at 0, as for `Sign`."""
         return namespace(z).where(z >= 0, 1, -1).astype(z.dtype)
+
+    def root(self, z, y):
+        return on_diagonal(0 * z)[..., :1]
 
     def wrong(self, target, prediction_shape):
         return abs(abs(target) - 1) > 0

@@ -449,6 +449,12 @@ def test_a_formula_that_is_replaced_takes_the_parents_tangent_with_it(base, name
     assert type("New", (base,), {"output_shape": base.output_shape}).tangent is base.tangent
 
 
+@pytest.mark.parametrize("name", ["factors", "gradient"])
+def test_a_gradient_that_is_replaced_takes_the_parents_outer_factors_with_it(name):
+    assert type("New", (fnn.Conv,), {name: getattr(fnn.Conv, name)}).outer_factors is fnn.Layer.outer_factors
+    assert type("New", (fnn.Conv,), {"output_shape": fnn.Conv.output_shape}).outer_factors is fnn.Conv.outer_factors
+
+
 def test_a_class_that_is_defined_again_replaces_the_earlier_one():
     define = lambda: type("Notebook", (fnn.Relu,), {"__module__": "__main__", "__qualname__": "Notebook"})
     first, second = define(), define()

@@ -117,6 +117,9 @@ def test_the_factors_are_patches_where_these_are_smaller_than_the_gradient(backe
     assert found.a.shape == (2, 2, 120)
     small = fnn.Conv(50, (1,))
     assert of(small, small.init(key(backend), (2, 1)), on(backend, x[:, :2, :1])).shape == (2, 50, 1, 1)
+    outer = small.outer_factors(small.init(key(backend), (2, 1)), on(backend, x[:, :2, :1]), np.ones((2, 2, 50))).w
+    assert isinstance(outer, factors.Outer)
+    assert outer.a.shape == (2, 2, 1)
 
 
 def test_fields_that_mean_the_same_are_equal():

@@ -1,0 +1,141 @@
+"""Blocks: a curvature matrix that is block-diagonal, each block a Kronecker product, and what it does to a vector.
+
+    Kronecker    V -> G V A                             a block A ⊗ G
+    Eigen        V -> Q_G (f(Λ) ⊙ (Q_Gᵀ V Q_A)) Q_Aᵀ    a function f of it, such as its damped inverse
+
+A tree of blocks is nested as the parameters. The block of a weight `w` (O, ...) beside which there is a bias `b` (O,)
+may have a last column for it, and then b has None; None also stands for what has no curvature, such as what is frozen.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np  # noqa: F401 - for the examples
+
+from .. import factors, trees
+from ..backend import cast, namespace
+
+
+class Kronecker(NamedTuple):
+    """A block A ⊗ G: V (O, I) becomes G V A.
+
+    a    A (I, I), with a last row and column for the bias if it belongs to the block; for a table (V, O), whose
+         transpose is the matrix, the diagonal of A (V,)
+    g    G (O, O)
+    """
+
+    a: Any
+    g: Any
+
+
+class Eigen(NamedTuple):
+    """A block in its eigenvectors: V (O, I) becomes Q_G (Λ ⊙ (Q_Gᵀ V Q_A)) Q_Aᵀ.
+
+    a         Q_A (I, I), or None for a table, whose A is diagonal
+    g         Q_G (O, O)
+    values    Λ (O, I)
+    """
+
+    a: Any
+    g: Any
+    values: Any
+
+
+def is_block(node):
+    """Whether a node of a tree is a block rather than a container of blocks."""
+    return isinstance(node, Kronecker | Eigen)
+
+
+def eigen(blocks: Any) -> Any:
+    """The same blocks in their eigenvectors: Λ = λ_G λ_Aᵀ, with eigenvalues of at least 0.
+
+    >>> float(eigen(Kronecker(np.diag([1.0, 2.0]), np.array([[3.0]]))).values.sum())
+    9.0
+    """
+    return trees.map(lambda block: _eigen(block), blocks, is_leaf=is_block)
+
+
+def _eigen(block):
+    if isinstance(block, Eigen):
+        return block
+    xp = namespace(block.g)
+    of_g, q_g = xp.linalg.eigh(block.g)
+    of_a, q_a = (block.a, None) if block.a.ndim == 1 else xp.linalg.eigh(block.a)
+    return Eigen(q_a, q_g, xp.maximum(of_g, 0)[:, None] * xp.maximum(of_a, 0))
+
+
+def block_product(params: Any, blocks: Any, v: Any, f: Callable[[Any], Any] | None = None) -> Any:
+    """The product f(M) v of a function of the block-diagonal matrix M and a vector; by default M v.
+
+    Args:
+        params: the parameters.
+        blocks: of `kfac` or `ekfac`.
+        v: nested as the parameters.
+        f: a function of the eigenvalues, such as `lambda values: 1 / (values + damping)`, for which Kronecker products
+            are decomposed, unless they are `Eigen` already. Default: None, the matrix itself.
+
+    Returns:
+        The product, nested as the parameters; 0 where there is no block.
+
+    >>> params, v = np.zeros((1, 2)), np.array([[1.0, 1.0]])
+    >>> block_product(params, Kronecker(np.diag([1.0, 2.0]), np.array([[3.0]])), v).tolist()
+    [[3.0, 6.0]]
+    """
+    pairs = block_matrices(params, blocks, v)
+    return from_matrices(params, blocks, [_times(block, matrix, f) for block, matrix in pairs])
+
+
+def _times(block, v, f):
+    if isinstance(block, Kronecker) and f is None:
+        return block.g @ (v * block.a if block.a.ndim == 1 else v @ block.a)
+    block = _eigen(block)
+    rotated = block.g.T @ v if block.a is None else block.g.T @ v @ block.a
+    rotated = block.g @ (rotated * (block.values if f is None else f(block.values)))
+    return rotated if block.a is None else rotated @ block.a.T
+
+
+def block_matrices(params: Any, blocks: Any, v: Any) -> list:
+    """`(block, V)` for each block, with V (O, I) the matrix of v that it multiplies, the bias as its last column."""
+    leaves, found = trees.leaves(v), []
+    for block, i, bias in _places(params, blocks):
+        matrix = cast(leaves[i], block.g.dtype)
+        matrix = matrix.T if _of_table(block) else matrix.reshape(len(block.g), -1)
+        if bias is not None:
+            last = cast(leaves[bias], matrix.dtype)[:, None]
+            matrix = namespace(matrix).concatenate([matrix, last], axis=1)
+        found.append((block, matrix))
+    return found
+
+
+def from_matrices(params: Any, blocks: Any, matrices: list) -> Any:
+    """The inverse of `block_matrices`: a tree nested as the parameters, in their dtypes, 0 where there is no block."""
+    leaves = trees.leaves(params)
+    new: list = [None] * len(leaves)
+    for matrix, (block, i, bias) in zip(matrices, _places(params, blocks), strict=True):
+        if bias is not None:
+            new[bias] = cast(matrix[:, -1], leaves[bias].dtype)
+            matrix = matrix[:, :-1]
+        new[i] = cast((matrix.T if _of_table(block) else matrix).reshape(leaves[i].shape), leaves[i].dtype)
+    zeros = lambda p: namespace(p).zeros_like(p)
+    return factors.like(params, [zeros(p) if m is None else m for p, m in zip(leaves, new, strict=True)])
+
+
+def _of_table(block):
+    return block.a is None or block.a.ndim == 1
+
+
+def _places(params, blocks):
+    """`(block, index of its parameter, index of the bias that belongs to it, or None)`, by the leaves' order."""
+    of_weights = biases(params)
+    for i, (p, block) in enumerate(factors.pairs(params, blocks)):
+        if block is not None:
+            joint = not _of_table(block) and len(block.a) * len(block.g) > p.size
+            yield block, i, of_weights[i] if joint else None
+
+
+def biases(params) -> dict[int, int]:
+    """For the index of each weight `w` (O, ...) that of the bias `b` (O,) beside it, in the order of the leaves."""
+    paths = trees.paths(params, "")
+    at = {place: i for i, (place, _) in enumerate(paths)}
+    pairs = ((i, at.get(place[:-1] + "b")) for place, i in at.items() if place.endswith(".w"))
+    return {i: j for i, j in pairs if j is not None and paths[j][1].shape == paths[i][1].shape[:1]}
