@@ -14,8 +14,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
 
 `help(fnn.fit)`, `help(fnn.Serial)` and so on describe each public name:
 
-    networks        Serial, mlp, Residual, Parallel, Frozen, Last, summary; a base for your own: Composition; that settle
-                    or compare labels: Hopfield, Goodness, in the module energies
+    networks        Serial, mlp, Residual, Parallel, Frozen, Last, summary; a base for your own: Composition; those
+                    that settle or compare labels: Hopfield, Goodness, in the module energies
     layers          Dense (DenseParams), Dropout, Flatten, LayerNorm, RMSNorm, Scale, Standardize (StandardizeParams),
                     Function; of images: Conv, MaxPool, AvgPool, GlobalMaxPool, GlobalAvgPool; of sequences: Embedding,
                     Rnn, Lstm (RecurrentParams), Gru (GruParams); a base for your own: Layer; in the module layers
