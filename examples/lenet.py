@@ -61,7 +61,7 @@ print(f"test accuracy {accuracy:.2%}, {len(wrong)} mistakes in {len(found):,} im
 
 # 4. The figure: the filters, where they fit in one image, and the mistakes.
 plt.rcParams.update({"axes.titlesize": 10, "figure.titlesize": 10})
-figure = plt.figure(figsize=(11, 6), layout="constrained")
+figure = plt.figure(figsize=(11, 5), layout="constrained")
 upper, lower = figure.subfigures(2, 1, height_ratios=(2.4, 1))
 filters, maps, deeper = upper.subplots(1, 3)
 image = test[0][np.flatnonzero(test[1] == 4)[0]]

@@ -6,8 +6,8 @@ DP-SGD (`fnn.rules.Private`) clips the gradient of each example and adds noise t
 what the guarantee (ε, δ) means. Nothing about it is special to convolutions: their gradients are products of errors and
 patches, so norms are known and clipped sums are made without the gradient of any single example. The images are means
 of 2 x 2 pixels, the units are bounded (tanh), as N. Papernot et al., "Tempered sigmoid activations for deep learning
-with differential privacy" (2021), found best. The settings were chosen on 10,000 training images that were held out;
-this search is not accounted for. The figure is saved to out/private_convolution/private_convolution.png.
+with differential privacy" (2021), found best. The settings of the private run were chosen on 10,000 training images
+that were held out; this search is not accounted for. The figure is saved to out/private_convolution/.
 """
 
 import sys
@@ -21,7 +21,7 @@ import fnn
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
 plt.switch_backend("agg")
 OUT, EPSILON, DELTA = Path("out/private_convolution"), 2.0, 1e-5
-BATCH, EPOCHS, MAX_NORM, MOMENTUM = 1024, 10, 0.1, 0.9
+BATCH, EPOCHS, MAX_NORM, MOMENTUM = 2048, 15, 0.1, 0.9
 
 
 def small(images):
@@ -56,7 +56,7 @@ steps = [epoch * steps_of_epoch for epoch in range(1, EPOCHS + 1)]
 sampling = {"batch_size": BATCH, "n": n, "delta": DELTA}
 noise = fnn.privacy.noise_multiplier(steps=steps[-1], epsilon=EPSILON, **sampling)
 print(f"\nε = {EPSILON}, δ = {DELTA}, C = {MAX_NORM}, noise σ = {noise:.3f}, {steps[-1]} steps: ", end="", flush=True)
-private, of_private = run(fnn.rules.Private(max_norm=MAX_NORM, noise_multiplier=noise), 5.0)
+private, of_private = run(fnn.rules.Private(max_norm=MAX_NORM, noise_multiplier=noise), 8.0)
 print("without privacy: ", end="", flush=True)
 public, of_public = run(fnn.rules.Backprop(), 0.1)
 
@@ -79,5 +79,5 @@ OUT.mkdir(parents=True, exist_ok=True)
 figure.savefig(OUT / "private_convolution.png", dpi=160)
 print(f"picture: {OUT / 'private_convolution.png'}")
 
-if not (94 <= of_private[-1] < of_public[-1] and of_public[-1] >= 98 and abs(spent[-1] - EPSILON) < 0.01):
-    sys.exit(f"expected 94 % at ε = {EPSILON} and 98 % without, got {of_private[-1]:.2f} and {of_public[-1]:.2f}")
+if not (95 <= of_private[-1] < of_public[-1] and of_public[-1] >= 97 and abs(spent[-1] - EPSILON) < 0.01):
+    sys.exit(f"expected 95 % at ε = {EPSILON} and 97 % without, got {of_private[-1]:.2f} and {of_public[-1]:.2f}")
