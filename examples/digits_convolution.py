@@ -1,13 +1,13 @@
-"""Digits, wherever they are: a convolutional network beside a dense one, on NumPy too.
+"""Digits, wherever they are: a convolutional network beside a dense one, also on NumPy alone.
 
     python examples/digits_convolution.py
     python examples/digits_convolution.py --backend numpy     the same run on NumPy alone
 
-Both learn scikit-learn's 1,797 images of 8 x 8 grey levels, all of them centred, and are then shown images that are
-moved sideways. The dense network has never seen these pixels. The convolutional one applies the same filters everywhere
-and averages what they find over all positions, so it knows most of the digits where it has never met them. The sizes
-and rates were chosen by five-fold cross-validation on the training images; the held-out quarter is only used for
-reporting. The figure is saved to out/digits_convolution/digits_convolution.png.
+Both learn scikit-learn's 1,797 images of 8 x 8 grey levels, all of them centred, and are then tested on images that are
+moved sideways. The weights of the dense network belong to fixed pixels. The convolutional one applies the same filters
+everywhere and averages their outputs over all positions, so it recognizes most digits in places where it has never seen
+one. Sizes and rates were chosen by five-fold cross-validation on the training images; the held-out quarter is only used
+for reporting. The figure is saved to out/digits_convolution/digits_convolution.png.
 """
 
 import argparse
@@ -54,15 +54,15 @@ print(fnn.summary(convolutional, (8, 8, 1)))
 
 # 3. Their training, and the accuracy on the held-out images, moved or not.
 def run(net, rate, epochs):
-    """Parameters, and the accuracy at each of the moves."""
+    """Parameters, and the accuracy for each of the moves."""
     begun, steps = time.perf_counter(), epochs * -(-len(train[0]) // BATCH)
     optimizer, key = fnn.Adam(fnn.schedules.CosineAnnealing(rate, steps)), fnn.random.key(0, args.backend)
     state, _ = fnn.fit(net, fnn.SoftmaxCrossEntropy(), optimizer, train, key=key, epochs=epochs, batch_size=BATCH)
     outputs = (net.apply(state.params, moved(test[0], columns)) for columns in MOVES)
     accuracy = {columns: float(fnn.accuracy(z, test[1])) for columns, z in zip(MOVES, outputs, strict=True)}
     on = "NumPy" if isinstance(key, np.ndarray) else "JAX"
-    print(f"\n{epochs} epochs in {time.perf_counter() - begun:.1f} s on {on}; accuracy, moved by so many pixels:")
-    print("   ".join(f"{columns:+d}: {value:.1%}" for columns, value in accuracy.items()))
+    print(f"\n{epochs} epochs in {time.perf_counter() - begun:.1f} s on {on}; accuracy for images moved by")
+    print("   ".join(f"{columns:+d} pixels: {value:.1%}" for columns, value in accuracy.items()))
     return state.params, accuracy
 
 
@@ -70,16 +70,17 @@ params, of_convolutional = run(convolutional, 5e-3, EPOCHS)
 _, of_dense = run(dense, 2e-3, 30)
 
 # 4. The figure: filters, what they find in one digit, and the accuracy.
+plt.rcParams.update({"axes.titlesize": 10})
 figure = plt.figure(figsize=(11, 3.6), layout="constrained")
 left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.4, 1.4))
-fnn.plots.first_layer(left, params).set_title("The 16 filters of the first layer")
+fnn.plots.first_layer(left, params).set_title("Filters of the first layer")
 shown = test[0][np.flatnonzero(test[1] == 3)[0]]
-fnn.plots.feature_maps(middle, convolutional, params, shown, layer="4").set_title("What 32 of the second find in a 3")
+fnn.plots.feature_maps(middle, convolutional, params, shown, layer="4").set_title("Outputs of the second layer for a 3")
 for (name, accuracy), color, style in zip(
     {"convolutional": of_convolutional, "dense": of_dense}.items(), ("#0072B2", "#D55E00"), ("o-", "s--"), strict=True
 ):
     right.plot(list(accuracy), [100 * value for value in accuracy.values()], style, color=color, label=name)
-right.set(title="Images moved sideways", xlabel="pixels", ylabel="accuracy, held out (%)", ylim=(0, 102))
+right.set(title="Images that are moved sideways", xlabel="pixels", ylabel="accuracy, held out (%)", ylim=(0, 102))
 right.set_xticks(MOVES)
 right.legend(frameon=False, loc="lower center")
 right.spines[["top", "right"]].set_visible(False)
