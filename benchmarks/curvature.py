@@ -167,13 +167,8 @@ PEERS = {"PyTorch": by_torch, "curvlinops": by_curvlinops, "BackPACK": by_backpa
 def main():
     options = harness.parse(harness.parser(__doc__, repeats=11))
     sizes, batch = ((20, 16, 10), 32) if options.smoke else ((784, 1024, 1024, 10), 512)
-    many = 1 if options.smoke else 3
-    calls = lambda run: [run() for _ in range(many)] and None
-    timed = lambda sides: {
-        name: [t / many for t in times]
-        for name, times in harness.turns({n: harness.seconds(calls, f) for n, f in sides.items()}, options).items()
-    }
-    own = timed(programs(sizes, batch))
+    timed = lambda sides: harness.turns({name: harness.seconds(run) for name, run in sides.items()}, options)
+    own = timed(programs(sizes, batch, tuple(name for name in OURS if "EK-FAC" not in name)))
     text = harness.ratios(("784-1024-1024-10, batch 512", "ms"), own, ["gradient", "Hessian · v, by JAX"], 1e3, 1)
 
     sizes = (20, 16, 8, 10) if options.smoke else (784, 1024, 512, 256, 128, 64, 10)

@@ -610,7 +610,7 @@ IMAGES_ON_JAX = [
 ]  # fmt: skip
 SEQUENCES = [
     Fault("the next row", fnn.Embedding, "factors", result(lambda f: f._replace(index=(f.index + 1) % 4)), symbols),
-    Fault("a symbol twice, added once", factors, "_added_rows", instead(assigned), symbols),
+    Fault("a symbol twice, added once", factors, "added_rows", instead(assigned), symbols),
     Fault("1 − h for 1 − h²", RNN, "slopes", instead(lambda self, kept: (1 - kept[0],)), states(RNN)),
     Fault("the state's error dropped", RNN, "back", no_state, states(RNN)),
     Fault("U transposed", RNN, "back", lambda f: lambda self, u, s, d: f(self, u.T, s, d), states(RNN)),
@@ -744,7 +744,7 @@ FACTORS = [
     Fault("a weight's sign lost in the squares", factors, "_squares", given(lambda p, f, w: (p, f, abs(w))),
           quantities("outer")),
     Fault("squares of positions", factors, "_squares", instead(squares_apart), quantities("few")),
-    Fault("a row used twice counts once", factors, "_added_rows", instead(overwritten), quantities("rows")),
+    Fault("a row used twice counts once", factors, "added_rows", instead(overwritten), quantities("rows")),
     Fault("along a line transposed", factors, "_along", given(lambda f, v: (f, v[::-1])), quantities("outer")),
     Fault("along one leaf of two", factors, "along",
           lambda f: lambda g, v: f(g[0], v[0]) if isinstance(v, tuple) else f(g, v), quantities("rows")),

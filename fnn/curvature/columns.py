@@ -114,17 +114,22 @@ def squares(p, f, shares):
     if f is None:
         return namespace(p).zeros_like(p)
     if isinstance(f, Outer) and f.delta.ndim == 3:  # the sum over the columns first, then one product
-        delta, a = widened(f.delta), widened(f.a)
+        delta, a = _sum_of_squares(f.delta), widened(f.a)
         if isinstance(shares, float):
-            summed = contract((delta * delta).sum(axis=0), a * a) * shares
+            summed = contract(delta, a * a) * shares
         else:
-            summed = factors.total(p, Outer((delta * delta).sum(axis=0), a * a), shares)
+            summed = factors.total(p, Outer(delta, a * a), shares)
         return cast(summed, p.dtype).reshape(p.shape)
     if not isinstance(f, Outer | Rows):
-        f = widened(f)
-        return cast(shared((f * f).sum(axis=0), shares).sum(axis=0), p.dtype)
+        return cast(shared(_sum_of_squares(f), shares).sum(axis=0), p.dtype)
     weights = None if isinstance(shares, float) else shares
     zeros = namespace(p).zeros(p.shape, at_least_float32(p.dtype))
     add = lambda total, delta: (total + factors.squares(zeros, f._replace(delta=delta), weights), ())
     total = backend.scan(add, zeros, f.delta)[0]
     return cast(total * shares if weights is None else total, p.dtype)
+
+
+def _sum_of_squares(v):
+    """Σ_c v_c² over the columns, the first axis, one by one: on the CPU XLA's own sum takes thirty times as long."""
+    zeros = namespace(v).zeros(v.shape[1:], at_least_float32(v.dtype))
+    return backend.scan(lambda total, v: (total + widened(v) ** 2, ()), zeros, v)[0]
