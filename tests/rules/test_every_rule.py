@@ -41,8 +41,9 @@ def train(name, state, **how):
     return fnn.train(EVERY[name][0], LOSS, state, DATA, **({"steps": 100, "batch_size": 16} | how))
 
 
-# The default run leaves out what has a program like that of another row.
-ON_JAX = [name for name in EVERY if THOROUGH or name not in ("predictive coding, exact", "aligned")]
+# The default run compiles one rule of each kind.
+KINDS = ("direct feedback alignment", "predictive coding", "equilibrium propagation", "forward-forward")
+ON_JAX = EVERY if THOROUGH else KINDS
 
 
 @pytest.mark.parametrize("name", ON_JAX)
