@@ -244,9 +244,8 @@ def test_variances_in_a_given_basis_are_those_along_its_directions():
 def test_blocks_nest_as_the_parameters_and_have_at_least_float32(backend):
     net = fnn.Serial((fnn.Frozen(fnn.Dense(3)), fnn.LayerNorm(), fnn.Dense(2), fnn.Dense(2, bias=False)))
     params = on(backend, moved(net, (4,), np.float16))
-    frozen, norm, dense, last = curvature.kfac(net, fnn.Quadratic(), "empirical")(
-        params, np.ones((5, 4)), np.zeros((5, 2))
-    )
+    run = compiled(backend, curvature.kfac(net, fnn.Quadratic(), "empirical"))
+    frozen, norm, dense, last = run(params, np.ones((5, 4)), np.zeros((5, 2)))
     assert frozen == fnn.trees.Fixed(fnn.DenseParams(None, None))
     assert [b.g.shape for b in norm] == [(3, 3), (3, 3)]
     assert (dense.w.a.shape, dense.w.g.shape, dense.b) == ((4, 4), (2, 2), None)
