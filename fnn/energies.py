@@ -13,7 +13,7 @@ from . import backend, random
 from .backend import floating, namespace
 from .composition import Composition, Kept, Recorder, check_layers, located
 from .errors import KindError, ShapeError, shape
-from .factors import Outer
+from .factors import Outer, made
 from .layers import Conv, Dense, Layer
 from .layers.activations import Elementwise
 from .layers.base import added
@@ -203,6 +203,10 @@ class Hopfield(Chain):
                 again = layer.factors(params[at], below, values[k])
                 result[at] = result[at]._replace(w=_both(result[at].w, again.w))
         return tuple(result)
+
+    def outer_factors(self, params, residuals, delta):
+        """Gradients, not products: weights act both ways, so that a bias is not what a weight of an input 1 would be."""
+        return made(params, self.factors(params, residuals, delta))
 
     def tangent(self, params, residuals, dparams, dx):
         values, inner = residuals

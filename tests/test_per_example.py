@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import oracle
 import pytest
-from helpers import GATED, THOROUGH, Gain, Mean, key, moved, on
+from helpers import GATED, THOROUGH, Gain, Mean, key, moved, on, wide
 
 import fnn
 from fnn import per_example, trees
@@ -214,14 +214,15 @@ def assert_as_expected(name, results, wanted, learns):
 def test_without_a_bound_the_clipped_gradient_is_the_gradient(name, backend):
     if backend == "jax" and name != "frozen beside" and not THOROUGH:
         pytest.skip("one program is enough")
-    net, params, (x, y, weights), _ = problem(name, np.float32, backend)
+    with wide():
+        net, params, (x, y, weights), _ = problem(name, np.float64, backend)
 
-    def both(params, weights):
-        of = per_example.clipped_gradient(net, LOSS, np.inf), fnn.grad(net, LOSS)
-        return [[make(params, x, y, w) for make in of] for w in (None, weights)]
+        def both(params, weights):
+            of = per_example.clipped_gradient(net, LOSS, np.inf), fnn.grad(net, LOSS)
+            return [[make(params, x, y, w) for make in of] for w in (None, weights)]
 
-    for clipped, wanted in (both if backend == "numpy" else oracle.quick_jit(both))(params, weights):
-        oracle.assert_close(clipped, wanted, 1e-6)
+        for clipped, wanted in (both if backend == "numpy" else oracle.quick_jit(both))(params, weights):
+            oracle.assert_close(clipped, wanted, 1e-12)
 
 
 def test_no_clipped_gradient_is_longer_than_the_bound(backend):

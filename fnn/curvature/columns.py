@@ -51,7 +51,7 @@ def summed(pass_: Pass, columns: Columns, make: Callable, f: Callable) -> tuple[
     net, params, residuals, _, dtype = pass_
 
     def back(i):
-        e = columns.column(i)
+        e = columns.column(namespace(i).minimum(i, columns.number - 1))
         e = namespace(e).where(i < columns.number, e, 0)
         return net.propagate(params, residuals, cast(e, dtype), need_dx=False)[1]
 
