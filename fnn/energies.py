@@ -205,7 +205,7 @@ class Hopfield(Chain):
         return tuple(result)
 
     def outer_factors(self, params, residuals, delta):
-        """Gradients, not products: weights act both ways, so that a bias is not what a weight of an input 1 would be."""
+        """Gradients, no products: weights act both ways, so a bias is not what the weight of an input of 1 would be."""
         return made(params, self.factors(params, residuals, delta))
 
     def tangent(self, params, residuals, dparams, dx):
