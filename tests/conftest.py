@@ -36,9 +36,9 @@ from fnn.backend import jax
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
 WHY = "needs JAX, and " + ("FNN_BACKEND=numpy" if os.environ.get("FNN_BACKEND") == "numpy" else "it is not installed")
 
-# `pytest --hypothesis-profile=thorough` tries twelve times as many examples, other ones each time.
+# `pytest --hypothesis-profile=thorough` runs every test, and tries six times as many examples, other ones each time.
 settings.register_profile("fast", max_examples=16, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("fast")
 
 
@@ -56,9 +56,18 @@ def needs_jax():
     return jax
 
 
+def pytest_configure(config):
+    what = "thorough(**parameters): left to the thorough profile, if parameters are given only with these"
+    config.addinivalue_line("markers", what)
+
+
 def pytest_collection_modifyitems(items):
-    """Skips the doctests that write of JAX where there is none."""
+    """Skips what the profile leaves out, and the doctests that write of JAX where there is none."""
     for item in items:
+        for mark in item.iter_markers("thorough"):
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            if settings().max_examples < 100 and mark.kwargs.items() <= parameters.items():
+                item.add_marker(pytest.mark.skip(reason="run by the thorough profile"))
         doctest = getattr(item, "dtest", None)
         if jax is None and doctest and any("jax" in example.source for example in doctest.examples):
             item.add_marker(pytest.mark.skip(reason=WHY))

@@ -16,7 +16,7 @@ from fnn.backend import jax
 from fnn.composition import Kept
 from fnn.layers import convolution
 
-THOROUGH = settings().max_examples > 100  # pytest --hypothesis-profile=thorough: all that takes long, too
+THOROUGH = settings().max_examples >= 100  # pytest --hypothesis-profile=thorough: all that takes long, too
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
 
 

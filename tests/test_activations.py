@@ -173,6 +173,7 @@ def test_jax_differentiates_the_formula_to_the_documented_derivative_at_zero(nee
         assert found == wanted, name
 
 
+@pytest.mark.thorough(backend="jax")
 def test_nothing_overflows_far_out(backend):  # but for the exponential that soft_exponential is
     near = np.linspace(-19, 19, 14, dtype=np.float32)[None]
     z = {name: near if "soft_" in name else EDGES.astype(np.float32) for name in LAYERS}
@@ -219,6 +220,7 @@ def passed(backend, dtype, rows):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.thorough(backend="jax")
 def test_nan_gives_nan_forwards_and_backwards_and_nowhere_else(dtype, backend):
     rows = (0.5, 0.25, -0.5, -2.0)
     found = passed(backend, dtype, ((0.5, np.nan, -0.5, np.nan), *[rows] * 4))[2]
@@ -467,6 +469,7 @@ class Half(Elementwise):
         return z > -1
 
 
+@pytest.mark.thorough(backend="jax")
 def test_an_activation_is_a_function_and_its_derivative(backend):
     own = {"cube": Cube(), "exponential": Exponential(), "half": Half()}
     for layer in own.values():

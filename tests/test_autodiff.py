@@ -128,11 +128,11 @@ def test_an_operand_is_complete_before_it_is_passed_on():
     assert ad.grad(f)(x) == pytest.approx((math.sin(u) + u * math.cos(u) + 2 * u) * 2 * x, rel=1e-14)
 
 
-def test_a_graph_of_100_000_nodes_is_no_recursion():
+def test_a_graph_of_10_000_nodes_is_no_recursion():
     def f(x):
         y = x
-        for _ in range(100_000):
-            y = y + 1e-5
+        for _ in range(10_000):
+            y = y + 1e-4
         return y
 
     value, slope = ad.value_and_grad(f)(1.0)

@@ -475,6 +475,7 @@ def test_negative_weights_are_those_of_the_formula_in_every_entry(dtype, backend
     np.testing.assert_allclose(found["unclipped"].w, -0.5)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_weights_that_sum_to_0_have_the_value_0_and_the_gradient_0_in_every_entry(backend):
     params, x, y, weights = line(backend, np.float32([1, -1]))
     run = lambda p, w: {name: f(p, x, y, w) for name, f in ENTRIES.items() if name not in ("penalised", "noise scale")}
@@ -531,6 +532,7 @@ def test_a_single_tiny_weight_beside_ordinary_ones_is_just_small(backend):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.thorough(backend="jax")
 def test_targets_and_weights_are_not_cut_to_half_precision(dtype, backend):
     if backend == "numpy" and dtype == "bfloat16":
         pytest.skip("NumPy alone has none")

@@ -122,6 +122,7 @@ for run in runs:
 
 
 @backends
+@pytest.mark.thorough(backend="jax")
 def test_a_run_that_is_continued_in_another_process_equals_one_that_was_never_stopped(backend, tmp_path):
     (tmp_path / "run.py").write_text(RESUME)
     alone = ON_NUMPY | {

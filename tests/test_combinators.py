@@ -194,6 +194,7 @@ def test_the_global_norm_counts_what_is_learnt_only(backend):
 
 
 @pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.thorough(backend="jax")
 def test_accumulation_makes_one_step_of_the_mean_gradient(steps, backend):
     _, gradients = problem(12)
     path, state = run_on(backend, fnn.Accumulate(fnn.Sgd(0.1), steps), steps=12)
@@ -205,6 +206,7 @@ def test_accumulation_makes_one_step_of_the_mean_gradient(steps, backend):
     assert not any(np.any(leaf) for leaf in trees.leaves(state.mean)), "and each mean begins anew"
 
 
+@pytest.mark.thorough(backend="jax")
 def test_four_accumulated_batches_are_one_large_batch(backend):
     net, loss = fnn.mlp((3, 1), activation=fnn.Tanh()), fnn.Quadratic()
     data = np.random.default_rng(0).normal(size=(40, 2)), np.ones((40, 1))
@@ -225,6 +227,7 @@ def test_a_gradient_that_is_not_finite_spoils_its_own_mean_only(backend):
     oracle.assert_close(path, path_of(mean), 1e-5)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_step_that_is_not_finite_changes_nothing_but_its_count(backend):
     _, gradients = problem(10)
     good = tuple(np.delete(g, [4, 7], axis=0) for g in gradients)
@@ -323,6 +326,7 @@ def test_each_layer_and_each_parameter_takes_the_step_of_its_own_optimizer(backe
     assert state[1] == state[2]["a"] == ()
 
 
+@pytest.mark.thorough(backend="jax")
 def test_an_optimizer_for_each_layer_trains_and_none_changes_nothing(backend):
     net, loss = fnn.Serial((fnn.Dense(4), fnn.Tanh(), fnn.Dense(3), fnn.Dense(1))), fnn.Quadratic()
     data = np.random.default_rng(0).normal(size=(40, 2)), np.ones((40, 1))
@@ -418,6 +422,7 @@ def lengths(w):
     return np.linalg.norm(np.asarray(w, np.float64), axis=1)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_max_norm_keeps_each_units_weights_within_its_length_and_lets_biases_be(backend):
     net, rng = fnn.mlp((6, 3)), np.random.default_rng(0)
     data = rng.normal(size=(64, 4)), 30 * rng.normal(size=(64, 3))

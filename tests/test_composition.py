@@ -82,6 +82,7 @@ def test_a_composition_of_ones_own_has_the_derivatives_of_jax(needs_jax):
 LEAVES = ["0.0 Dense", "0.1.0 Dense", "0.1.1 Sigmoid", "0.2 Dense", "1 Tanh", "2 Dense"]
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_composition_of_ones_own_trains_is_summarised_and_diagnosed(backend, capsys):
     net, loss = S((GATED, fnn.Tanh(), D(2))), fnn.SoftmaxCrossEntropy()
     x = np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32)

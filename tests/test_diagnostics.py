@@ -76,6 +76,7 @@ def test_both_backends_find_the_same(needs_jax):
 
 @backends
 @pytest.mark.parametrize("optimizer", [fnn.Sgd(0.3), fnn.Adam(0.01)])
+@pytest.mark.thorough(backend="jax")
 def test_the_update_is_that_of_the_next_step(backend, optimizer):
     if backend == "jax" and isinstance(optimizer, fnn.Sgd):
         pytest.skip("one program is enough")
@@ -243,6 +244,7 @@ def test_layers_are_named_as_in_a_summary():
 
 
 @backends
+@pytest.mark.thorough(backend="jax")
 def test_telemetry_of_fit_is_the_figures_after_each_epoch_and_changes_nothing(backend):
     net = fnn.mlp((6, 3))
     state = begin(net, backend, fnn.Adam(0.01))

@@ -304,6 +304,7 @@ def test_what_helps_is_there():
 
 @backends
 @pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.thorough(backend="jax")
 def test_what_is_not_finite_is_named_with_its_layers_and_nothing_else(backend, value, capsys):
     net = fnn.mlp((6, 5, 3))
     params = trees.map(np.array, begin(net).params)
@@ -379,6 +380,7 @@ def test_bad_data_are_refused_before_anything_is_printed(x, y, error, says, caps
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.thorough(backend="jax")
 def test_an_output_that_does_not_fit_the_cost_is_named(backend, capsys):
     x, y = np.random.default_rng(0).normal(size=(100, 4)), np.arange(100) % 3
     cases = {

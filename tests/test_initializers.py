@@ -163,6 +163,7 @@ def test_on_numpy_values_are_read_only(initializer):
         w += 1
 
 
+@pytest.mark.thorough(backend="jax")
 def test_values_are_a_function_of_the_key(backend):
     key, other = random.split(random.key(3, backend=backend))
     of_each = compiled(backend, lambda key: [initializer(key, (4, 3)) for initializer in EACH])

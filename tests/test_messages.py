@@ -306,6 +306,7 @@ MISTAKES: dict[str, tuple] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.thorough(backend="jax")
 def test_a_mistake_with_images_or_sequences_is_named_wherever_the_data_go(name, backend):
     net, good, x, y, message = MISTAKES[name]
     shape = {k: a.shape[1:] for k, a in good.items()} if isinstance(good, dict) else good.shape[1:]

@@ -325,6 +325,7 @@ def test_each_branch_takes_the_input_that_it_names_and_the_errors_go_back_there(
         ), 1e-12)  # fmt: skip
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_network_of_several_inputs_trains(backend):
     x, net = named_inputs(dict), fnn.Serial((BY_NAME, fnn.Tanh(), fnn.Dense(1)))
     y = x["left"][:, :1] * x["right"][:, :1]

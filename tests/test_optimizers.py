@@ -244,6 +244,7 @@ def test_an_own_loop_with_numbers_of_python_runs_in_the_width_of_the_parameters(
     oracle.assert_close(found, by_equation(adam, (0.1,) * 3), 1e-12)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_so_does_a_schedule_of_numbers_of_python(backend):
     schedule = fnn.schedules.Join((fnn.schedules.Constant(0.1), fnn.schedules.CosineAnnealing(0.1, 10)), (1,))
     with wide():
@@ -285,6 +286,7 @@ EVERY = {name: OPTIMIZERS[name][0] for name in ONE_OF_EACH} | COMBINED
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+@pytest.mark.thorough(backend="jax")
 def test_updates_have_the_dtype_of_the_parameters_and_states_are_float32_or_wider(dtype, backend):
     if backend == "numpy" and dtype == "bfloat16":
         pytest.skip("NumPy alone has no bfloat16")
@@ -443,6 +445,7 @@ def test_a_tree_without_parameters_is_no_trouble(name, backend):
     assert len(trees.leaves(following)) == len(trees.leaves(state.opt_state))
 
 
+@pytest.mark.thorough(backend="jax")
 def test_what_is_fixed_gets_an_update_of_zero_and_its_moments_stay(backend):
     w = np.float32([[3.0, 4.0], [0.1, 0.2]])
     params = on(backend, (trees.Fixed(fnn.DenseParams(w, w[0])), w))
@@ -557,7 +560,7 @@ def after_three_steps(numbers, optimizer, params):
 PLAIN = {name for name in CLASSES.values() if type(EVERY[name]) in {type(tx) for tx in AT_THE_EDGE.values()}}
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY | AT_THE_EDGE if THOROUGH or name not in PLAIN])
+@pytest.mark.parametrize("name", list(EVERY | AT_THE_EDGE)[:: 1 if THOROUGH else 4])
 def test_derivatives_are_true_in_both_modes_also_where_a_gradient_is_always_0(name, needs_jax):
     """By central differences on NumPy, along the hyperparameters in their own sizes and the first parameters."""
     optimizer, rng = (EVERY | AT_THE_EDGE)[name], np.random.default_rng(0)

@@ -238,6 +238,7 @@ def test_the_order_of_an_epoch_says_nothing_about_the_next(kind):
     assert fair_table(joint(found[:-1], found[1:]), len(found) - 1)
 
 
+@pytest.mark.thorough
 def test_of_60_000_every_example_is_as_likely_to_come_first():
     keys = random.split(np_key(3), 2000)
     first = np.concatenate([Plan(N, 8).batches(key, 0, 0, 1)[0] for key in keys])
@@ -448,6 +449,7 @@ def test_an_epoch_has_as_many_steps_as_it_has_batches(n, batch_size, steps):
 
 
 @pytest.mark.parametrize("n", [10, 100])
+@pytest.mark.thorough(backend="jax")
 def test_a_batch_of_all_examples_is_in_the_order_of_the_data_but_where_an_epoch_was_begun_in_another(n, backend):
     """Whether that is known before (`fresh`, or a number) or found out in compiled code."""
     key, plan = random.key(7, backend=backend), Plan(n, n)

@@ -235,6 +235,7 @@ def test_no_clipped_gradient_is_longer_than_the_bound(backend):
             assert np.sqrt(sum((g**2).sum() for g in trees.leaves(one))) <= bound * (1 + 1e-6)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_an_example_whose_gradient_is_not_finite_counts_nothing_when_clipped(backend):
     net = fnn.Serial((fnn.Dense(3), fnn.Dense(3), fnn.Tanh(), fnn.Dense(1)))  # behind tanh an infinite input has δ = 0
     params = on(backend, trees.map(lambda p: abs(p) + 1, moved(net, (2,), np.float32)))
@@ -290,6 +291,7 @@ def test_a_bound_may_be_an_axis_of_a_sweep(needs_jax):
     assert len({float(abs(g).sum()) for g in swept[0].w}) == 3
 
 
+@pytest.mark.thorough(backend="jax")
 def test_results_are_float32_and_never_nan_where_nothing_counts_or_all_agree(backend):
     net, params, (x, y, _), _ = problem("mlp", np.float32, backend)
     quantities = per_example.signal_to_noise, per_example.noise_scale, per_example.variance, per_example.norms

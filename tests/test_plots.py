@@ -93,6 +93,7 @@ def content(axes):
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(backend="jax")
 def test_each_figure_returns_its_axes_and_is_the_same_from_parameters_on_either_backend(backend):
     x, y = on(backend, (X, Y))
     settings = lambda: {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}

@@ -18,6 +18,7 @@ UNEQUAL = fnn.Serial(
 )
 
 
+@pytest.mark.thorough(backend="jax")
 def test_what_lies_beyond_the_length_has_no_value_no_gradient_and_no_factor(backend):
     rng, net, loss = np.random.default_rng(0), UNEQUAL, fnn.SoftmaxCrossEntropy()
     tokens, length, y = rng.integers(0, 9, (3, 5)), np.array([2, 5, 1]), np.array([0, 1, 1])
@@ -38,6 +39,7 @@ def test_what_lies_beyond_the_length_has_no_value_no_gradient_and_no_factor(back
         oracle.assert_close(trees.map(lambda a: a[:1], found), alone, 1e-12)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_numbers_beyond_the_length_may_even_be_nan(backend):
     net = fnn.Last(fnn.Rnn(3, all_states=True))
     params = net.init(key(backend), {"x": (4, 2), "length": ()})

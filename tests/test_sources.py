@@ -40,6 +40,7 @@ def begin(backend, optimizer=None):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.thorough(backend="jax")
 def test_a_run_from_files_is_the_run_from_memory_to_the_byte(files, backend):
     x, y, _ = files
     more = {"metrics": {"accuracy": fnn.accuracy}, "telemetry": 20, **HOW}
@@ -187,6 +188,7 @@ def test_a_mapping_that_copies_what_is_written_keeps_it(tmp_path):
     assert sources.rows(x, np.arange(100)).sum() == sources.rows(x, slice(None)).sum() == x.sum() == 5
 
 
+@pytest.mark.thorough
 def test_no_more_than_some_batches_is_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(gate, "AT_ONCE", 2**18)
     x = np.memmap(tmp_path / "x", np.float64, "w+", shape=(20_000, 100))  # 16 MB

@@ -54,7 +54,7 @@ def test_diagonals_on_numpy_are_those_of_dense_matrices_a_few_columns_at_a_time_
     assert_right(name, diagonals(p), right)
 
 
-ON_JAX = tuple(CASES) if THOROUGH else ("few positions", "tags")
+ON_JAX = tuple(CASES) if THOROUGH else ("tags",)
 
 
 @pytest.mark.parametrize("block", [2**28, 2**13] if THOROUGH else [2**13])
@@ -64,7 +64,7 @@ def test_diagonals_on_jax_are_those_of_dense_matrices(block, needs_jax, monkeypa
         assert_right(name, found, wanted(name))
 
 
-@pytest.mark.parametrize("name", ["norms", "images", "symbols", "frozen between"])
+@pytest.mark.parametrize("name", ["norms", "images", "symbols", "frozen between"][:: 1 if THOROUGH else 2])
 def test_the_diagonal_of_the_hessian_is_that_of_its_matrix(name):
     p = problem(name)
     of = p.params, p.x, p.y, p.weights
@@ -76,7 +76,7 @@ SAMPLED = {"fisher": 60, "ggn": 60, "hessian": 5}
 ROUNDS = 50  # of 60 samples: 3,000
 
 
-@pytest.mark.parametrize("kind", SAMPLED)
+@pytest.mark.parametrize("kind", SAMPLED if THOROUGH else ["fisher"])
 def test_a_sampled_diagonal_approaches_the_exact_one_within_its_standard_error(kind):
     p = problem("mlp", 3)
     of = p.params, p.x, p.y, p.weights

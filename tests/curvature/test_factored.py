@@ -203,6 +203,7 @@ def test_each_weight_counts_once():
         oracle.assert_close(doubled, total._replace(g=2 * total.g), 1e-12)
 
 
+@pytest.mark.thorough
 def test_sampled_factors_approach_the_exact_ones_within_their_standard_error():
     p = problem("mlp")
     of = p.params, p.x, p.y, p.weights

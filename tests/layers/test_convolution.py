@@ -107,6 +107,7 @@ def test_same_has_as_many_positions_as_there_are_strides(size):
         assert fnn.Conv(1, (3,), stride, "same").output_shape((size, 1)) == (-(-size // stride), 1)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_the_factors_are_patches_where_these_are_smaller_than_the_gradient(backend):
     layer, x = fnn.Conv(50, (3,)), np.ones((2, 4, 40), np.float32)
     params = layer.init(key(backend), (4, 40))

@@ -55,6 +55,7 @@ def test_a_number_beyond_the_table_is_an_error_or_nan_where_values_are_not_known
         np.testing.assert_array_equal(np.isnan(y[..., 0]), [[False, False], [True, False]])
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_run_refuses_a_number_beyond_the_table_wherever_the_embedding_is(backend):
     inner = fnn.Serial((fnn.Embedding(7, 3), fnn.Rnn(2)))
     x = np.array([[1, 2, 0, 3], [4, 7, 0, 1]])

@@ -83,6 +83,7 @@ def test_choices_are_no_leaves_and_numbers_are_strong_arrays(backend):
     assert again.rule.signs == state.rule.signs, "a rule that is prepared already is taken as it is"
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_sweep_over_a_rules_numbers_is_each_run_alone(backend):
     def run(decay):
         state = fnn.init_state(NET, fnn.Sgd(0.1), key(backend), (6,), rule=Smoothed(decay, 0.1))

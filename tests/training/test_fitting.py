@@ -297,6 +297,7 @@ WILD = {
 
 
 @pytest.mark.parametrize("name", WILD)
+@pytest.mark.thorough(backend="jax")
 def test_a_run_that_diverges_stops_and_names_the_step_and_the_layer(name, backend):
     if backend == "jax" and name != "rate" and not THOROUGH:
         pytest.skip("the thorough profile has all on JAX, too")

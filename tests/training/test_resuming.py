@@ -60,7 +60,7 @@ HOWS = {
 
 @pytest.mark.parametrize("name", HOWS)
 def test_a_fit_that_goes_on_is_the_one_that_never_stopped(name, backend, tmp_path):
-    if backend == "jax" and name not in ("watched", "a rule with a state") and not THOROUGH:
+    if backend == "jax" and name != "a rule with a state" and not THOROUGH:
         pytest.skip("the thorough profile has all on JAX, too")
     how = HOWS[name]
     if backend == "jax":  # steps one by one, in all three runs: one program
@@ -352,6 +352,7 @@ def test_thousands_of_epochs_are_saved_as_fast_as_their_bytes_and_come_back(tmp_
         assert all((values == rows + j).all() for j, values in enumerate(history["telemetry"]))
 
 
+@pytest.mark.thorough(backend="jax")
 def test_the_network_of_a_patient_run_is_the_one_that_fit_returned(backend, tmp_path):
     how = {"optimizer": fnn.Sgd(fnn.schedules.Piecewise((2,), (0.1, 3.0))), "batch_size": 53, "epochs": 9}
     state, history = fit(backend, checkpoint=tmp_path, patience=2, every=2, telemetry=5, **how)
@@ -365,6 +366,7 @@ def test_the_network_of_a_patient_run_is_the_one_that_fit_returned(backend, tmp_
     assert int(tree["state"].epoch) == len(history["loss"])
 
 
+@pytest.mark.thorough(backend="jax")
 def test_runs_with_the_initializer_constant_and_the_schedule_of_that_name_go_on(backend, tmp_path):
     net = fnn.Dense(3, initializer=fnn.Constant(0.1))
     how = {"net": net, "optimizer": fnn.Adam(fnn.schedules.Constant(0.1)), "batch_size": 53, "checkpoint": tmp_path}
@@ -479,6 +481,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)][: 2 if THOROUGH else 1]
 )
+@pytest.mark.thorough
 def test_a_signal_lets_it_save_and_say_where_and_the_run_goes_on_to_the_byte(number, status, whole, tmp_path):
     folder = tmp_path / "run"
     process = start(tmp_path, folder, 10, "new")

@@ -105,6 +105,7 @@ def test_other_data_have_another_fingerprint(name):
     assert fingerprint(params, gate.opened(OTHER[name])) != fingerprint(params, gate.opened((X, Y)))
 
 
+@pytest.mark.thorough(backend="jax")
 def test_every_dtype_has_a_fingerprint(backend):
     key = fnn.random.key(0, backend=backend)
     for dtype in ["float32", "float16", *(["bfloat16"] if jax is not None and backend == "jax" else [])]:

@@ -83,6 +83,7 @@ if sys.argv[1] == "train":
 """
 
 
+@pytest.mark.thorough
 def test_a_sweep_over_two_devices_is_the_sweep_on_one(needs_jax):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     what = "train" if THOROUGH else "draw"
@@ -122,6 +123,7 @@ def test_more_folds_than_examples_are_refused():
         fnn.folds(fnn.random.key(0), 3, 4)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_cross_validation_is_one_call_and_never_learns_from_what_it_holds_out(backend):
     key = fnn.random.key(0, backend=backend)
     x, y = DATA
