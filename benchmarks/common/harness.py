@@ -7,6 +7,7 @@ keeps what was written by hand under its table.
 """
 
 import argparse
+import contextlib
 import datetime
 import functools
 import importlib
@@ -41,10 +42,12 @@ def parser(description, repeats=9):
 
 
 def parse(parser):
-    """The options; with `--smoke` one turn counts, and the pause is short."""
+    """The options; with `--smoke` one turn counts, the pause is short, and little time is spent on compiling."""
     options = parser.parse_args()
     if options.smoke:
         options.repeats, options.pause = 1, 0.1
+        with contextlib.suppress(ImportError):
+            importlib.import_module("jax").config.update("jax_disable_most_optimizations", True)
     return options
 
 
