@@ -57,6 +57,7 @@ from . import diagnostics as diagnostics
 from . import errors as errors
 from . import factors as factors
 from . import initializers as initializers
+from . import laplace as laplace
 from . import layers as layers
 from . import order as order
 from . import per_example as per_example
