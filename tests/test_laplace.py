@@ -181,8 +181,8 @@ def test_kinds_and_samples_are_those_of_curvature():
     h = lambda posterior: flattened(posterior.curvature.values).sum()
     assert h(draw(0, 2)) != h(draw(1, 2))
     wanted = np.trace(hessian("mlp", "full")[0])
-    drawn = np.array([h(draw(seed, 2)) for seed in range(60)])
-    assert abs(drawn.mean() - wanted) <= 4 * drawn.std() / math.sqrt(60)
+    drawn = np.array([h(draw(seed, 2)) for seed in range(25)])
+    assert abs(drawn.mean() - wanted) <= 4 * drawn.std() / math.sqrt(25)
     first = fitted("mlp", "full", kind="fisher", samples=1, sample_key=key(), batch_size=5)
     assert h(first) != h(draw(0, 2)), "each batch has samples of its own"
 
@@ -266,7 +266,7 @@ def test_the_noise_is_kept_if_it_is_known():
 @pytest.mark.parametrize("name", ["frozen below", *["symbols"] * THOROUGH])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_samples_have_the_mean_and_the_covariance(name, structure):
-    posterior, count = fitted(name, structure), 2000 if THOROUGH else 200
+    posterior, count = fitted(name, structure), 2000 if THOROUGH else 120
     drawn = laplace.sample(posterior, key(), count)
     draws = np.concatenate([leaf.reshape(count, -1) for leaf in trees.leaves(drawn)], axis=1)
     draws = draws - flattened(posterior.params)
@@ -292,7 +292,7 @@ def test_samples_of_outputs_are_those_of_the_linearized_network():
 
 @pytest.mark.parametrize("name", ["mlp", "bits"])
 def test_probabilities_are_averages(name):
-    posterior, p, count = fitted(name, "kronecker"), problem(name), 40 if name == "mlp" else 200
+    posterior, p, count = fitted(name, "kronecker"), problem(name), 40 if name == "mlp" else 120
     j, mean = dense_of(name).jacobian, p.net.forward(p.params, p.x)[0]
     variance = np.einsum("nkp,pq,nkq->nk", j, covariance(posterior), j)
     z = mean / np.sqrt(1 + math.pi * variance / 8)
@@ -331,7 +331,7 @@ def test_a_last_layer_of_many_outputs_takes_little_memory():
 # ---- JAX -------------------------------------------------------------------------------------------------------------
 
 
-ON_JAX = [("mlp", "kronecker"), ("mlp", "full")]
+ON_JAX = [("bits", "kronecker"), ("mlp", "full")]
 ON_JAX += [(n, s) for n in ("mlp", "images", "symbols", "own", "few positions") for s in STRUCTURES] * THOROUGH
 
 
@@ -349,7 +349,7 @@ def test_jax_computes_the_same(name, structure, needs_jax):
     oracle.assert_close(covariance(on("numpy", found)), covariance(wanted), 1e-11)
     oracle.assert_close(on("numpy", tuple(drawn)), tuple(laplace.outputs(wanted, p.x)), 1e-11)
     assert float(evidence) == pytest.approx(laplace.log_marginal_likelihood(laplace.tuned(wanted)), rel=1e-12)
-    assert sampled is None or sampled.shape == (2, 1, 3)
+    assert sampled is None or sampled.shape == (2, 1, p.net.output_shape(x.shape[1:])[0])
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

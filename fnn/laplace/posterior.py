@@ -102,8 +102,8 @@ def fit(
             learn.
         kind: what H is: "ggn", the generalized Gauss-Newton matrix; "fisher", the Fisher information; or "empirical",
             with the targets of the data. Default: "ggn".
-        samples: as for `fnn.curvature.kfac`, how many targets or signs are drawn for each example. Default: None,
-            exact.
+        samples: as for `fnn.curvature.kfac`, how many targets or signs are drawn for each example; with thousands of
+            outputs one or a few ("fisher") take much less time. Default: None, exact.
         sample_key: the key of the samples. Default: None.
         prior_precision: τ, above 0. Default: 1.
         noise: σ, for a regression. Default: 1.
