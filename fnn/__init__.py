@@ -37,7 +37,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
                     in the module training. How a batch becomes a gradient: rules, privacy
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
-                    negative_log_likelihood, expected_calibration_error, reliability
+                    negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace; of
                     scalars: autodiff
     inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
