@@ -46,7 +46,7 @@ def log_marginal_likelihood(posterior: Posterior) -> Any:
     Returns:
         A number, in nats, differentiable in `prior_precision` and `noise`.
 
-    Source: D. MacKay (1992), eq. 4.8; A. Immer et al. (2021), eq. 5.
+    Source: D. MacKay (1992), §4; A. Immer et al. (2021).
 
     >>> from fnn import Dense, DenseParams, Quadratic
     >>> from fnn.laplace import fit
@@ -80,7 +80,7 @@ def tuned(posterior: Posterior, *, noise: bool = True) -> Posterior:
     Raises:
         DataError: if all uncertain parameters are 0, or H is, so that there is no maximum.
 
-    Source: D. MacKay (1992), eqs. 4.9 and 4.10.
+    Source: D. MacKay (1992), §4.
 
     >>> from fnn import Dense, DenseParams, Quadratic
     >>> from fnn.laplace import fit

@@ -49,7 +49,7 @@ def outputs(posterior: Posterior, x: Any) -> Gaussian:
     Raises:
         ShapeError: if the outputs are not (N, K).
 
-    Source: A. Immer, M. Korzepa, M. Bauer (2021), eq. 9.
+    Source: A. Immer, M. Korzepa, M. Bauer (2021).
 
     >>> from fnn import DenseParams, Quadratic
     >>> from fnn.laplace import fit
@@ -214,7 +214,7 @@ def output_samples(posterior: Posterior, x: Any, key: Any, samples: int) -> Any:
     Returns:
         Outputs (S, N, ...).
 
-    Source: A. Immer, M. Korzepa, M. Bauer (2021), eq. 8.
+    Source: A. Immer, M. Korzepa, M. Bauer (2021).
 
     >>> from fnn import DenseParams, Quadratic, random
     >>> from fnn.laplace import fit
