@@ -36,9 +36,10 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
                     in the module training. How a batch becomes a gradient: rules, privacy
-    metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error
-    the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature; of scalars:
-                    autodiff
+    metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
+                    negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
+    the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace; of
+                    scalars: autodiff
     inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
@@ -57,6 +58,7 @@ from . import diagnostics as diagnostics
 from . import errors as errors
 from . import factors as factors
 from . import initializers as initializers
+from . import laplace as laplace
 from . import layers as layers
 from . import order as order
 from . import per_example as per_example
@@ -73,6 +75,9 @@ from .backpropagation import backprop as backprop
 from .backpropagation import custom_vjp as custom_vjp
 from .backpropagation import grad as grad
 from .backpropagation import value_and_grad as value_and_grad
+from .calibration import expected_calibration_error as expected_calibration_error
+from .calibration import negative_log_likelihood as negative_log_likelihood
+from .calibration import reliability as reliability
 from .checkpoints import load_network as load_network
 from .composition import Composition as Composition
 from .energies import Goodness as Goodness

@@ -13,6 +13,7 @@ All quantities of per-example gradients follow from δ and a, without materializ
     products   gᵢ · gⱼ              (δᵢ · δⱼ)(aᵢ · aⱼ), likewise
     squares    Σₙ wₙ gₙ²            (w δ²)ᵀ a²
     along      gₙ · V               δₙ · V aₙ
+    weighed    Σ D ⊙ gₙ²            δₙ² · D aₙ²
 
 A tree of factors is nested as the parameters are. In place of each parameter it has an `Outer`, a `Rows`, an array
 (N, ...) that is the gradient itself, or None (no gradient). The parameters come first in every traversal and determine
@@ -150,6 +151,11 @@ def squares(params: Any, factors: Any, weights: Any = None) -> Any:
 def along(factors: Any, direction: Any) -> Any:
     """gₙ · v (N,), for a direction v nested as the parameters; None in the direction or the factors means zero."""
     return sum(_along(f, v) for v, f in pairs(direction, factors) if f is not None and v is not None)
+
+
+def weighed(factors: Any, d: Any) -> Any:
+    """gₙᵀ diag(d) gₙ (N,), for d nested as the parameters, of any sign; None in it or in the factors means zero."""
+    return sum(_weighed(f, w) for w, f in pairs(d, factors) if f is not None and w is not None)
 
 
 def length(*norms) -> Any:
@@ -296,6 +302,23 @@ def _along(f, v):
         return (delta * cast(v, delta.dtype)[f.index]).reshape(len(delta), -1).sum(axis=1)
     f = widened(f)
     return f.reshape(len(f), -1) @ cast(v, f.dtype).reshape(-1)
+
+
+def _weighed(f, d):
+    if isinstance(f, Outer) and f.delta.ndim == 2:
+        delta, a = (widened(v) for v in f)
+        return ((a * a) @ cast(d, a.dtype).reshape(delta.shape[-1], -1).T * (delta * delta)).sum(axis=1)
+    if isinstance(f, Rows):  # δ_t Σ_s [same row] δ_s, by the numbers of the row of each t
+        delta = widened(f.delta)
+        among = (f.index[:, :, None] == f.index[:, None, :]).astype(delta.dtype)
+        return (delta * (among @ delta) * cast(d, delta.dtype)[f.index]).sum(axis=(1, 2))
+    if not isinstance(f, Outer):
+        f = widened(f).reshape(len(f), -1)
+        return (f * f) @ cast(d, f.dtype).reshape(-1)
+    delta, a = _positions(f)
+    d = cast(d, delta.dtype).reshape(delta.shape[-1], -1)
+    block = lambda delta, a: (_wide_product("nto,nti->noi", delta, a) ** 2 * d).sum(axis=(1, 2))
+    return in_blocks(block, _block(d.size), delta, a)
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------

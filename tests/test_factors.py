@@ -101,6 +101,7 @@ def quantities(params, f, g, scale, weights, direction):
         "squares, weighted": factors.squares(params, f, weights),
         "along": factors.along(f, direction) + zeros,
         "along nothing": factors.along(f, trees.map(lambda v: None, direction)) + zeros,
+        "weighed": factors.weighed(f, direction) + zeros,
     }
 
 
@@ -129,6 +130,7 @@ def of_dense(params, f, g, scale, weights, direction):
         "squares, weighted": summed(weights, 2),
         "along": mine @ line,
         "along nothing": np.zeros(N),
+        "weighed": mine**2 @ line,
     }
 
 

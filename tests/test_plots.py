@@ -76,6 +76,7 @@ def of_figures(params=PARAMS, x=X, y=Y):
         "gradient_flow": lambda axes: plots.gradient_flow(axes, found, names),
         "alignment": lambda axes: plots.alignment(axes, {"angle_0": 90 * abs(x[:, 0])}),
         "confusion": lambda axes: plots.confusion(axes, fnn.confusion_matrix(NET.apply(params, x), y)),
+        "reliability": lambda axes: plots.reliability(axes, fnn.reliability(LOSS.predict(NET.apply(params, x)), y)),
         "loss_surface": lambda axes: plots.loss_surface(axes, NET, LOSS, params, x, y, key=KEY, steps=3),
         "network": lambda axes: plots.network(axes, NET, (2,), params),
         "feature_maps": lambda axes: plots.feature_maps(axes, IMAGES, of_images, x[:9, :1].reshape(3, 3, 1), layer="1"),
@@ -247,6 +248,7 @@ REFUSED = {
         lambda a: plots.gradient_flow(a, STATS, ["0", "1"]),
     ),
     "a matrix that is not square": (errors.ShapeError, r"\(C, C\), got \(40, 2\)", lambda a: plots.confusion(a, X)),
+    "a curve that is none": (errors.KindError, "what fnn.reliability returns", lambda a: plots.reliability(a, [1.0])),
     "counts below 0": (errors.DataError, "at least 0, got -1", lambda a: plots.confusion(a, [[-1]])),
     "counts that are no numbers": (errors.DataError, "matrix", lambda a: plots.confusion(a, NAN)),
     "a class without a name": (
@@ -591,6 +593,18 @@ def test_a_nested_network_has_a_row_for_each_layer_within_it_also_where_all_are_
         axes = draw(plots.activations(blank(), NESTED, params, X))
         assert [label.get_text() for label in axes.get_yticklabels()] == LEAVES
     assert [text.get_text() for text in axes.texts] == ["100 % are 0"] * 7
+
+
+def test_a_reliability_diagram_has_a_point_for_each_bin_that_is_not_empty():
+    p, y = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]), np.array([0, 1, 1])
+    curves = {"sure": fnn.reliability(np.eye(2)[[0, 0, 1]], y, 2), "less": fnn.reliability(p, y, 4)}
+    axes = draw(plots.reliability(blank(), curves))
+    diagonal, sure, less = (line.get_xydata().tolist() for line in axes.lines)
+    assert diagonal == [[0, 0], [1, 1]]
+    np.testing.assert_allclose(sure, [[1, 2 / 3]])
+    np.testing.assert_allclose(less, [[0.6, 1], [0.85, 0.5]])
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["calibrated", "sure: ECE 0.333", "less: ECE 0.367"]
 
 
 def test_a_confusion_matrix_has_its_counts_as_text_true_classes_as_rows_and_shares_as_colour():

@@ -255,13 +255,33 @@ def _variances(params, f, basis, shares):
 
 
 def _variance(p, f, bias, block, shares):
-    xp = namespace(block.g)
+    zeros = namespace(block.g).zeros(block.values.T.shape if block.a is None else block.values.shape, block.g.dtype)
+    found = squares(zeros, _rotated(p, f, bias, block), shares)
+    return found.T if block.a is None else found
+
+
+def rotated(params: Any, f: Any, blocks: Any) -> tuple[list, list]:
+    """The factors of gradients in the eigenvectors of the blocks, Q_Gᵀ gₙ Q_A, and the values of each, shaped alike.
+
+    Args:
+        params: the parameters.
+        f: `net.outer_factors(params, residuals, deltas)`.
+        blocks: of `eigen`, nested as the parameters.
+
+    Returns:
+        A factor for each block, and as many arrays Λ.
+    """
+    of_blocks = [block for _, block in factors.pairs(params, blocks)]
+    of_leaves = [(*w, b) for w, b in zip(_weights(params, f), of_blocks, strict=True) if b is not None]
+    values = [b.values.T if b.a is None else b.values for *_, b in of_leaves]
+    return [_rotated(*leaf) for leaf in of_leaves], values
+
+
+def _rotated(p, f, bias, block):
     if isinstance(f, Rows):
-        zeros = xp.zeros(p.shape, block.g.dtype)
-        return squares(zeros, f._replace(delta=widened(f.delta) @ block.g), shares).T
-    zeros = xp.zeros((len(block.g), len(block.a)), block.g.dtype)
+        return f._replace(delta=widened(f.delta) @ block.g)
     if isinstance(f, Outer):
         a = widened(f.a)
-        a = xp.concatenate([a, xp.ones((*a.shape[:-1], 1), a.dtype)], axis=-1) if bias else a
-        return squares(zeros, Outer(widened(f.delta) @ block.g, a @ block.a), shares)
-    return squares(zeros, block.g.T @ widened(f).reshape(*f.shape[:2], p.shape[0], -1) @ block.a, shares)
+        a = namespace(a).concatenate([a, namespace(a).ones((*a.shape[:-1], 1), a.dtype)], axis=-1) if bias else a
+        return Outer(widened(f.delta) @ block.g, a @ block.a)
+    return block.g.T @ widened(f).reshape(*f.shape[: f.ndim - p.ndim], p.shape[0], -1) @ block.a

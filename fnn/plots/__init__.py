@@ -14,6 +14,7 @@ from .functions import activations as activations
 from .functions import confusion as confusion
 from .functions import decision_regions as decision_regions
 from .functions import hidden_plane as hidden_plane
+from .functions import reliability as reliability
 from .layers import feature_maps as feature_maps
 from .layers import unrolled as unrolled
 from .runs import alignment as alignment

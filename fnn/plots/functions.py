@@ -1,17 +1,19 @@
 """Figures of what a network computes: decision regions, hidden representations, outputs and confusions."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .. import gate
 from ..backpropagation import check_problem
+from ..calibration import Reliability
 from ..composition import Composition, forward_recorded, walk
-from ..errors import ArgumentError, DataError, ShapeError, integer, require
+from ..errors import ArgumentError, DataError, KindError, ShapeError, integer, require, shorten
 from ..gate import finite
 from ..layers import Layer
 from ..losses import Loss
-from .common import COLORS, MARKERS, check_axes, color_of, numbers, scale_beside, tint
+from .common import COLORS, MARKERS, STYLES, check_axes, color_of, no_frame, numbers, scale_beside, tint
 
 
 def decision_regions(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: Any) -> Any:
@@ -220,6 +222,46 @@ def confusion(axes: Any, matrix: Any, *, classes: Any = None) -> Any:
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted class", ylabel="true class")
     scale_beside(axes, image, "share of the true class", [0, 0.5, 1], ["0", "0.5", "1"])
+    return axes
+
+
+def reliability(axes: Any, curves: Any) -> Any:
+    """Draw a reliability diagram: the accuracy in each bin of confidence; on the diagonal a network is calibrated.
+
+    Below the diagonal it is surer than it is right. A label has the expected calibration error, Σ share |accuracy −
+    confidence|. The area of a marker is the share of the examples in its bin.
+
+    Args:
+        axes: an Axes of matplotlib.
+        curves: what `fnn.reliability` returns, or a dict of such by label.
+
+    Returns:
+        The Axes.
+
+    >>> from fnn import reliability as bins_of
+    >>> from matplotlib.figure import Figure
+    >>> found = bins_of(np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]]), np.array([0, 1, 1]), bins=2)
+    >>> axes = reliability(Figure().subplots(), {"point estimate": found})
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['calibrated', 'point estimate: ECE 0.100']
+    """
+    check_axes(axes)
+    named = curves if isinstance(curves, Mapping) else {"": curves}
+    if not named or not all(isinstance(curve, Reliability) for curve in named.values()):
+        raise KindError(f"curves: expected what fnn.reliability returns, or a dict of such, got {shorten(curves)}")
+    axes.plot([0, 1], [0, 1], ":", color="0.4", linewidth=1, label="calibrated")
+    for i, (label, curve) in enumerate(named.items()):
+        share, confidence, accuracy = (numbers(label or "curves", array) for array in curve)
+        some = share > 0
+        error = (share * abs(accuracy - confidence))[some].sum()
+        name = f"{label}: ECE {error:.3f}" if label else f"ECE {error:.3f}"
+        options = {"color": color_of(i), "label": name, "linewidth": 1, "linestyle": STYLES[i % len(STYLES)]}
+        axes.plot(confidence[some], accuracy[some], **options)
+        marks = {"color": color_of(i), "marker": MARKERS[i % len(MARKERS)], "alpha": 0.7}
+        axes.scatter(confidence[some], accuracy[some], 8 + 150 * share[some], **marks)
+    axes.set(xlabel="confidence", ylabel="accuracy")
+    axes.legend(frameon=False, fontsize="small")
+    no_frame(axes)
     return axes
 
 
