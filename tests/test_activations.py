@@ -136,6 +136,7 @@ def check_both_modes(layers, input_shape, backend):
             oracle.assert_close(tangent, by_jax[name], 1e-12)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_the_tangent_is_the_transpose_of_the_backward_pass_and_that_of_jax(backend):
     check_both_modes(EACH, (3, 2), backend)
 
@@ -302,6 +303,7 @@ def test_rrelu_draws_its_slopes_in_training_and_takes_their_mean_in_inference(ba
     check_layer(layer, (4,), key=fnn.random.key(2, backend="numpy"), method="complex")
 
 
+@pytest.mark.thorough
 def test_soft_exponential_is_a_line_at_zero_and_its_learnt_derivative_has_no_jump_there():
     layer, z = fnn.SoftExponential(), np.array([[-3.0, 0.5, 2.0]])
     found = []

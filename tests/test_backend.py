@@ -394,6 +394,7 @@ def run(code, *arguments, **environment):
     )
 
 
+@pytest.mark.thorough
 def test_contract_under_an_explicit_mesh_is_the_plain_product(needs_jax):
     code = """
         import sys, jax, numpy as np

@@ -91,6 +91,7 @@ def test_gradients_are_those_of_the_complex_step_on_numpy_alone():
         fnn.testing.check_gradients(net, loss, params, x, y, weights, method="complex", on="numpy")
 
 
+@pytest.mark.thorough
 def test_gradients_in_float32_equal_jax_grad_to_1e_5(needs_jax):
     problems = [drawn(seed) for seed in range(0, NETWORKS, 10 if THOROUGH else 40)]
     batches = [

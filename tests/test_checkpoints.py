@@ -87,6 +87,7 @@ def same(ours, theirs):
 
 @backends
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.thorough(backend="jax")
 def test_a_run_comes_back_bit_for_bit_on_either_backend(name, backend, tmp_path):
     state = begin(backend, OPTIMIZERS[name])
     checkpoints.save(tmp_path / "run.npz", state, net=NET, metadata={"epoch": 1, "history": [0.5, 0.25]})
@@ -122,7 +123,7 @@ for run in runs:
 
 
 @backends
-@pytest.mark.thorough(backend="jax")
+@pytest.mark.thorough
 def test_a_run_that_is_continued_in_another_process_equals_one_that_was_never_stopped(backend, tmp_path):
     (tmp_path / "run.py").write_text(RESUME)
     alone = ON_NUMPY | {

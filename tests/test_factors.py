@@ -151,6 +151,7 @@ def test_each_quantity_on_numpy_is_that_of_dense_gradients_in_blocks_too(name, b
 
 
 @pytest.mark.parametrize("block", [2**24, 4 * 4 * 24] if THOROUGH else [4 * 4 * 24])
+@pytest.mark.thorough
 def test_each_quantity_on_jax_is_that_of_dense_gradients_in_blocks_too(block, needs_jax, monkeypatch):
     monkeypatch.setattr(factors, "BLOCK", block)
     names = list(CASES) if block == 2**24 or not THOROUGH else ["few positions", "many positions", "rows of a table"]

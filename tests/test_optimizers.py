@@ -216,6 +216,7 @@ def by_equation(equation, rates=(0.1,) * STEPS):
     return tuple(found)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_an_optimizer_is_its_equations_over_100_steps(backend):
     params, gradients = on(backend, problem(np.float32))
     program = compiled(backend, run_each)
@@ -560,7 +561,7 @@ def after_three_steps(numbers, optimizer, params):
 PLAIN = {name for name in CLASSES.values() if type(EVERY[name]) in {type(tx) for tx in AT_THE_EDGE.values()}}
 
 
-@pytest.mark.parametrize("name", list(EVERY | AT_THE_EDGE)[:: 1 if THOROUGH else 4])
+@pytest.mark.parametrize("name", list(EVERY | AT_THE_EDGE)[:: 1 if THOROUGH else 8])
 def test_derivatives_are_true_in_both_modes_also_where_a_gradient_is_always_0(name, needs_jax):
     """By central differences on NumPy, along the hyperparameters in their own sizes and the first parameters."""
     optimizer, rng = (EVERY | AT_THE_EDGE)[name], np.random.default_rng(0)

@@ -121,6 +121,7 @@ def test_importing_the_module_imports_no_matplotlib():
     assert in_a_process(code) == ""
 
 
+@pytest.mark.thorough
 def test_drawing_needs_no_pyplot():
     code = (
         "import sys; sys.path.insert(0, 'tests'); import test_plots as t\n"

@@ -271,6 +271,7 @@ def found(backend, dtype):
 
 
 @EACH
+@pytest.mark.thorough(backend="jax")
 def test_activations_and_their_derivatives_have_the_digits_that_the_dtype_can_hold(backend, dtype):
     z, results = found(backend, dtype)
     for row, (a, dz, *partials) in zip(ROWS, results, strict=True):

@@ -30,6 +30,7 @@ def test_epsilon_grows_with_the_steps_and_the_share_and_falls_with_the_noise():
     assert privacy.epsilon(**plan | {"noise_multiplier": 0.0}) == math.inf
 
 
+@pytest.mark.thorough
 def test_the_noise_multiplier_is_the_least_that_keeps_epsilon():
     plan = {"steps": 10, "batch_size": 100, "n": 1000 if THOROUGH else 100, "delta": 1e-5}
     sigma = privacy.noise_multiplier(**plan, epsilon=1.0)

@@ -52,6 +52,7 @@ def same(ours, theirs):
 
 
 @pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.thorough(kind=BOTH[1])
 def test_scikit_learns_own_checks_pass(kind):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

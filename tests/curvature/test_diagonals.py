@@ -58,6 +58,7 @@ ON_JAX = tuple(CASES) if THOROUGH else ("tags",)
 
 
 @pytest.mark.parametrize("block", [2**28, 2**13] if THOROUGH else [2**13])
+@pytest.mark.thorough
 def test_diagonals_on_jax_are_those_of_dense_matrices(block, needs_jax, monkeypatch):
     monkeypatch.setattr(columns, "BLOCK", block)
     for name, found in on_jax(ON_JAX, diagonals).items():
@@ -77,6 +78,7 @@ ROUNDS = 50  # of 60 samples: 3,000
 
 
 @pytest.mark.parametrize("kind", SAMPLED if THOROUGH else ["fisher"])
+@pytest.mark.thorough
 def test_a_sampled_diagonal_approaches_the_exact_one_within_its_standard_error(kind):
     p = problem("mlp", 3)
     of = p.params, p.x, p.y, p.weights

@@ -149,6 +149,7 @@ def test_products_have_the_dtype_of_the_parameters(dtype, backend):
 # ---- samples ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_sampled_fisher_product_approaches_the_exact_one_within_its_standard_error():
     p = problem("mlp")
     v = direction(p.params)

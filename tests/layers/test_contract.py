@@ -136,7 +136,7 @@ def new(layer, x, backend):
     return params, layer.apply(params, x.astype(np.float32), key(backend, 2))
 
 
-@pytest.mark.parametrize("names", [tuple(LAYERS)[i::2] for i in range(2)], ids=["one half", "the other half"])
+@pytest.mark.parametrize("names", [tuple(LAYERS)[i::3] for i in range(3 if THOROUGH else 1)], ids=str)
 def test_output_gradient_factors_dx_and_tangent_of_a_layer_are_jaxs_on_both_backends(names, needs_jax):
     for name, (ours, wanted, in_float32) in both(names).items():
         layer, *arguments = case(name)

@@ -48,6 +48,7 @@ def test_it_is_the_same_on_both_backends(needs_jax):
     assert setting("numpy") == setting("jax")
 
 
+@pytest.mark.thorough
 def test_it_is_the_same_in_another_process():
     paths = [
         str(path) for path in (Path(__file__).parent, Path(__file__).parent.parent, Path(fnn.__file__).parent.parent)

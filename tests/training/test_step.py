@@ -108,6 +108,7 @@ for kind in sys.argv[1:]:
 """
 
 
+@pytest.mark.thorough
 def test_a_step_over_examples_spread_over_devices_is_the_step_on_one(needs_jax):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     kinds = ["Auto", "Explicit"] if THOROUGH else ["Explicit"]  # Explicit says more: each product names its layout
