@@ -22,8 +22,8 @@ Sources: P. Koh, P. Liang, "Understanding black-box predictions via influence fu
 """
 
 from .kernel import leave_one_out as leave_one_out
-from .scores import Most as Most
-from .scores import Top as Top
-from .scores import scores as scores
-from .scores import top as top
-from .scores import tracin as tracin
+from .pairs import Most as Most
+from .pairs import Top as Top
+from .pairs import scores as scores
+from .pairs import top as top
+from .pairs import tracin as tracin
