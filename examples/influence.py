@@ -72,8 +72,9 @@ plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes
 figure = plt.figure(figsize=(13, 5), layout="constrained")
 left, right = figure.subfigures(1, 2, width_ratios=(1.7, 1))
 cells = left.subplots(len(some), 1 + 2 * SHOWN, gridspec_kw={"width_ratios": [1.4, *[1] * 2 * SHOWN]})
-for column, heading in ((0, "mistake"), (3, "training images that harm most"), (8, "that help most")):
-    cells[0, column].text(3.5, -4, heading, ha="center", fontsize=10)
+left.suptitle(" ")  # leaves room for the headings
+for at, heading in ((0.06, "mistake"), (0.33, "training images that harm most"), (0.78, "that help most")):
+    left.text(at, 0.96, heading, ha="center")
 for row, query, harmful, helpful in zip(cells, some, *(np.asarray(m.indices) for m in top[::-1]), strict=True):
     pictures = [x_test[query], *x[harmful], *x[helpful]]
     titles = [f"{y_test[query]}, called {called[query]}", *given[harmful], *given[helpful]]
