@@ -11,8 +11,7 @@ is the predicted increase of the cost of q if j were left out: positive for imag
 harm. Nothing here knows which training labels are false. Then the images that harm most, over all mistakes, are left
 out, and the network is trained anew.
 
-P. Koh, P. Liang, "Understanding black-box predictions via influence functions" (2017). The figure is saved to
-out/influence/influence.png.
+P. Koh, P. Liang, "Understanding black-box predictions via influence functions" (2017). Figure: out/influence/influence.png.
 """
 
 import sys
@@ -45,11 +44,10 @@ def learn(rows):
 
 params, called = learn(everyone)
 wrong = np.flatnonzero(called != y_test)
-queries = x_test[wrong], y_test[wrong]
 
 # 2. Influence: scores (Q, N) of all pairs, and for the figure the first few of each kind for some sevens.
 blocks = fnn.curvature.kfac(net, loss)(params, x, given)
-scores = fnn.influence.scores(net, loss, DECAY)(params, blocks, queries, (x, given))
+scores = fnn.influence.scores(net, loss, DECAY)(params, blocks, (x_test[wrong], y_test[wrong]), (x, given))
 order = np.argsort(scores.sum(axis=0))  # the most harmful first
 share = 100 * np.cumsum(is_false[order]) / np.arange(1, len(x) + 1)
 some = wrong[(y_test[wrong] == 7) & (called[wrong] == 1)][:4]
