@@ -11,7 +11,8 @@ is the predicted increase of the cost of q if j were left out: positive for imag
 harm. Nothing here knows which training labels are false. Then the images that harm most, over all mistakes, are left
 out, and the network is trained anew.
 
-P. Koh, P. Liang, "Understanding black-box predictions via influence functions" (2017). Figure: out/influence/influence.png.
+Source: P. Koh, P. Liang, "Understanding black-box predictions via influence functions" (2017). The figure is saved to
+out/influence/influence.png.
 """
 
 import sys

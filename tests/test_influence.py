@@ -18,7 +18,10 @@ from fnn.curvature.spectrum import flat, like
 
 DAMPING, N, Q = 0.05, 5, 3
 NAMES = tuple(CASES) if THOROUGH else ("mlp", "norms", "frozen between", "images", "symbols", "tags")
-ROOTED = tuple(CASES) if THOROUGH else ("mlp", "images", "symbols", "tags", "probabilities")
+OVERFLOWS = "exponential"  # the cost after a Newton step
+ROOTED = (
+    tuple(n for n in CASES if n != OVERFLOWS) if THOROUGH else ("mlp", "images", "symbols", "tags", "probabilities")
+)
 
 
 @functools.cache
@@ -108,7 +111,8 @@ def test_scores_on_jax_are_the_same(needs_jax):
 
     for name, (found, of_kernel) in on_jax(names, run, N + Q).items():
         assert_right(name, found, curvatures[name])
-        oracle.assert_close({name: of_kernel}, {name: left_out(*whole(name))}, 1e-10)
+        if name != OVERFLOWS:
+            oracle.assert_close({name: of_kernel}, {name: left_out(*whole(name))}, 1e-10)
 
     def of_rows(p, _):
         return influence.scores(p.net, p.loss, DAMPING)(p.params, curvatures["symbols"]["kfac"], *split(p))
