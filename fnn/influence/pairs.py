@@ -26,11 +26,13 @@ def scores(net: Layer, loss: Loss, damping: Any, *, batch_size: int = 1024) -> C
 
         s_qj = (wⱼ / Σ w) g_q · (H + λ)⁻¹ gⱼ
 
-    It is the predicted increase of the cost of query q if example j is left out. Penalties belong to no example; their
-    part of H is the damping. The damping of `Kronecker` blocks is that of K-FAC, (A + π√λ) ⊗ (G + √λ/π) with
-    π² = (tr A / I) / (tr G / O), for which the scores are products of small products: at most a few numbers for each
-    pair. `fnn.curvature.eigen(blocks)` has the damping A ⊗ G + λ, and takes as long as making the examples' gradients
-    for every query, as `ekfac` does.
+    It is the predicted increase of the cost of query q if example j is left out of the training, to first order, where
+    the gradient of the mean cost and its penalty is 0. Penalties belong to no example; their part of H is the damping.
+
+    `Kronecker` blocks are damped as in K-FAC, (A + π√λ) ⊗ (G + √λ/π) with π² = (tr A / I) / (tr G / O), so that scores
+    are products of small products and no gradient is made. The damping A ⊗ G + λ of the same blocks in their
+    eigenvectors, `fnn.curvature.eigen(blocks)`, does not separate, nor does that of `ekfac`: this takes as long as
+    making the gradient of each example for every query.
 
     Args:
         net: the network.
@@ -46,9 +48,10 @@ def scores(net: Layer, loss: Loss, damping: Any, *, batch_size: int = 1024) -> C
     Raises:
         ShapeError: from the function returned, for a curvature of other parameters.
 
-    Source: P. Koh, P. Liang (2017), eq. 2; R. Grosse et al. (2023), eqs. 5 and 20; for the damping of Kronecker
-    products J. Martens, R. Grosse, "Optimizing neural networks with Kronecker-factored approximate curvature" (2015),
-    §6.3.
+    Source: P. Koh, P. Liang, "Understanding black-box predictions via influence functions" (2017), eq. 2; EK-FAC: R.
+    Grosse et al., "Studying large language model generalization with influence functions" (2023); the damping of
+    Kronecker products: J. Martens, R. Grosse, "Optimizing neural networks with Kronecker-factored approximate
+    curvature" (2015), §6.3.
 
     >>> from fnn import Dense, DenseParams, Quadratic
     >>> from fnn.curvature import kfac
@@ -133,7 +136,7 @@ def tracin(net: Layer, loss: Loss, *, batch_size: int = 1024) -> Callable[..., A
         rate for each or one for all.
 
     Source: G. Pruthi, F. Liu, S. Kale, M. Sundararajan, "Estimating training data influence by tracing gradient
-    descent" (2020), §3.3, TracInCP.
+    descent" (2020), TracInCP.
 
     >>> from fnn import Dense, DenseParams, Quadratic
     >>> params = DenseParams(np.ones((1, 1)), ())
