@@ -18,10 +18,8 @@ from fnn.curvature.spectrum import flat, like
 
 DAMPING, N, Q = 0.05, 5, 3
 NAMES = tuple(CASES) if THOROUGH else ("mlp", "norms", "frozen between", "images", "symbols", "tags")
-OVERFLOWS = "exponential"  # the cost after a Newton step
-ROOTED = (
-    tuple(n for n in CASES if n != OVERFLOWS) if THOROUGH else ("mlp", "images", "symbols", "tags", "probabilities")
-)
+ROOTED = [name for name in CASES if name != "exponential"]  # whose cost overflows after a Newton step
+ROOTED = ROOTED if THOROUGH else ("mlp", "images", "symbols", "tags", "probabilities")
 
 
 @functools.cache
