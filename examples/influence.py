@@ -9,15 +9,16 @@ learns from these labels calls many sevens ones. For each mistake q on the test 
 
 is the predicted increase of the cost of q if j were left out: positive for images that help, negative for those that
 harm. Nothing here knows which training labels are false. Then the images that harm most, over all mistakes, are left
-out, and the network is trained anew.
+out, and the network is trained anew. The figure is saved to out/influence/influence.png.
 
-Source: P. Koh, P. Liang, "Understanding black-box predictions via influence functions" (2017). The figure is saved to
-out/influence/influence.png.
+Source: P. Koh, P. Liang, "Understanding black-box predictions via influence functions" (2017).
 """
 
+import os
 import sys
 from pathlib import Path
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one thread is faster for matrices this small
 import numpy as np
 
 import fnn
@@ -68,8 +69,7 @@ for name, of in calls.items():
 
 # 4. The figure: mistakes with the images behind them, the precision, and the mistakes after all.
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8})
-figure = plt.figure(figsize=(13, 5), layout="constrained")
-left, right = figure.subfigures(1, 2, width_ratios=(1.7, 1))
+left, right = plt.figure(figsize=(13, 5), layout="constrained").subfigures(1, 2, width_ratios=(1.7, 1))
 cells = left.subplots(len(some), 1 + 2 * SHOWN, gridspec_kw={"width_ratios": [1.4, *[1] * 2 * SHOWN]})
 left.suptitle(" ")  # leaves room for the headings
 for at, heading in ((0.06, "mistake"), (0.33, "training images that harm most"), (0.78, "that help most")):
@@ -90,7 +90,7 @@ lower.barh(list(mistakes), list(mistakes.values()), color=["#999999", "#999999",
 lower.invert_yaxis()
 lower.set(xlabel=f"of {(y_test == 7).sum()} test images of sevens, called ones", title="left out before training anew")
 OUT.mkdir(parents=True, exist_ok=True)
-figure.savefig(OUT / "influence.png", dpi=160)
+plt.savefig(OUT / "influence.png", dpi=160)
 print(f"picture: {OUT / 'influence.png'}")
 after, before = mistakes["the most harmful"], min(mistakes["nothing"], mistakes["images at random"])
 if not (share[LEFT_OUT - 1] > 80 and after <= before / 2):

@@ -14,8 +14,11 @@ never made: `fnn.curvature` takes products with it, for the largest eigenvalues,
 spectrum. The figure is saved to out/sharp_minima/sharp_minima.png.
 """
 
+import os
 import sys
 from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one thread is faster for matrices this small
 
 import numpy as np
 
