@@ -38,8 +38,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     in the module training. How a batch becomes a gradient: rules, privacy
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
-    the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace; of
-                    scalars: autodiff
+    the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
+                    influence; of scalars: autodiff
     inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
@@ -57,6 +57,7 @@ from . import datasets as datasets
 from . import diagnostics as diagnostics
 from . import errors as errors
 from . import factors as factors
+from . import influence as influence
 from . import initializers as initializers
 from . import laplace as laplace
 from . import layers as layers

@@ -63,9 +63,9 @@ def direction(params, seed=1):
     return trees.map(lambda p: rng.normal(size=p.shape), params)
 
 
-def on_jax(names, f):
+def on_jax(names, f, n=N):
     """`{name: f(problem, direction)}` on JAX in float64, all of them one program."""
-    problems = {name: problem(name) for name in names}
+    problems = {name: problem(name, n) for name in names}
 
     def run(arrays):
         return {

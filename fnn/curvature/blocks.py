@@ -97,7 +97,7 @@ def _times(block, v, f):
 def block_matrices(params: Any, blocks: Any, v: Any) -> list:
     """`(block, V)` for each block, with V (O, I) the matrix of v that it multiplies, the bias as its last column."""
     leaves, found = trees.leaves(v), []
-    for block, i, bias in _places(params, blocks):
+    for block, i, bias in places(params, blocks):
         matrix = cast(leaves[i], block.g.dtype)
         matrix = matrix.T if _of_table(block) else matrix.reshape(len(block.g), -1)
         if bias is not None:
@@ -111,7 +111,7 @@ def from_matrices(params: Any, blocks: Any, matrices: list) -> Any:
     """The inverse of `block_matrices`: a tree nested as the parameters, in their dtypes, 0 where there is no block."""
     leaves = trees.leaves(params)
     new: list = [None] * len(leaves)
-    for matrix, (block, i, bias) in zip(matrices, _places(params, blocks), strict=True):
+    for matrix, (block, i, bias) in zip(matrices, places(params, blocks), strict=True):
         if bias is not None:
             new[bias] = cast(matrix[:, -1], leaves[bias].dtype)
             matrix = matrix[:, :-1]
@@ -124,7 +124,7 @@ def _of_table(block):
     return block.a is None or block.a.ndim == 1
 
 
-def _places(params, blocks):
+def places(params, blocks):
     """`(block, index of its parameter, index of the bias that belongs to it, or None)`, by the leaves' order."""
     of_weights = biases(params)
     for i, (p, block) in enumerate(factors.pairs(params, blocks)):
