@@ -29,9 +29,11 @@ class Pass(NamedTuple):
     dtype: Any
 
 
-def begun(net, loss, params, data, kind, samples, denominator, key=None, sample_key=None) -> tuple[Pass, Columns]:
-    """The forward pass of a batch that has passed the gate, and the errors at its output."""
-    prediction, residuals = net.forward(params, data.x, key)
+def begun(
+    net, loss, params, data, kind, samples, denominator, key=None, sample_key=None, forward=None
+) -> tuple[Pass, Columns]:
+    """The forward pass of a batch that has passed the gate, unless it is given, and the errors at its output."""
+    prediction, residuals = net.forward(params, data.x, key) if forward is None else forward
     prediction = floating(prediction)
     wide = cast(prediction, at_least_float32(prediction.dtype))
     columns = columns_of(loss, wide, data.y, kind, samples, sample_key)

@@ -87,7 +87,7 @@ def kfac(
     @usage("fnn.curvature.kfac(net, loss)(params, x, y)")
     def run(params, x, y, weights=None, key=None, sample_key=None):
         pass_, columns = begin(params, x, y, weights, key, sample_key)
-        return _blocks(pass_, columns, positions)
+        return blocks_of(pass_, columns, positions)
 
     return run
 
@@ -132,7 +132,7 @@ def ekfac(
     @usage("fnn.curvature.ekfac(net, loss)(params, x, y)")
     def run(params, x, y, weights=None, key=None, sample_key=None, basis=None):
         pass_, columns = begin(params, x, y, weights, key, sample_key)
-        basis = eigen(_blocks(pass_, columns, positions)) if basis is None else basis
+        basis = eigen(blocks_of(pass_, columns, positions)) if basis is None else basis
         of_errors = lambda f: _variances(pass_.params, f, basis, pass_.shares)
         values = iter(v for v in summed(pass_, columns, net.outer_factors, of_errors)[0] if v is not None)
         return trees.map(lambda block: block._replace(values=next(values)), basis, is_leaf=is_block)
@@ -142,8 +142,7 @@ def ekfac(
 
 def _begin(net, loss, kind, samples, positions, denominator):
     check_kind(kind, samples)
-    if positions not in POSITIONS:
-        raise ArgumentError(f"positions: expected one of {POSITIONS}, got {shorten(positions)}")
+    check_positions(positions)
     check_problem(net, loss, denominator=denominator)
     check_separable(loss)
 
@@ -153,6 +152,12 @@ def _begin(net, loss, kind, samples, positions, denominator):
         return begun(net, loss, params, data, kind, samples, denominator, key, sample_key)
 
     return begin
+
+
+def check_positions(positions, where=""):
+    """Raise unless it is one of the two ways to count positions."""
+    if positions not in POSITIONS:
+        raise ArgumentError(f"{where}positions: expected one of {POSITIONS}, got {shorten(positions)}")
 
 
 # ---- the factors of the blocks ---------------------------------------------------------------------------------------
@@ -177,7 +182,8 @@ def kronecker(params: Any, f: Any, shares: Any, positions: str = "expand") -> An
     return _finished(params, f, _of_errors(params, stacked(f), shares, positions), shares, positions)
 
 
-def _blocks(pass_, columns, positions):
+def blocks_of(pass_, columns, positions):
+    """`kfac` from a forward pass and the errors at its output."""
     of_errors = lambda f: _of_errors(pass_.params, f, pass_.shares, positions)
     total, one = summed(pass_, columns, pass_.net.outer_factors, of_errors)
     return _finished(pass_.params, one, total, pass_.shares, positions)

@@ -1,0 +1,137 @@
+"""K-FAC: the natural gradient with a curvature that is a Kronecker product for each weight, averaged over batches."""
+
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+from .. import backend, gate, trees
+from ..backend import floating, namespace
+from ..curvature.blocks import Kronecker, block_product, is_block
+from ..curvature.factored import blocks_of, check_positions, kronecker
+from ..curvature.output import check_kind
+from ..numerics import inverse
+from ..static import Choice, Interval
+from .base import RuleOutput, unwrapped
+from .natural import measured, shortened
+
+
+class KFacState(NamedTuple):
+    """The state of `KFac`.
+
+    factors     the running averages of A and G: a tree of `fnn.curvature.Kronecker`, nested as the parameters
+    inverses    the inverses of the damped factors, computed each so many steps
+    weight      the weight of the batches in the averages, Σₜ decayᵀ⁻ᵗ Σ w
+    count       steps taken
+    """
+
+    factors: Any
+    inverses: Any
+    weight: Any
+    count: Any
+
+
+class KFac(NamedTuple):
+    """The gradient of each weight W (O, I) between the inverses of two small matrices (K-FAC).
+
+        D = (G + √λ/π)⁻¹ dW (A + π√λ)⁻¹        π = √((tr A / I) / (tr G / O))
+        A ← mean of a aᵀ (I, I)        G ← mean of δ δᵀ (O, O), for targets drawn from the model's own likelihood
+
+    It approximates (F + λ)⁻¹ g, with the block A ⊗ G of each weight in place of the Fisher matrix F
+    (`fnn.curvature.kfac`). A bias belongs to its weight's block. What has no factors, such as gains and slopes, has its
+    full block; a parameter of which no curvature is known keeps its plain gradient. A penalty is part of g, not of F.
+
+    The averages are over all batches so far, with the weight of each decaying by `decay` a step: the first one is that
+    of the first batch, and a batch counts by the sum of its weights (for the magnitude of those that are negative). The
+    drawing takes a second backward pass, and the products with A⁻¹ and G⁻¹ take as long as a gradient of some I + O
+    examples, so it pays where batches are large. The state has twice the size of the factors.
+
+    The optimizer decides how far to go, so λ and C refer to a step of length η: `max_norm` bounds √(gᵀ D) by C, and so,
+    to second order, the Kullback-Leibler divergence between the model before and after a step by κ = ½ (η C)². The
+    metric `fisher_norm` is √(gᵀ D) before that.
+
+    Args:
+        damping: λ, greater than 0, in the units of curvature. Default: 0.001.
+        decay: in [0, 1): how much of the weight of earlier batches a step leaves. Default: 0.95.
+        max_norm: C, greater than 0. Default: ∞.
+        every: the inverses are computed at the first step and each `every` steps, at least 1. Default: 10.
+        kind: "fisher", "ggn" or "empirical", as for `fnn.curvature.kfac`. Default: "fisher".
+        samples: how many targets ("fisher") or random signs ("ggn") are drawn for each example; None for the exact
+            matrix, and for "empirical". Default: 1.
+        positions: how weights are counted that are shared over positions, "expand" or "reduce". Default: "expand".
+
+    Source: J. Martens, R. Grosse, "Optimizing neural networks with Kronecker-factored approximate curvature" (2015),
+    §3, §5 and, for π, §6.3; J. Ba, R. Grosse, J. Martens, "Distributed second-order optimization using
+    Kronecker-factored approximations" (2017), §5, for the bound. Block-diagonal, with fixed damping, and without the
+    rescaling and momentum of the exact Fisher matrix.
+
+    >>> import fnn
+    >>> net, data = fnn.mlp((3, 1)), (np.eye(2), np.ones((2, 1)))
+    >>> state = fnn.init_state(net, fnn.Sgd(0.1), fnn.random.key(0, backend="numpy"), (2,), rule=KFac())
+    >>> state, history = fnn.train(net, fnn.Quadratic(), state, data, epochs=20, batch_size=2)
+    >>> bool(history["loss"][-1] < history["loss"][0]), state.rule_state.factors[0].w.a.shape
+    (True, (3, 3))
+    """
+
+    damping: Annotated[Any, Interval("(0, ∞)")] = 1e-3
+    decay: Annotated[Any, Interval("[0, 1)")] = 0.95
+    max_norm: Annotated[Any, Interval("(0, ∞]")] = np.inf
+    every: Choice[Annotated[int, Interval("[1, ∞)")]] = 10
+    kind: Choice[str] = "fisher"
+    samples: Choice[int | None] = 1
+    positions: Choice[str] = "expand"
+
+    def check(self):
+        """Raise unless there is such a curvature."""
+        rule = unwrapped(self)
+        check_kind(rule.kind, rule.samples, where="KFac.")
+        check_positions(rule.positions, where="KFac.")
+
+    def init(self, problem, params, key):
+        """No factors yet."""
+        xp = namespace(*trees.leaves(params))
+        dtypes = [p.dtype for p in trees.leaves(params)]
+
+        def blocks(x):
+            prediction, residuals = problem.net.forward(params, trees.map(xp.asarray, x))
+            deltas = problem.net.propagate(params, residuals, floating(prediction) * 0, need_dx=False)[1]
+            return kronecker(params, problem.net.outer_factors(params, residuals, deltas), 1.0)
+
+        shaped = gate.on_zeros(blocks, problem.input_shape, next(iter(dtypes), np.float32))
+        zeros = lambda: trees.map(xp.zeros_like, shaped)
+        return KFacState(zeros(), zeros(), xp.zeros((), np.result_type(np.float32, *dtypes)), np.int32(0))
+
+    def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
+        """The value, the preconditioned gradient, and the averages with this batch."""
+        value, grads, pass_, columns = measured(self, problem, params, batch, keys)
+        average, weight = averaged(self.decay, state, blocks_of(pass_, columns, self.positions), batch)
+        damped = lambda average, _: inverses(average, self.damping)
+        inverted = backend.cond(
+            state.count % self.every == 0, damped, lambda _, before: before, average, state.inverses
+        )
+        direction = block_product(params, inverted, grads, elsewhere=grads)
+        state = KFacState(average, inverted, weight, state.count + 1)
+        return shortened(self, value, grads, direction, state)
+
+
+def averaged(decay, state, blocks, batch) -> tuple[Any, Any]:
+    """The averages with the blocks of a batch, and their weight; a batch without weight changes nothing."""
+    xp = namespace(state.weight, batch.weights)
+    own = len(trees.leaves(batch.x)[0]) if batch.weights is None else abs(batch.weights).sum()
+    weight = decay * state.weight + own
+    share = own / xp.where(weight == 0, 1, weight)
+    return trees.map(lambda old, new: old + share * (new - old), state.factors, blocks), weight
+
+
+def inverses(blocks, damping) -> Any:
+    """(A + π√λ)⁻¹ and (G + √λ/π)⁻¹ of each block."""
+    return trees.map(lambda block: _inverse(block, damping), blocks, is_leaf=is_block)
+
+
+def _inverse(block, damping):
+    a, g = block
+    xp, root = namespace(g), namespace(g).sqrt(damping)
+    of_a, of_g = (a.mean() if a.ndim == 1 else a.trace() / len(a)), g.trace() / len(g)
+    known = (of_a > 0) & (of_g > 0)
+    pi = xp.sqrt(xp.where(known, of_a, 1) / xp.where(known, of_g, 1))
+    added = lambda m, c: inverse(m + c * xp.eye(len(m), dtype=m.dtype))
+    return Kronecker(1 / (a + pi * root) if a.ndim == 1 else added(a, pi * root), added(g, root / pi))
