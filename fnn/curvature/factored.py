@@ -207,9 +207,9 @@ def _of_error(p, f, shares, positions):
         delta = widened(f.delta)
         shared_out = positions == "reduce" and isinstance(f, Outer) and delta.ndim == 4
         return gram(delta.sum(axis=2) if shared_out else delta, shares, axis=1)
-    m = widened(f).reshape(*f.shape[:2], p.shape[0], -1)
+    m = widened(f).reshape(*f.shape[:2], len(p) if p.ndim else 1, -1)
     of_rows = gram(m.swapaxes(2, 3), shares, axis=1)
-    return of_rows if p.ndim == 1 else (of_rows, gram(m, shares, axis=1))
+    return of_rows if p.ndim < 2 else (of_rows, gram(m, shares, axis=1))
 
 
 def _finished(params, f, of_errors, shares, positions):
@@ -222,9 +222,9 @@ def _block(p, f, bias, sums, shares, positions):
     if f is None:
         return None
     if not isinstance(f, Outer | Rows):
-        g, a = (sums, namespace(sums).ones((1, 1), sums.dtype)) if p.ndim == 1 else sums
+        g, a = (sums, namespace(sums).ones((1, 1), sums.dtype)) if p.ndim < 2 else sums
         size = g.trace()
-        return Kronecker(a if p.ndim == 1 else a / namespace(g).where(size == 0, 1, size), g)
+        return Kronecker(a if p.ndim < 2 else a / namespace(g).where(size == 0, 1, size), g)
     means = means_of(shares, len(f.delta), sums.dtype)
     if isinstance(f, Rows):
         ones = namespace(f.index, means).ones(f.index.shape, sums.dtype) * means[:, None] / f.index.shape[1]
@@ -290,4 +290,4 @@ def _rotated(p, f, bias, block):
         a = widened(f.a)
         a = namespace(a).concatenate([a, namespace(a).ones((*a.shape[:-1], 1), a.dtype)], axis=-1) if bias else a
         return Outer(widened(f.delta) @ block.g, a @ block.a)
-    return block.g.T @ widened(f).reshape(*f.shape[: f.ndim - p.ndim], p.shape[0], -1) @ block.a
+    return block.g.T @ widened(f).reshape(*f.shape[: f.ndim - p.ndim], len(block.g), -1) @ block.a
