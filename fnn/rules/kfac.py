@@ -76,6 +76,7 @@ class KFac(NamedTuple):
     decay: Annotated[Any, Interval("[0, 1)")] = 0.95
     max_norm: Annotated[Any, Interval("(0, ∞]")] = np.inf
     every: Choice[Annotated[int, Interval("[1, ∞)")]] = 10
+    factors_every: Choice[Annotated[int, Interval("[1, ∞)")]] = 1
     kind: Choice[str] = "fisher"
     samples: Choice[int | None] = 1
     positions: Choice[str] = "expand"
@@ -103,14 +104,17 @@ class KFac(NamedTuple):
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, the preconditioned gradient, and the averages with this batch."""
         value, grads, pass_, columns = measured(self, problem, params, batch, keys)
-        average, weight = averaged(self.decay, state, blocks_of(pass_, columns, self.positions), batch)
-        damped = lambda average, _: inverses(average, self.damping)
-        inverted = backend.cond(
-            state.count % self.every == 0, damped, lambda _, before: before, average, state.inverses
-        )
+        measure = lambda: averaged(self.decay, state, blocks_of(pass_, columns, self.positions), batch)
+        average, weight = each(self.factors_every, state.count, measure, (state.factors, state.weight))
+        inverted = each(self.every, state.count, lambda: inverses(average, self.damping), state.inverses)
         direction = block_product(params, inverted, grads, elsewhere=grads)
         state = KFacState(average, inverted, weight, state.count + 1)
         return shortened(self, value, grads, direction, state)
+
+
+def each(period, count, f, otherwise) -> Any:
+    """`f()` at the first step and each so many steps, computed only then; otherwise what there is."""
+    return f() if period == 1 else backend.cond(count % period == 0, lambda _: f(), lambda kept: kept, otherwise)
 
 
 def averaged(decay, state, blocks, batch) -> tuple[Any, Any]:
