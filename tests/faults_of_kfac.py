@@ -28,7 +28,7 @@ SEQUENCES = fnn.Serial((fnn.Conv(3, (2,)), fnn.Tanh(), fnn.Flatten(), D(2)))
 def linear():
     """Of a deep linear network: the blocks of the dense Gauss-Newton matrix."""
     own, params, batch = case(LINEAR, (3,))
-    rule = rules.KFac(1e-16, **EXACT)
+    rule = rules.KFac(1e-16, max_norm=np.inf, **EXACT)
     g = backpropagated(own, params, batch)[1]
     found = output(rule, own, params, batch, rule.init(own, params, None)).grads
     oracle.assert_close(found, by_layers(params, matrix_of(own, params, batch), g), 1e-5)
@@ -40,7 +40,7 @@ def stepped(net=MLP, shape=(3,), positions="expand", **options):
     def check():
         own, params, batch = case(net, shape, PENALTY)
         some = [batch, batch._replace(x=batch.x[::-1] + 1), batch._replace(weights=np.array([1.0, 2, 0, 0, 0, 0]))]
-        rule = rules.KFac(DAMPING, 0.7, every=2, positions=positions, **options)
+        rule = rules.KFac(DAMPING, 0.7, np.inf, every=2, positions=positions, **options)
         make = curvature.kfac(net, own.loss, rule.kind, samples=rule.samples, positions=positions)
         state, mean, inverted, total = rule.init(own, params, None), None, None, 0
         for t, b in enumerate(some):
@@ -155,6 +155,7 @@ FAULTS = [
     Fault("expand for reduce", rules.KFac, "gradient", with_fields(positions=lambda p: "expand"), REDUCED),
     Fault("inverses never refreshed", rules.KFac, "gradient", with_fields(every=lambda n: 10**6), EXACTLY),
     Fault("inverses always refreshed", rules.KFac, "gradient", with_fields(every=lambda n: 1), EXACTLY),
+    Fault("averages that stay the first", rules.KFac, "gradient", with_fields(factors_every=lambda n: 10**6), EXACTLY),
     Fault("inverses a batch behind", kfac, "averaged", lambda f: lambda decay, state, blocks, batch: (
           state.factors if state.count else f(decay, state, blocks, batch)[0], f(decay, state, blocks, batch)[1]),
           EXACTLY),

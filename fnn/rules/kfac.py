@@ -20,7 +20,7 @@ class KFacState(NamedTuple):
 
     factors     the running averages of A and G: a tree of `fnn.curvature.Kronecker`, nested as the parameters
     inverses    the inverses of the damped factors, computed each so many steps
-    weight      the weight of the batches in the averages, Σₜ decayᵀ⁻ᵗ Σ w
+    weight      the weight of the batches in the averages, Σ w of each, which decays
     count       steps taken
     """
 
@@ -40,20 +40,23 @@ class KFac(NamedTuple):
     (`fnn.curvature.kfac`). A bias belongs to its weight's block. What has no factors, such as gains and slopes, has its
     full block; a parameter of which no curvature is known keeps its plain gradient. A penalty is part of g, not of F.
 
-    The averages are over all batches so far, with the weight of each decaying by `decay` a step: the first one is that
-    of the first batch, and a batch counts by the sum of its weights (for the magnitude of those that are negative). The
-    drawing takes a second backward pass, and the products with A⁻¹ and G⁻¹ take as long as a gradient of some I + O
-    examples, so it pays where batches are large. The state has twice the size of the factors.
+    The averages are over the batches so far, the weight of each decaying by `decay` whenever another is added: the
+    first average is that of the first batch, and a batch counts by the sum of its weights (the magnitude of those that
+    are negative). A step costs a gradient and the products with A⁻¹ and G⁻¹, which take about as long as the gradient
+    of some (I + O) / 3 examples, so it pays where batches are large; adding to the averages takes another backward pass
+    and the products a aᵀ and δ δᵀ, about as much as a gradient again.
 
-    The optimizer decides how far to go, so λ and C refer to a step of length η: `max_norm` bounds √(gᵀ D) by C, and so,
-    to second order, the Kullback-Leibler divergence between the model before and after a step by κ = ½ (η C)². The
-    metric `fisher_norm` is √(gᵀ D) before that.
+    How far to go is up to the optimizer. A step of length η along D changes what the model predicts, to second order,
+    by a Kullback-Leibler divergence of ½ (η √(gᵀ D))², and `max_norm` is a bound C of √(gᵀ D): where it is larger, D is
+    shortened. Early in a run it nearly always is, and without a bound K-FAC diverges easily. The metric `fisher_norm`
+    is √(gᵀ D) before that. `fnn.Momentum(0.1)` is a good beginning.
 
     Args:
         damping: λ, greater than 0, in the units of curvature. Default: 0.001.
-        decay: in [0, 1): how much of the weight of earlier batches a step leaves. Default: 0.95.
-        max_norm: C, greater than 0. Default: ∞.
+        decay: in [0, 1): how much of the weight of earlier batches is left when another is added. Default: 0.95.
+        max_norm: C, greater than 0; ∞ for no bound. Default: 1.
         every: the inverses are computed at the first step and each `every` steps, at least 1. Default: 10.
+        factors_every: likewise how often a batch is added to the averages. Default: 1.
         kind: "fisher", "ggn" or "empirical", as for `fnn.curvature.kfac`. Default: "fisher".
         samples: how many targets ("fisher") or random signs ("ggn") are drawn for each example; None for the exact
             matrix, and for "empirical". Default: 1.
@@ -74,7 +77,7 @@ class KFac(NamedTuple):
 
     damping: Annotated[Any, Interval("(0, ∞)")] = 1e-3
     decay: Annotated[Any, Interval("[0, 1)")] = 0.95
-    max_norm: Annotated[Any, Interval("(0, ∞]")] = np.inf
+    max_norm: Annotated[Any, Interval("(0, ∞]")] = 1.0
     every: Choice[Annotated[int, Interval("[1, ∞)")]] = 10
     factors_every: Choice[Annotated[int, Interval("[1, ∞)")]] = 1
     kind: Choice[str] = "fisher"

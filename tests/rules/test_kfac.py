@@ -1,5 +1,7 @@
 """K-FAC and the natural gradient are the dense solves that they stand for, average as they say, and run anywhere."""
 
+import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ D, LOSS = fnn.Dense, fnn.SoftmaxCrossEntropy()
 LINEAR = fnn.Serial((D(2), fnn.Scale(0.5), D(3, bias=False), D(4)))  # narrower than its output: no block is singular
 MLP = fnn.mlp((4, 3), fnn.Tanh())
 PENALTY = fnn.L2(0.3)
+unbounded = functools.partial(rules.KFac, max_norm=np.inf)
 EXACT = {"kind": "ggn", "samples": None}
 EMPIRICAL = {"kind": "empirical", "samples": None}
 
@@ -41,20 +44,20 @@ def test_of_a_deep_linear_network_under_squared_error_it_divides_by_the_blocks_o
     """To 1e-5: damping of 10⁻¹⁶ enters by its root, over the smallest eigenvalue of a factor."""
     own, params, batch, g = case(LINEAR)
     wanted = by_layers(params, matrix_of(own, params, batch), g)
-    oracle.assert_close(output(rules.KFac(1e-16, **EXACT), own, params, batch).grads, wanted, 1e-5)
+    oracle.assert_close(output(unbounded(1e-16, **EXACT), own, params, batch).grads, wanted, 1e-5)
 
 
 def test_of_one_example_it_divides_by_the_blocks_of_the_empirical_fisher_matrix():
     """To 1e-4: damping of 10⁻¹⁰ enters by its root, over the one eigenvalue that is not 0."""
     own, params, batch, g = case(n=1)
     wanted = by_layers(params, matrix_of(own, params, batch, empirical), g)
-    oracle.assert_close(output(rules.KFac(1e-10, **EMPIRICAL), own, params, batch).grads, wanted, 1e-4)
+    oracle.assert_close(output(unbounded(1e-10, **EMPIRICAL), own, params, batch).grads, wanted, 1e-4)
 
 
 @pytest.mark.parametrize("options", [EXACT, EMPIRICAL, {}], ids=["exact", "empirical", "sampled"])
 def test_it_divides_the_gradient_with_its_penalty_by_the_damped_factors_of_the_batch(options):
     own, params, batch, g = case(penalty=PENALTY)
-    found = output(rules.KFac(0.02, **options), own, params, batch)
+    found = output(unbounded(0.02, **options), own, params, batch)
     make = curvature.kfac(own.net, own.loss, *([*options.values()][:1] or ["fisher"]), samples=None if options else 1)
     blocks = make(params, batch.x, batch.y, batch.weights, sample_key=key(seed=1))
     oracle.assert_close(found.state.factors, blocks, 1e-12)
@@ -65,7 +68,7 @@ def test_it_divides_the_gradient_with_its_penalty_by_the_damped_factors_of_the_b
 
 def test_with_much_damping_it_is_backpropagation():
     own, params, batch, g = case()
-    found = output(rules.KFac(1e12), own, params, batch).grads
+    found = output(unbounded(1e12), own, params, batch).grads
     oracle.assert_close(trees.map(lambda d: 1e12 * d, found), g, 1e-5)
 
 
@@ -73,7 +76,7 @@ def test_positions_are_reduced_where_it_is_said():
     net = fnn.Serial((fnn.Conv(3, (2,)), fnn.Tanh(), fnn.Flatten(), D(2)))
     own, params, batch, _ = rule_case(net, (4, 2))
     for positions in ("expand", "reduce"):
-        found = output(rules.KFac(positions=positions, **EXACT), own, params, batch).state.factors
+        found = output(unbounded(positions=positions, **EXACT), own, params, batch).state.factors
         wanted = curvature.kfac(net, own.loss, positions=positions)(params, batch.x, batch.y, batch.weights)
         oracle.assert_close(found, wanted, 1e-12)
 
@@ -92,7 +95,7 @@ def batches(count):
 
 def test_factors_are_averaged_by_the_weights_of_the_batches_which_decay():
     own, params, some = batches(3)
-    rule, state = rules.KFac(decay=0.7, **EXACT), None
+    rule, state = unbounded(decay=0.7, **EXACT), None
     for batch in some:
         state = output(rule, own, params, batch, state).state
     each = [curvature.kfac(own.net, own.loss)(params, b.x, b.y, b.weights) for b in some]
@@ -104,7 +107,7 @@ def test_factors_are_averaged_by_the_weights_of_the_batches_which_decay():
 
 def test_inverses_are_those_of_the_first_step_and_each_so_many_steps():
     own, params, some = batches(4)
-    rule, state, averages = rules.KFac(0.02, every=2, **EXACT), None, []
+    rule, state, averages = unbounded(0.02, every=2, **EXACT), None, []
     for t, batch in enumerate(some):
         found = output(rule, own, params, batch, state)
         state = found.state
@@ -113,12 +116,26 @@ def test_inverses_are_those_of_the_first_step_and_each_so_many_steps():
         oracle.assert_close(found.grads, divided(params, averages[t // 2 * 2], g, 0.02), 1e-10)
 
 
+def test_averages_and_inverses_have_periods_of_their_own():
+    own, params, some = batches(4)
+    rule, state, seen = unbounded(0.02, every=3, factors_every=2, **EXACT), None, []
+    for batch in some:
+        state = output(rule, own, params, batch, state).state
+        seen.append(state)
+    of_factors, of_inverses = (
+        [trees.leaves(part)[0] for part in parts] for parts in zip(*(s[:2] for s in seen), strict=True)
+    )
+    changed = lambda arrays: [not np.array_equal(a, b) for a, b in itertools.pairwise(arrays)]
+    assert changed(of_factors) == [False, True, False]
+    assert changed(of_inverses) == [False, False, True]
+
+
 def test_a_batch_without_weight_changes_no_average():
     own, params, batch, _ = case()
     nothing = batch._replace(weights=0 * batch.weights)
-    state = output(rules.KFac(**EXACT), own, params, batch).state
-    same(output(rules.KFac(**EXACT), own, params, nothing, state).state.factors, state.factors, 1e-15)
-    first = output(rules.KFac(), own, params, nothing)
+    state = output(unbounded(**EXACT), own, params, batch).state
+    same(output(unbounded(**EXACT), own, params, nothing, state).state.factors, state.factors, 1e-15)
+    first = output(unbounded(), own, params, nothing)
     assert not any(leaf.any() for leaf in trees.leaves((first.grads, first.state.factors)))
 
 
@@ -127,7 +144,7 @@ def test_negative_weights_count_by_their_magnitude_in_the_curvature():
     own = own._replace(denominator=6.0)
     signed = batch._replace(weights=batch.weights * np.array([1, -1, 1, -1, 1, 1]))
     g = fnn.backpropagation.differentiate(own, params, signed)[1]
-    found, plain = (output(rules.KFac(0.02, **EXACT), own, params, b) for b in (signed, batch))
+    found, plain = (output(unbounded(0.02, **EXACT), own, params, b) for b in (signed, batch))
     same(found.state, plain.state, 1e-15)
     oracle.assert_close(found.grads, divided(params, plain.state.factors, g, 0.02), 1e-10)
 
@@ -203,7 +220,7 @@ class Unknown(fnn.Layer):
 
 def test_what_has_no_curvature_keeps_its_plain_gradient_and_a_number_has_its_square():
     own, params, batch, g = case(fnn.Serial((Unknown(), D(2))), penalty=PENALTY)
-    found = output(rules.KFac(0.01, **EMPIRICAL), own, params, batch)
+    found = output(unbounded(0.01, **EMPIRICAL), own, params, batch)
     np.testing.assert_array_equal(found.grads[0]["shift"], 0.3 * params[0]["shift"])
     matrix = matrix_of(own, params, batch, empirical)
     a, square = np.sqrt(1 / matrix[0, 0]), matrix[0, 0]  # π, as A = 1
