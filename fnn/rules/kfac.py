@@ -49,10 +49,10 @@ class KFac(NamedTuple):
     How far to go is up to the optimizer. A step of length η along D changes what the model predicts, to second order,
     by a Kullback-Leibler divergence of ½ (η √(gᵀ D))², and `max_norm` is a bound C of √(gᵀ D): where it is larger, D is
     shortened. Early in a run it nearly always is, and without a bound K-FAC diverges easily. The metric `fisher_norm`
-    is √(gᵀ D) before that. `fnn.Momentum(0.1)` is a good beginning.
+    is √(gᵀ D) before that. `fnn.Momentum(0.03)` is a good beginning.
 
     Args:
-        damping: λ, greater than 0, in the units of curvature. Default: 0.001.
+        damping: λ, greater than 0, in the units of curvature. Default: 0.01.
         decay: in [0, 1): how much of the weight of earlier batches is left when another is added. Default: 0.95.
         max_norm: C, greater than 0; ∞ for no bound. Default: 1.
         every: the inverses are computed at the first step and each `every` steps, at least 1. Default: 10.
@@ -75,7 +75,7 @@ class KFac(NamedTuple):
     (True, (3, 3))
     """
 
-    damping: Annotated[Any, Interval("(0, ∞)")] = 1e-3
+    damping: Annotated[Any, Interval("(0, ∞)")] = 0.01
     decay: Annotated[Any, Interval("[0, 1)")] = 0.95
     max_norm: Annotated[Any, Interval("(0, ∞]")] = 1.0
     every: Choice[Annotated[int, Interval("[1, ∞)")]] = 10
