@@ -10,6 +10,7 @@ from fnn import errors, rules, trees
 
 D, TANH, LOSS = fnn.Dense, fnn.Tanh(), fnn.SoftmaxCrossEntropy()
 MLP = fnn.Serial((fnn.Scale(0.3), fnn.Dropout(0.1), fnn.mlp((7, 6, 3), TANH)))
+SMALL = fnn.Serial((fnn.Scale(0.3), fnn.Dropout(0.1), fnn.mlp((5, 3), TANH)))
 SETTLING = fnn.Serial((fnn.Hopfield((D(7), TANH, D(5), TANH), steps=4), D(3)))
 TRYING = fnn.Serial((fnn.Scale(0.3), fnn.Goodness((D(7), TANH, D(6), TANH), classes=3)))
 
@@ -25,7 +26,7 @@ EVERY = {  # by name: the network, and the rule as a function of one of its numb
     "forward-forward": (TRYING, rules.ForwardForward),
     "forward gradients by activities": (MLP, lambda c: rules.ForwardGradient()),
     "forward gradients by weights": (MLP, lambda c: rules.ForwardGradient("weights")),
-    "K-FAC": (MLP, lambda c: rules.KFac(0.3 * c, max_norm=3.0, every=3)),
+    "K-FAC": (SMALL, lambda c: rules.KFac(0.3 * c, max_norm=3.0, every=3)),
     "natural gradient": (MLP, lambda c: rules.NaturalGradient(0.3 * c)),
     "aligned": (MLP, lambda c: rules.Aligned(rules.FeedbackAlignment(c))),
 }
