@@ -59,22 +59,22 @@ def pieces(net, x, rule):
 
     key = fnn.random.key(0)
     problem, keys = rules.Problem(net, LOSS, input_shape=x.shape[1:]), rules.Keys(None, key)
-    params, batch = net.init(key, x.shape[1:]), rules.Batch(x, x, None, len(x))
-    state = rule.init(problem, params, key)
-    state = rule.gradient(problem, params, state, batch, keys).state
+    params, of = net.init(key, x.shape[1:]), lambda x: rules.Batch(x, x, None, len(x))
+    state = rule.gradient(problem, params, rule.init(problem, params, key), of(x), keys).state
 
-    def factors(params, state):
-        _, grads, pass_, columns = natural.measured(rule, problem, params, batch, keys)
+    def factors(x, params, state):
+        _, grads, pass_, columns = natural.measured(rule, problem, params, of(x), keys)
         return grads, kfac.blocks_of(pass_, columns, rule.positions)
 
     made = {
-        "gradient": lambda params, state: fnn.backpropagation.differentiate(problem, params, batch),
+        "gradient": lambda x, params, state: fnn.backpropagation.differentiate(problem, params, of(x)),
         "gradient, and the factors of a batch": factors,
-        "inverses": lambda params, state: kfac.inverses(state.factors, rule.damping),
-        "products with the inverses": lambda params, state: kfac.block_product(params, state.inverses, params),
+        "inverses": lambda x, params, state: kfac.inverses(state.factors, rule.damping),
+        "products with the inverses": lambda x, params, state: kfac.block_product(params, state.inverses, params),
     }
     made = {name: jax.jit(f) for name, f in made.items()}
-    return {name: functools.partial(lambda f: jax.block_until_ready(f(params, state)), f) for name, f in made.items()}
+    run = lambda f: jax.block_until_ready(f(x, params, state))
+    return {name: functools.partial(run, f) for name, f in made.items()}
 
 
 # ---- beside kfac-jax -------------------------------------------------------------------------------------------------
