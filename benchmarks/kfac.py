@@ -145,14 +145,15 @@ def steps_of_kfac_jax(net, x, batch, every):
 
 
 def peers(net, x, batch, steps, options):
-    """The losses of both after some steps, and the seconds of as many more."""
+    """The losses of both in some steps, and the seconds of each of more."""
     makers = {"fnn": steps_of_ours, "kfac-jax": steps_of_kfac_jax}
     runs = harness.available({name: functools.partial(make, net, x, batch, 5) for name, make in makers.items()})
+    more = 2 if options.smoke else 40  # at each call `train` checks all data again, which takes half a step
     losses = {name: run(steps).tolist() for name, run in runs.items()}
     taken = harness.turns(
-        {name: harness.seconds(lambda run=run: float(run(10)[-1])) for name, run in runs.items()}, options
+        {name: harness.seconds(lambda run=run: float(run(more)[-1])) for name, run in runs.items()}, options
     )
-    return losses, {name: [seconds / 10 for seconds in times] for name, times in taken.items()}
+    return losses, {name: [seconds / more for seconds in times] for name, times in taken.items()}
 
 
 # ---- what is said of it ----------------------------------------------------------------------------------------------

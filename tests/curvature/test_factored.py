@@ -123,8 +123,9 @@ def test_factors_on_numpy_are_the_sums_they_stand_for_and_ekfac_is_nearer_to_the
 ON_JAX = tuple(CASES) if THOROUGH else ("tags",)
 
 
-def test_factors_on_jax_are_the_same_a_few_columns_at_a_time_too(needs_jax, monkeypatch):
+def test_factors_on_jax_are_the_same_a_few_columns_at_a_time_and_by_quarters_too(needs_jax, monkeypatch):
     monkeypatch.setattr(columns, "BLOCK", 2**13)
+    monkeypatch.setattr(columns, "SMALL", 2)
     some = functools.partial(both, of=("ggn", "empirical, reduce"))
     for name, found in on_jax(ON_JAX, both if THOROUGH else some).items():
         for what, (k, _) in found.items():
