@@ -153,10 +153,17 @@ def differentiate(
 
     `propagate` takes the place of `net.propagate` where a learning rule carries the errors backward in its own way.
     """
+    prediction, residuals = problem.net.forward(params, data[0], key)
+    return sent_back(problem, params, data, prediction, residuals, need_dx, propagate)
+
+
+def sent_back(
+    problem: Problem, params, data, prediction, residuals, need_dx: bool = False, propagate: Callable | None = None
+) -> tuple[Array, Any]:
+    """`differentiate` after the forward pass, for what needs the same pass for more than the gradient."""
     net, loss, penalty, denominator, _ = problem
     carry: Any = net.propagate if propagate is None else propagate
-    x, y, weights = data[:3]
-    prediction, residuals = net.forward(params, x, key)
+    _, y, weights = data[:3]
     losses, delta, dtype = cost(loss, prediction, y)
     value, shares = mean_cost(loss, losses, weights, denominator)
     if weights is not None:

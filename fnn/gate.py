@@ -597,6 +597,20 @@ def parameter_shapes(net, input_shape, dtype: Any = np.float32):
         return None
 
 
+def on_zeros(f, input_shape, dtype) -> Any:
+    """`f` of one example of zeros; of integers if it takes nothing else, as a network of symbols does."""
+
+    def zeros(dtype):
+        if input_shape and isinstance(input_shape[0], tuple):
+            return {name: np.zeros((1, *sizes), dtype) for name, sizes in input_shape}
+        return np.zeros((1, *input_shape), dtype)
+
+    try:
+        return f(zeros(dtype))
+    except (FnnError, TypeError, IndexError):
+        return f(zeros(np.int32))
+
+
 def on_the_host(what, instead, *trees_):
     """Raise if any array is traced, for a function that needs values, such as `fit`."""
     if backend.is_traced(*(leaf for tree in trees_ for leaf in trees.leaves(tree))):

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import backend, gate, trees
 from .composition import Composition, recorder, walk
-from .errors import FnnError, shape, usage
+from .errors import shape, usage
 from .layers import Layer
 from .networks import Serial
 
@@ -59,16 +59,7 @@ def outline(net, input_shape, dtype: Any = np.float32) -> tuple[Any, Any]:
     params = gate.parameter_shapes(net, input_shape, np.dtype(dtype))
     run = lambda params, x: recorder(net).forward(params, x)[1]
     run = run if backend.jax is None else functools.partial(backend.jax.eval_shape, run)
-
-    def zeros(dtype):
-        if input_shape and isinstance(input_shape[0], tuple):
-            return {name: np.zeros((1, *sizes), dtype) for name, sizes in input_shape}
-        return np.zeros((1, *input_shape), dtype)
-
-    try:
-        return params, run(params, zeros(dtype))
-    except (FnnError, TypeError, IndexError):  # a network of symbols takes integers only
-        return params, run(params, zeros(np.int32))
+    return params, gate.on_zeros(functools.partial(run, params), input_shape, dtype)
 
 
 def table(rows) -> str:

@@ -14,6 +14,7 @@ import math
 import sys
 
 import faults_of_influence
+import faults_of_kfac
 import faults_of_laplace
 import faults_of_rules
 import numpy as np
@@ -985,7 +986,7 @@ CURVATURE = [
 
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 FAULTS += CURVATURE
-FAULTS += [*faults_of_rules.FAULTS, *faults_of_influence.FAULTS, *faults_of_laplace.FAULTS]
+FAULTS += [*faults_of_rules.FAULTS, *faults_of_kfac.FAULTS, *faults_of_laplace.FAULTS, *faults_of_influence.FAULTS]
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------

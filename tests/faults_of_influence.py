@@ -2,12 +2,14 @@
 
 import functools
 
+import numpy as np
 import test_influence as tests
 from planting import Fault, given, instead, result, times
 
-from fnn.curvature import Kronecker
+from fnn.curvature import Kronecker, blocks
 from fnn.factors import Outer, Rows
 from fnn.influence import inverses, kernel, pairs, passes
+from fnn.numerics import inverse as inverted
 
 LINEAR = functools.partial(tests.test_scores_on_numpy_are_those_of_dense_algebra, "linear")
 SYMBOLS = functools.partial(tests.test_scores_on_numpy_are_those_of_dense_algebra, "symbols")
@@ -19,8 +21,9 @@ def split_by(power):
 
     def inverse(block, damping):
         a, g = block
-        pi = ((a.mean() if a.ndim == 1 else a.trace() / len(a)) / (g.trace() / len(g))) ** power
-        return Kronecker(inverses._inverted(a, pi * damping**0.5), inverses._inverted(g, damping**0.5 / pi))
+        pi = (np.trace(a) / len(a) / (np.trace(g) / len(g))) ** power
+        damped = lambda m, c: inverted(m + c * damping**0.5 * np.eye(len(m)))
+        return Kronecker(damped(a, pi), damped(g, 1 / pi))
 
     return instead(inverse)
 
@@ -30,9 +33,9 @@ def without_bias(factors):
 
 
 FAULTS = [
-    Fault("damping squared", inverses, "_inverse", given(lambda block, damping: (block, damping**2)), LINEAR),
-    Fault("damping not split", inverses, "_inverse", split_by(0), LINEAR),
-    Fault("π upside down", inverses, "_inverse", split_by(-0.5), LINEAR),
+    Fault("damping squared", blocks, "_damped_inverse", given(lambda block, damping: (block, damping**2)), LINEAR),
+    Fault("damping not split", blocks, "_damped_inverse", split_by(0), LINEAR),
+    Fault("π upside down", blocks, "_damped_inverse", split_by(-0.5), LINEAR),
     Fault("bias column lost", inverses, "_by_block", result(without_bias), LINEAR),
     Fault("A lost of a table", inverses, "_times", lambda f: lambda m, g: f(m, g) if not isinstance(g, Rows) else (
           g._replace(delta=g.delta @ m.g)), SYMBOLS),

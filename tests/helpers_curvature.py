@@ -9,8 +9,9 @@ from helpers import moved, on, wide
 from test_per_example import NETS, SHAPES
 
 import fnn
-from fnn import trees
+from fnn import curvature, trees
 from fnn.complex_step import jvp
+from fnn.curvature.spectrum import like
 
 CASES = {name: (net, SHAPES.get(name, (5,)), fnn.SoftmaxCrossEntropy()) for name, net in NETS.items()}
 CASES |= {
@@ -137,3 +138,30 @@ def empirical(d: Dense, s):
 
 def flat(tree):
     return np.concatenate([np.zeros(0), *(np.asarray(leaf).ravel() for leaf in trees.leaves(tree))])
+
+
+# ---- dividing by it --------------------------------------------------------------------------------------------------
+
+
+def matrix_of(own, params, batch, of=ggn):
+    """A dense curvature matrix of the batch that a rule is given."""
+    return of(dense(Problem(own.net, own.loss, params, batch.x, batch.y, batch.weights)), shares(batch.weights))
+
+
+def by_layers(params, matrix, g):
+    """M⁺ g with what M says of two different layers left out; a weight and its bias are of one layer."""
+    of = np.concatenate([np.full(p.size, hash(place.rsplit(".", 1)[0])) for place, p in trees.paths(params)])
+    return like(params, np.linalg.pinv(matrix * (of[:, None] == of), rcond=1e-12, hermitian=True) @ flat(g))
+
+
+def divided(params, blocks, g, damping):
+    """Each block of g divided by the dense matrix of the damped block, with the damping split a second time."""
+
+    def solve(block, v):
+        a, b = block
+        pi = np.sqrt((np.trace(a) / len(a)) / (np.trace(b) / len(b)))
+        damped = np.kron(b + damping**0.5 / pi * np.eye(len(b)), a + damping**0.5 * pi * np.eye(len(a)))
+        return np.linalg.solve(damped, v.ravel()).reshape(v.shape)
+
+    pairs = curvature.block_matrices(params, blocks, g)
+    return curvature.from_matrices(params, blocks, [solve(*pair) for pair in pairs])

@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 NOTES = "<!-- What stands below is written by hand, and kept. -->"
 PACKAGES = {"jax": "JAX", "numpy": "NumPy", "torch": "PyTorch", "flax": "Flax", "equinox": "Equinox", "optax": "Optax"}
 PACKAGES |= {"scikit-learn": "scikit-learn", "curvlinops-for-pytorch": "curvlinops", "backpack-for-pytorch": "BackPACK"}
-PACKAGES |= {"laplace-torch": "laplace-torch"}
+PACKAGES |= {"laplace-torch": "laplace-torch", "kfac-jax": "kfac-jax"}
 
 
 def parser(description, repeats=9):

@@ -9,6 +9,7 @@ from .blocks import Eigen as Eigen
 from .blocks import Kronecker as Kronecker
 from .blocks import block_matrices as block_matrices
 from .blocks import block_product as block_product
+from .blocks import damped_inverse as damped_inverse
 from .blocks import eigen as eigen
 from .blocks import from_matrices as from_matrices
 from .diagonals import diagonal as diagonal

@@ -14,6 +14,7 @@ import numpy as np  # noqa: F401 - for the examples
 
 from .. import factors, trees
 from ..backend import cast, namespace
+from ..numerics import inverse
 
 
 class Kronecker(NamedTuple):
@@ -64,7 +65,40 @@ def _eigen(block):
     return Eigen(q_a, q_g, xp.maximum(of_g, 0)[:, None] * xp.maximum(of_a, 0))
 
 
-def block_product(params: Any, blocks: Any, v: Any, f: Callable[[Any], Any] | None = None) -> Any:
+def damped_inverse(blocks: Any, damping: Any) -> Any:
+    """The inverses of damped Kronecker products, which are Kronecker products too.
+
+        (A + π√λ)⁻¹ ⊗ (G + √λ/π)⁻¹        π = √((tr A / I) / (tr G / O)), or 1 where a trace is 0
+
+    Args:
+        blocks: `Kronecker` blocks, as of `kfac`.
+        damping: λ > 0.
+
+    Returns:
+        Blocks nested as those.
+
+    Source: J. Martens, R. Grosse, "Optimizing neural networks with Kronecker-factored approximate curvature" (2015),
+    §6.3.
+
+    >>> damped_inverse(Kronecker(np.array([[4.0]]), np.array([[1.0]])), 0.25).g.tolist()  # 1 / (1 + 0.5 / 2)
+    [[0.8]]
+    """
+    return trees.map(lambda block: _damped_inverse(block, damping), blocks, is_leaf=is_block)
+
+
+def _damped_inverse(block, damping):
+    a, g = block
+    xp, root = namespace(g), damping**0.5
+    of_a, of_g = (a.mean() if a.ndim == 1 else a.trace() / len(a)), g.trace() / len(g)
+    known = (of_a > 0) & (of_g > 0)
+    pi = xp.sqrt(xp.where(known, of_a, 1) / xp.where(known, of_g, 1))
+    added = lambda m, c: inverse(m + c * xp.eye(len(m), dtype=m.dtype))
+    return Kronecker(1 / (a + pi * root) if a.ndim == 1 else added(a, pi * root), added(g, root / pi))
+
+
+def block_product(
+    params: Any, blocks: Any, v: Any, f: Callable[[Any], Any] | None = None, elsewhere: Any = None
+) -> Any:
     """The product f(M) v of a function of the block-diagonal matrix M and a vector; by default M v.
 
     Args:
@@ -73,16 +107,17 @@ def block_product(params: Any, blocks: Any, v: Any, f: Callable[[Any], Any] | No
         v: nested as the parameters.
         f: a function of the eigenvalues, such as `lambda values: 1 / (values + damping)`, for which Kronecker products
             are decomposed, unless they are `Eigen` already. Default: None, the matrix itself.
+        elsewhere: what takes the place of the product where there is no block, nested as the parameters. Default: 0.
 
     Returns:
-        The product, nested as the parameters; 0 where there is no block.
+        The product, nested as the parameters.
 
     >>> params, v = np.zeros((1, 2)), np.array([[1.0, 1.0]])
     >>> block_product(params, Kronecker(np.diag([1.0, 2.0]), np.array([[3.0]])), v).tolist()
     [[3.0, 6.0]]
     """
     pairs = block_matrices(params, blocks, v)
-    return from_matrices(params, blocks, [_times(block, matrix, f) for block, matrix in pairs])
+    return from_matrices(params, blocks, [_times(block, matrix, f) for block, matrix in pairs], elsewhere)
 
 
 def _times(block, v, f):
@@ -107,8 +142,11 @@ def block_matrices(params: Any, blocks: Any, v: Any) -> list:
     return found
 
 
-def from_matrices(params: Any, blocks: Any, matrices: list) -> Any:
-    """The inverse of `block_matrices`: a tree nested as the parameters, in their dtypes, 0 where there is no block."""
+def from_matrices(params: Any, blocks: Any, matrices: list, elsewhere: Any = None) -> Any:
+    """The inverse of `block_matrices`: a tree nested as the parameters, in their dtypes.
+
+    Where there is no block it has the leaves of another tree, `elsewhere`, or 0.
+    """
     leaves = trees.leaves(params)
     new: list = [None] * len(leaves)
     for matrix, (block, i, bias) in zip(matrices, places(params, blocks), strict=True):
@@ -116,8 +154,8 @@ def from_matrices(params: Any, blocks: Any, matrices: list) -> Any:
             new[bias] = cast(matrix[:, -1], leaves[bias].dtype)
             matrix = matrix[:, :-1]
         new[i] = cast((matrix.T if _of_table(block) else matrix).reshape(leaves[i].shape), leaves[i].dtype)
-    zeros = lambda p: namespace(p).zeros_like(p)
-    return factors.like(params, [zeros(p) if m is None else m for p, m in zip(leaves, new, strict=True)])
+    rest = [namespace(p).zeros_like(p) for p in leaves] if elsewhere is None else trees.leaves(elsewhere)
+    return factors.like(params, [r if m is None else m for r, m in zip(rest, new, strict=True)])
 
 
 def _of_table(block):

@@ -17,6 +17,7 @@ from ..factors import Outer, Rows, is_factor
 from .output import Columns, columns_of
 
 BLOCK = 2**28  # bytes of errors that are sent back at a time
+SMALL = 128  # rows of half a matrix, below which it is computed whole
 
 
 class Pass(NamedTuple):
@@ -29,9 +30,11 @@ class Pass(NamedTuple):
     dtype: Any
 
 
-def begun(net, loss, params, data, kind, samples, denominator, key=None, sample_key=None) -> tuple[Pass, Columns]:
-    """The forward pass of a batch that has passed the gate, and the errors at its output."""
-    prediction, residuals = net.forward(params, data.x, key)
+def begun(
+    net, loss, params, data, kind, samples, denominator, key=None, sample_key=None, forward=None
+) -> tuple[Pass, Columns]:
+    """The forward pass of a batch that has passed the gate, unless it is given, and the errors at its output."""
+    prediction, residuals = net.forward(params, data.x, key) if forward is None else forward
     prediction = floating(prediction)
     wide = cast(prediction, at_least_float32(prediction.dtype))
     columns = columns_of(loss, wide, data.y, kind, samples, sample_key)
@@ -104,9 +107,20 @@ def shared(values, shares, axis=0):
 def gram(v, shares, axis=0):
     """Σ s v vᵀ over all axes of v (..., K) but the last, with the examples along one of them."""
     if isinstance(shares, float):
-        return contract(v, v) * shares
+        return _symmetric(v, v) * shares
     v = namespace(v, shares).where(shares.reshape(shares.shape + (1,) * (v.ndim - axis - 1)) == 0, 0, v)
-    return contract(shared(v, shares, axis), v)
+    return _symmetric(shared(v, shares, axis), v)
+
+
+def _symmetric(u, v):
+    """`contract(u, v)` where it is symmetric: three of its four quarters, since XLA, unlike BLAS, does not see that."""
+    half = v.shape[-1] // 2
+    if half < SMALL or not backend.is_jax(v):
+        return contract(u, v)
+    (u, u_), (v, v_) = ((w[..., :half], w[..., half:]) for w in (u, v))
+    xp, across = backend.jnp, contract(u, v_)
+    above = xp.concatenate([contract(u, v), across], axis=1)
+    return xp.concatenate([above, xp.concatenate([across.T, contract(u_, v_)], axis=1)], axis=0)
 
 
 def squares(p, f, shares):

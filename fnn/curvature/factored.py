@@ -87,7 +87,7 @@ def kfac(
     @usage("fnn.curvature.kfac(net, loss)(params, x, y)")
     def run(params, x, y, weights=None, key=None, sample_key=None):
         pass_, columns = begin(params, x, y, weights, key, sample_key)
-        return _blocks(pass_, columns, positions)
+        return blocks_of(pass_, columns, positions)
 
     return run
 
@@ -132,7 +132,7 @@ def ekfac(
     @usage("fnn.curvature.ekfac(net, loss)(params, x, y)")
     def run(params, x, y, weights=None, key=None, sample_key=None, basis=None):
         pass_, columns = begin(params, x, y, weights, key, sample_key)
-        basis = eigen(_blocks(pass_, columns, positions)) if basis is None else basis
+        basis = eigen(blocks_of(pass_, columns, positions)) if basis is None else basis
         of_errors = lambda f: _variances(pass_.params, f, basis, pass_.shares)
         values = iter(v for v in summed(pass_, columns, net.outer_factors, of_errors)[0] if v is not None)
         return trees.map(lambda block: block._replace(values=next(values)), basis, is_leaf=is_block)
@@ -142,8 +142,7 @@ def ekfac(
 
 def _begin(net, loss, kind, samples, positions, denominator):
     check_kind(kind, samples)
-    if positions not in POSITIONS:
-        raise ArgumentError(f"positions: expected one of {POSITIONS}, got {shorten(positions)}")
+    check_positions(positions)
     check_problem(net, loss, denominator=denominator)
     check_separable(loss)
 
@@ -153,6 +152,12 @@ def _begin(net, loss, kind, samples, positions, denominator):
         return begun(net, loss, params, data, kind, samples, denominator, key, sample_key)
 
     return begin
+
+
+def check_positions(positions, where=""):
+    """Raise unless it is one of the two ways to count positions."""
+    if positions not in POSITIONS:
+        raise ArgumentError(f"{where}positions: expected one of {POSITIONS}, got {shorten(positions)}")
 
 
 # ---- the factors of the blocks ---------------------------------------------------------------------------------------
@@ -177,7 +182,8 @@ def kronecker(params: Any, f: Any, shares: Any, positions: str = "expand") -> An
     return _finished(params, f, _of_errors(params, stacked(f), shares, positions), shares, positions)
 
 
-def _blocks(pass_, columns, positions):
+def blocks_of(pass_, columns, positions):
+    """`kfac` from a forward pass and the errors at its output."""
     of_errors = lambda f: _of_errors(pass_.params, f, pass_.shares, positions)
     total, one = summed(pass_, columns, pass_.net.outer_factors, of_errors)
     return _finished(pass_.params, one, total, pass_.shares, positions)
@@ -201,9 +207,9 @@ def _of_error(p, f, shares, positions):
         delta = widened(f.delta)
         shared_out = positions == "reduce" and isinstance(f, Outer) and delta.ndim == 4
         return gram(delta.sum(axis=2) if shared_out else delta, shares, axis=1)
-    m = widened(f).reshape(*f.shape[:2], p.shape[0], -1)
+    m = widened(f).reshape(*f.shape[:2], len(p) if p.ndim else 1, -1)
     of_rows = gram(m.swapaxes(2, 3), shares, axis=1)
-    return of_rows if p.ndim == 1 else (of_rows, gram(m, shares, axis=1))
+    return of_rows if p.ndim < 2 else (of_rows, gram(m, shares, axis=1))
 
 
 def _finished(params, f, of_errors, shares, positions):
@@ -216,9 +222,9 @@ def _block(p, f, bias, sums, shares, positions):
     if f is None:
         return None
     if not isinstance(f, Outer | Rows):
-        g, a = (sums, namespace(sums).ones((1, 1), sums.dtype)) if p.ndim == 1 else sums
+        g, a = (sums, namespace(sums).ones((1, 1), sums.dtype)) if p.ndim < 2 else sums
         size = g.trace()
-        return Kronecker(a if p.ndim == 1 else a / namespace(g).where(size == 0, 1, size), g)
+        return Kronecker(a if p.ndim < 2 else a / namespace(g).where(size == 0, 1, size), g)
     means = means_of(shares, len(f.delta), sums.dtype)
     if isinstance(f, Rows):
         ones = namespace(f.index, means).ones(f.index.shape, sums.dtype) * means[:, None] / f.index.shape[1]
@@ -284,4 +290,4 @@ def _rotated(p, f, bias, block):
         a = widened(f.a)
         a = namespace(a).concatenate([a, namespace(a).ones((*a.shape[:-1], 1), a.dtype)], axis=-1) if bias else a
         return Outer(widened(f.delta) @ block.g, a @ block.a)
-    return block.g.T @ widened(f).reshape(*f.shape[: f.ndim - p.ndim], p.shape[0], -1) @ block.a
+    return block.g.T @ widened(f).reshape(*f.shape[: f.ndim - p.ndim], len(block.g), -1) @ block.a

@@ -24,14 +24,16 @@ from ..errors import ArgumentError, KindError, integer, shorten
 KINDS = ("ggn", "fisher", "empirical")
 
 
-def check_kind(kind, samples, kinds=KINDS):
+def check_kind(kind, samples, kinds=KINDS, where=""):
     """Raise unless kind and samples are what the docstrings say."""
     if kind not in kinds:
-        raise ArgumentError(f"kind: expected one of {kinds}, got {shorten(kind)}")
+        raise ArgumentError(f"{where}kind: expected one of {kinds}, got {shorten(kind)}")
     if samples is not None:
-        integer("samples", samples, least=1)
+        integer(f"{where}samples", samples, least=1)
         if kind == "empirical":
-            raise ArgumentError("samples: expected None for kind='empirical', whose targets are those of the data")
+            raise ArgumentError(
+                f"{where}samples: expected None for kind='empirical', whose targets are those of the data"
+            )
 
 
 def sample_key_for(samples, key, x):

@@ -5,7 +5,7 @@ Each function here gives `(factors of queries, their number Q) -> (factors of N 
 
 from .. import backend, factors, trees
 from ..backend import namespace, widened
-from ..curvature.blocks import Eigen, Kronecker, block_product, eigen, is_block, places
+from ..curvature.blocks import Eigen, Kronecker, block_product, damped_inverse, eigen, is_block, places
 from ..curvature.spectrum import flat, like
 from ..errors import KindError, ShapeError, shorten
 from ..factors import Outer, Rows
@@ -46,30 +46,13 @@ def separates(curvature):
 
 def by_products(params, blocks, damping):
     """Products of factors, those of the queries times the inverses: no gradient is made."""
-    inverses = [_inverse(block, damping) for block, *_ in places(params, blocks)]
+    inverses = [block for block, *_ in places(params, damped_inverse(blocks, damping))]
 
     def precondition(f, _):
         mine = [_times(inverse, g) for inverse, g in zip(inverses, _by_block(params, blocks, f), strict=True)]
         return lambda g: factors.products(mine, _by_block(params, blocks, g))
 
     return precondition
-
-
-def _inverse(block, damping):
-    """(A + π√λ)⁻¹ ⊗ (G + √λ/π)⁻¹ with π² = (tr A / I) / (tr G / O), and π = 1 where a trace is 0."""
-    xp = namespace(*block)
-    of_a, of_g = (v.mean() if v.ndim == 1 else v.trace() / len(v) for v in block)
-    some = (of_a > 0) & (of_g > 0)
-    pi = xp.sqrt(xp.where(some, of_a, 1) / xp.where(some, of_g, 1))
-    return Kronecker(_inverted(block.a, pi * damping**0.5), _inverted(block.g, damping**0.5 / pi))
-
-
-def _inverted(matrix, damping):
-    xp = namespace(matrix)
-    if matrix.ndim == 1:
-        return 1 / (matrix + damping)
-    values, vectors = xp.linalg.eigh(matrix)
-    return vectors / (xp.maximum(values, 0) + damping) @ vectors.T
 
 
 def _by_block(params, blocks, f):

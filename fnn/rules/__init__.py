@@ -8,6 +8,8 @@ targets     TargetPropagation: each layer is told a target for its output
 predictive  PredictiveCoding: the values of units settle between prediction and error
 equilibrium EquilibriumPropagation: a network settles twice more, nudged either way
 goodness    ForwardForward: each stage tells what is true from what is not
+natural     NaturalGradient: the gradient divided by the curvature of the batch, for small networks
+kfac        KFac: the same with curvature in Kronecker factors, averaged over batches
 forward     ForwardGradient: the derivative along a random direction, times the direction
 angles      alignment, Aligned: how far a rule's gradient is from that of backpropagation
 chain       a network as a chain of stages, for rules that look at one layer at a time
@@ -28,6 +30,8 @@ from .feedback import KolenPollack as KolenPollack
 from .feedback import SignSymmetry as SignSymmetry
 from .forward import ForwardGradient as ForwardGradient
 from .goodness import ForwardForward as ForwardForward
+from .kfac import KFac as KFac
+from .natural import NaturalGradient as NaturalGradient
 from .predictive import PredictiveCoding as PredictiveCoding
 from .private import Private as Private
 from .targets import TargetPropagation as TargetPropagation

@@ -1,6 +1,7 @@
 """Kronecker factors are the sums that they stand for, and the block itself where theory says so."""
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 import oracle
@@ -122,8 +123,9 @@ def test_factors_on_numpy_are_the_sums_they_stand_for_and_ekfac_is_nearer_to_the
 ON_JAX = tuple(CASES) if THOROUGH else ("tags",)
 
 
-def test_factors_on_jax_are_the_same_a_few_columns_at_a_time_too(needs_jax, monkeypatch):
+def test_factors_on_jax_are_the_same_a_few_columns_at_a_time_and_by_quarters_too(needs_jax, monkeypatch):
     monkeypatch.setattr(columns, "BLOCK", 2**13)
+    monkeypatch.setattr(columns, "SMALL", 2)
     some = functools.partial(both, of=("ggn", "empirical, reduce"))
     for name, found in on_jax(ON_JAX, both if THOROUGH else some).items():
         for what, (k, _) in found.items():
@@ -179,6 +181,30 @@ def test_of_one_example_the_empirical_factors_are_the_empirical_fisher_matrix():
     assert_is_the_block(p, kind="empirical")
     with pytest.raises(AssertionError):
         assert_is_the_block(linear(fnn.mlp((4, 3), fnn.Tanh()), (3,), n=2), kind="empirical")
+
+
+@dataclass(frozen=True)
+class Times(fnn.Layer):
+    """y = c x, with one number c that has no axis."""
+
+    def init(self, key, input_shape, dtype=np.float32):
+        return np.ones((), dtype)
+
+    def forward(self, c, x, key=None):
+        return c * x, x
+
+    def backward(self, c, x, dy):
+        return c * dy
+
+    def gradient(self, c, x, dy):
+        return (dy * x).sum()
+
+
+def test_the_block_of_a_number_is_its_square():
+    p = linear(fnn.Serial((Times(), fnn.Dense(2))), (3,))
+    wanted = ggn(dense(p), shares(p.weights))[0, 0]
+    for make in (curvature.kfac, curvature.ekfac):
+        assert made(of_options(p, make, {})[0]) == pytest.approx(wanted)
 
 
 # ---- scale, weights, samples -----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from fnn import errors, rules, trees
 
 D, TANH, LOSS = fnn.Dense, fnn.Tanh(), fnn.SoftmaxCrossEntropy()
 MLP = fnn.Serial((fnn.Scale(0.3), fnn.Dropout(0.1), fnn.mlp((7, 6, 3), TANH)))
+SMALL = fnn.Serial((fnn.Scale(0.3), fnn.Dropout(0.1), fnn.mlp((5, 3), TANH)))
 SETTLING = fnn.Serial((fnn.Hopfield((D(7), TANH, D(5), TANH), steps=4), D(3)))
 TRYING = fnn.Serial((fnn.Scale(0.3), fnn.Goodness((D(7), TANH, D(6), TANH), classes=3)))
 
@@ -25,6 +26,8 @@ EVERY = {  # by name: the network, and the rule as a function of one of its numb
     "forward-forward": (TRYING, rules.ForwardForward),
     "forward gradients by activities": (MLP, lambda c: rules.ForwardGradient()),
     "forward gradients by weights": (MLP, lambda c: rules.ForwardGradient("weights")),
+    "K-FAC": (SMALL, lambda c: rules.KFac(0.3 * c, max_norm=3.0, every=3)),
+    "natural gradient": (MLP, lambda c: rules.NaturalGradient(0.3 * c)),
     "aligned": (MLP, lambda c: rules.Aligned(rules.FeedbackAlignment(c))),
 }
 DATA = blobs(60)
@@ -41,9 +44,8 @@ def train(name, state, **how):
     return fnn.train(EVERY[name][0], LOSS, state, DATA, **({"steps": 100, "batch_size": 16} | how))
 
 
-# The default run compiles one rule of each kind.
-KINDS = ("direct feedback alignment", "predictive coding", "equilibrium propagation", "forward-forward")
-ON_JAX = EVERY if THOROUGH else KINDS[:1]
+# The default run compiles two kinds of rules.
+ON_JAX = EVERY if THOROUGH else ("direct feedback alignment", "K-FAC")
 
 
 @pytest.mark.parametrize("name", ON_JAX)
@@ -95,7 +97,11 @@ def test_a_batch_filled_up_with_examples_of_weight_0_counts_them_nothing(name):
     np.testing.assert_allclose(outputs[1].value, outputs[0].value, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", EVERY)
+# Those in which the penalty's gradient is divided by the curvature too have a test of their own in test_kfac.py.
+ADDING = [name for name in EVERY if name not in ("K-FAC", "natural gradient")]
+
+
+@pytest.mark.parametrize("name", ADDING)
 def test_a_penalty_is_added_to_the_value_and_to_the_gradient(name):
     net, _ = EVERY[name]
     state, penalty = begin(name, key(), np.float32(1.0), np.float64), fnn.L2(0.3)
@@ -160,6 +166,11 @@ WRONG = {
     "a decay above 1": (rules.KolenPollack(1.5), errors.ArgumentError, "KolenPollack.decay"),
     "no steps": (rules.PredictiveCoding(steps=0), errors.ArgumentError, "PredictiveCoding.steps"),
     "no nudge": (rules.EquilibriumPropagation(0.0), errors.ArgumentError, "EquilibriumPropagation.nudge"),
+    "no damping": (rules.KFac(0.0), errors.ArgumentError, "KFac.damping"),
+    "inverses never": (rules.KFac(every=0), errors.ArgumentError, "KFac.every"),
+    "samples of the data": (rules.KFac(kind="empirical"), errors.ArgumentError, "KFac.samples: expected None"),
+    "another count of positions": (rules.KFac(positions="sum"), errors.ArgumentError, "KFac.positions"),
+    "another curvature": (rules.NaturalGradient(kind="hessian"), errors.ArgumentError, "NaturalGradient.kind"),
     "another kind of direction": (rules.ForwardGradient("units"), errors.ArgumentError, "'activities' or 'weights'"),
 }
 
