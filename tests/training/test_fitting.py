@@ -187,7 +187,7 @@ def test_a_fit_runs_without_a_terminal_or_on_one_that_knows_few_characters(progr
 
 def test_a_bar_that_was_asked_for_and_is_not_installed_names_its_extra(monkeypatch):
     net, loss, state, data = run_problem("numpy")
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(ImportError, match=r"pip install 'fnn\[progress\]'"):
         fnn.fit(net, loss, state, data, epochs=1, batch_size=10, progress=True)
 
