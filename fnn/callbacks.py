@@ -282,7 +282,9 @@ class TensorBoard:
 
     def begin(self, state: Any) -> None:
         """Open the writer; events of later epochs, which a run that was killed may have left, are hidden."""
-        self._writer = self._library.SummaryWriter(os.fspath(self.folder), purge_step=int(state.epoch) + 1)
+        following = int(state.epoch) + 1  # in the name of the file too, which else has only the second
+        suffix, folder = f".{following}", os.fspath(self.folder)
+        self._writer = self._library.SummaryWriter(folder, purge_step=following, filename_suffix=suffix)
 
     def __call__(self, record: Epoch) -> None:
         rate = {} if record.learning_rate is None else {"learning_rate": record.learning_rate}

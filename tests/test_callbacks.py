@@ -397,7 +397,7 @@ def test_a_csv_log_writes_over_nothing_else(tmp_path):
 
 
 def scalars(folder):
-    """All scalars in the event files of a folder, `{name: [(epoch, value), ...]}`, and the epochs from which it began."""
+    """The scalars in a folder of event files, `{name: [(epoch, value), ...]}`, and the epochs from which they hold."""
     record = pytest.importorskip("tensorboardX.proto.event_pb2")
     found, purged = {}, []
     for path in sorted(folder.iterdir()):
@@ -431,8 +431,8 @@ def test_tensorboard_calls_its_library_and_names_its_extra(tmp_path, monkeypatch
     calls = []
 
     class Writer:
-        def __init__(self, folder, purge_step):
-            calls.append(("open", folder, purge_step))
+        def __init__(self, folder, purge_step, filename_suffix):
+            calls.append(("open", folder, purge_step, filename_suffix))
 
         add_scalar = lambda self, *args: calls.append(args)
         flush = lambda self: calls.append("flush")
@@ -440,7 +440,7 @@ def test_tensorboard_calls_its_library_and_names_its_extra(tmp_path, monkeypatch
 
     monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Writer))
     _, history = fit(epochs=1, called=(TensorBoard(tmp_path),), optimizer=NoRate())
-    assert calls == [("open", str(tmp_path), 1), ("loss", history["loss"][0], 1), "flush", "close"]
+    assert calls == [("open", str(tmp_path), 1, ".1"), ("loss", history["loss"][0], 1), "flush", "close"]
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(errors.MissingExtraError, match=r"needs tensorboardX: pip install 'fnn\[tensorboard\]'"):
         TensorBoard(tmp_path)
