@@ -6,6 +6,7 @@ import sys
 import types
 from typing import NamedTuple
 
+import faults_of_runs
 import numpy as np
 import pytest
 from helpers import run_problem
@@ -246,39 +247,9 @@ def test_a_time_limit_stops_after_the_first_epoch_beyond_it():
             TimeLimit(wrong)
 
 
-def keras_rates(values, factor, patience, min_delta, mode):
-    """The rate after each epoch, by the equations of Keras's ReduceLROnPlateau (cooldown 0, min_lr 0)."""
-    less = (lambda a, b: a < b - min_delta) if mode == "min" else (lambda a, b: a > b + min_delta)
-    best, wait, rate, rates = (math.inf if mode == "min" else -math.inf), 0, 1.0, []
-    for value in values:
-        if less(value, best):
-            best, wait = value, 0
-        else:
-            wait += 1
-            if wait >= patience:
-                rate *= factor
-                wait = 0
-        rates.append(rate)
-    return rates
-
-
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_a_plateau_lowers_the_rate_as_the_equations_of_keras(mode):
-    rng, state = np.random.default_rng(0), run_problem("numpy", fnn.Sgd(1.0))[2]
-    falls = set()
-    for factor, patience, min_delta in [(0.5, 1, 0.0), (0.1, 2, 0.1), (0.25, 3, 0.3), (0.5, 5, 1e-4)]:
-        values = np.round(rng.normal(size=40).cumsum() * 0.2, 1)  # with ties, and steps of min_delta itself
-        values[rng.integers(0, 40, 3)] = np.nan
-        callback = Plateau(factor, patience, "validation_score", mode, min_delta)
-        now, rates = state, []
-        for i in range(40):
-            history = {"loss": -values[: i + 1], "validation_score": values[: i + 1]}
-            record = Epoch(i + 1, i + 1, {name: v[-1] for name, v in history.items()}, now, 1.0, 1.0, history)
-            now = callback(record) or now
-            rates.append(float(now.optimizer.learning_rate))
-        np.testing.assert_allclose(rates, keras_rates(values, factor, patience, min_delta, mode), rtol=1e-6)
-        falls.add(len(set(rates)))
-    assert min(falls) > 1, "they all fall"
+    faults_of_runs.plateau(mode)()
 
 
 def test_a_plateau_watches_the_validation_loss_if_there_is_one_and_reaches_every_rate():

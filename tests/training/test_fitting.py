@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import THOROUGH, blobs, key, run_problem
-from helpers_training import Smoothed, compilations, on_numpy_at_least, same
+from helpers_training import Smoothed, compilations, on_numpy_at_least, same, scored
 
 import fnn
 from fnn import errors, trees
@@ -137,15 +137,6 @@ def test_patience_without_validation_watches_the_loss_of_training(backend):
     net, loss, state, data = run_problem(backend, fnn.Sgd(0.0))  # nothing is ever gained but rounding
     _, history = fnn.fit(net, loss, state, data, epochs=20, batch_size=50, patience=2)
     assert len(history["loss"]) < 20
-
-
-def scored(scores, backend="numpy", **how):
-    """A run whose validation is scored by the next number of a list."""
-    net, loss, state, data = run_problem(backend)
-    left = iter(scores)
-    metrics = {"score": lambda prediction, y: next(left)}
-    options = {"epochs": len(scores), "batch_size": 50, "validation": data, "metrics": metrics}
-    return fnn.fit(net, loss, state, data, **options | {"monitor": "validation_score"} | how)
 
 
 NAN = np.nan
