@@ -6,10 +6,13 @@ A callback is a function of one record, an `Epoch`, or an object that is called 
     STOP            and the run ends after this epoch
     a TrainState    and the run goes on from it: `record.state._replace(...)`, its counters unchanged
 
-An object may also have `begin(state)`, called before the first epoch of each run, and `close()`, called when the run
-ends, however it ends. A run that is resumed calls them for its remaining epochs only. To be part of such a run, what a
-callback decides has to follow from the record, which has the history of the whole run; so no callback has to be saved.
-One that changes the state sets `changes = True`, and is then part of what `fit(resume=True)` compares.
+An object may also have `begin(state)`, called before the first epoch, and `close()`, called when the run ends, however
+it ends. All callbacks are called, in their order, also if one of them stops the run.
+
+A resumed run calls its callbacks for the remaining epochs only. Nothing of them is saved: for the result to be that of
+a run that never stopped, what a callback does to the state must follow from its record, which has the history of the
+whole run. One that changes the state should have an attribute `changes = True`: then `fit(resume=True)` refuses to go
+on without it. In a private run, only metrics of the validation data may decide.
 """
 
 import contextlib
