@@ -138,10 +138,9 @@ def changed(place: str, state: Any, before: TrainState) -> TrainState:
         trees.same_structure("state", state, before)
     except FnnError as error:
         raise error.at(place)  # noqa: B904 - the same error, its place added
-    kind = lambda leaf: (backend.is_jax(leaf), getattr(leaf, "dtype", type(leaf)))
     for (name, leaf), (_, model) in zip(trees.paths(state, "state"), trees.paths(before, "state"), strict=True):
-        if kind(leaf) != kind(model):
-            raise KindError(f"{place}: expected {name} as {shown_kind(model)}, got {shown_kind(leaf)}")
+        if _kind_of(leaf) != _kind_of(model):
+            raise KindError(f"{place}: expected {name} as {_kind_of(model)}, got {_kind_of(leaf)}")
     if not trees.alike(state, before):
         raise KindError(f"{place}: expected a state with {shorten(before.optimizer)}, got {shorten(state.optimizer)}")
     for name in ("step", "epoch", "seen", "length"):
@@ -150,7 +149,7 @@ def changed(place: str, state: Any, before: TrainState) -> TrainState:
     return state
 
 
-def shown_kind(leaf) -> str:
+def _kind_of(leaf) -> str:
     """The type of an array for a message, such as `JAX float32`."""
     return f"{'JAX' if backend.is_jax(leaf) else 'NumPy'} {getattr(leaf, 'dtype', type(leaf).__name__)}"
 
