@@ -177,8 +177,8 @@ def fit(
     watched = None if watch is None else watch.name(names)
     if private and (stop_below > -math.inf or (watched and not watched.startswith("validation_"))):
         raise ArgumentError(
-            f"{'patience' if watched else 'stop_below'}: expected None or {'' if watched else 'patience with '}a metric of "
-            f"validation data, since the training loss of {type(state.rule).__name__} is not private"
+            f"{'patience' if watched else 'stop_below'}: expected None or {'' if watched else 'patience with '}a "
+            f"metric of validation data, since the training loss of {type(state.rule).__name__} is not private"
         )
     if watched and watched not in names and (watched.startswith("validation_") or isinstance(state.rule, Backprop)):
         raise ArgumentError(f"monitor: expected one of {', '.join(names)}, got {shorten(watched)}")
