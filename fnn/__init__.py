@@ -35,7 +35,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     Muon, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate, Average,
                     MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
-                    in the module training. How a batch becomes a gradient: rules, privacy
+                    in the module training. After each epoch: callbacks. How a batch becomes a gradient: rules, privacy
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
@@ -50,6 +50,7 @@ import typing as _typing
 
 from . import autodiff as autodiff
 from . import backend as backend
+from . import callbacks as callbacks
 from . import checkpoints as checkpoints
 from . import composition as composition
 from . import curvature as curvature

@@ -17,6 +17,7 @@ import faults_of_influence
 import faults_of_kfac
 import faults_of_laplace
 import faults_of_rules
+import faults_of_runs
 import numpy as np
 import oracle
 from helpers import Mean, as_on_a_gpu, blocks_of, key, moved, on, problem
@@ -987,6 +988,7 @@ CURVATURE = [
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 FAULTS += CURVATURE
 FAULTS += [*faults_of_rules.FAULTS, *faults_of_kfac.FAULTS, *faults_of_laplace.FAULTS, *faults_of_influence.FAULTS]
+FAULTS += faults_of_runs.FAULTS
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pytest
-from helpers import BACKENDS, THOROUGH, key, problem
+from helpers import BACKENDS, THOROUGH, key, problem, run_problem
 
 import fnn
 from fnn import rules, trees
@@ -63,6 +63,15 @@ class Smoothed(NamedTuple):
         noise = namespace(noise).sign(noise) if self.signs else noise
         mean = trees.map(lambda m, g: self.decay * m + (1 - self.decay) * (g + self.spread * noise), mean, grads)
         return RuleOutput(value, mean, (mean, count + 1), {"noise": noise, "steps": count})
+
+
+def scored(scores, backend="numpy", **how):
+    """A run whose validation is scored by the next number of a list."""
+    net, loss, state, data = run_problem(backend)
+    left = iter(scores)
+    metrics = {"score": lambda prediction, y: next(left)}
+    options = {"epochs": len(scores), "batch_size": 50, "validation": data, "metrics": metrics}
+    return fnn.fit(net, loss, state, data, **options | {"monitor": "validation_score"} | how)
 
 
 # ---- one step of a rule, by itself ----------------------------------------------------------------------------------

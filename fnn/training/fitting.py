@@ -2,38 +2,32 @@
 
 import contextlib
 import math
-import sys
+import time
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import gate, random, trees  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
+from ..callbacks import Epoch, begun, call, changes_runs, check_callbacks, progress_bars
 from ..diagnostics import statistics_of
-from ..errors import (
-    ArgumentError,
-    DivergenceError,
-    KindError,
-    MissingExtraError,
-    encodable,
-    integer,
-    real,
-    require,
-    shorten,
-    usage,
-)
+from ..errors import ArgumentError, DivergenceError, KindError, integer, real, shorten, usage
 from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import SkipNonFinite
 from ..optimizers.base import is_optimizer
+from ..optimizers.rates import last_rate
 from ..order import Plan
+from ..rules import Backprop
 from ..schedules import ExponentialDecay
+from ..watching import Watch
 from .evaluation import check_evaluation, check_metrics, evaluated
 from .loop import advance, all_finite, diverged, plan_of
 from .resuming import Run, Store, leave, listening
 from .setting import fingerprint, setting_of, start_of
-from .state import TrainState, check_counters, init_state, next_epoch, prepared
+from .state import TrainState, changed, check_counters, init_state, next_epoch, prepared
 from .step import weights_for
 
 
@@ -54,8 +48,13 @@ def fit(
     denominator: float | None = None,
     shuffle: bool = True,
     patience: int | None = None,
+    monitor: str | None = None,
+    mode: str | None = None,
+    min_delta: float = 0.0,
+    start_after: int = 0,
     stop_below: float | None = None,
     telemetry: int | None = None,
+    callbacks: Sequence[Callable] = (),
     checkpoint: Any = None,
     every: int = 1,
     keep: int = 3,
@@ -90,12 +89,20 @@ def fit(
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         shuffle: whether to shuffle the examples; False keeps the order of the data. Default: True.
         patience: stop once the loss (on the validation data, if given) has not reached a new minimum for this many
-            epochs. The state returned is then the one after the best epoch, however the run ended. Default: None.
+            epochs. The state returned is then the one after the best epoch, however the run ended, and
+            `history["returned_epoch"]` its index. The next four say what the best epoch is. Default: None.
+        monitor: the metric to watch in place of the loss, by its name in the history, such as "validation_accuracy".
+        mode: "min" if the metric should be small, "max" if large. Default: "min" for losses; required for others.
+        min_delta: an epoch is better only if the metric improves by more than this, ≥ 0. Default: 0.
+        start_after: the first epochs, this many, are not watched. Default: 0.
         stop_below: stop after an epoch whose `loss` is below this value. Default: None.
         telemetry: the number of examples, such as 512, on which statistics of every layer are computed after each
             epoch: dead and saturated units, errors, gradients, steps. `history["telemetry"]` is then a
             `fnn.diagnostics.Statistics` of arrays (epochs, layers). The cost is one extra forward and backward pass
             over that many examples per epoch. Default: None.
+        callbacks: functions, or objects such as `fnn.callbacks.CsvLog(path)`, called with a `fnn.callbacks.Epoch` after
+            each epoch. One may stop the run, or change its state; see `fnn.callbacks`. An error in one ends the run, as
+            any other does. Default: none.
         checkpoint: a folder for checkpoints, from which the run can be continued; one is saved after every `every`
             epochs and at the end. On SIGTERM or Ctrl-C the run then finishes a few more steps (at most a tenth of an
             epoch), saves, prints where, and exits with status 143 or raises KeyboardInterrupt. On JAX these shorter
@@ -106,11 +113,12 @@ def fit(
         resume: whether to continue from the newest intact checkpoint, if there is one; the result is the same as if
             the run had never stopped. Everything that the result depends on must be as it was: network, cost, penalty,
             optimizer, rule, key, data and so on; functions are compared by their names and by what they enclose. Only
-            `epochs`, `stop_below` and the number of epochs of `patience` may differ. A run that began from a state is
-            given that state again, or the newest one. To change a run on purpose, continue its state in another folder:
-            `state = fnn.checkpoints.load(path).tree["state"]`, perhaps with `state._replace(optimizer=...)`, then
-            `fit(net, loss, state, ...)`. Default: False.
-        progress: whether to show a progress bar (needs the extra `progress`). Default: only on a terminal.
+            `epochs`, `stop_below`, the number of epochs of `patience`, and callbacks that do not change the state may
+            differ. A run that began from a state is given that state again, or the newest one. To change a run on
+            purpose, continue its state in another folder: `state = fnn.checkpoints.load(path).tree["state"]`, perhaps
+            with `state._replace(optimizer=...)`, then `fit(net, loss, state, ...)`. Default: False.
+        progress: whether to show a progress bar (needs the extra `progress`). Default: only on a terminal or in a
+            notebook.
 
     Returns:
         `(state, history)`: the `TrainState` after the run, and a dict of arrays with one entry per epoch. `loss` is
@@ -144,8 +152,13 @@ def fit(
     (3,)
     """
     check_problem(net, loss, penalty, denominator)
+    started = time.perf_counter()
     epochs, metrics = integer("epochs", epochs, least=1), check_metrics(metrics)
     patience = None if patience is None else integer("patience", patience, least=1)
+    watch = None if patience is None else Watch(monitor, mode, min_delta).checked()
+    start_after, callbacks = integer("start_after", start_after), check_callbacks(callbacks)
+    if watch is None and (monitor, mode, min_delta, start_after) != (None, None, 0, 0):
+        raise ArgumentError("monitor, mode, min_delta, start_after: expected patience too, of which they are part")
     stop_below = -math.inf if stop_below is None else real("stop_below", stop_below)
     data = gate.opened(data)
     if isinstance(optimizer, TrainState):
@@ -160,11 +173,15 @@ def fit(
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs, epochs * plan.steps)
     private = getattr(state.rule, "private", False)
-    if private and (stop_below > -math.inf or (patience and validation is None)):
+    names = ["loss", *(f"validation_{name}" for name in ("loss", *metrics) if validation is not None)]
+    watched = None if watch is None else watch.name(names)
+    if private and (stop_below > -math.inf or (watched and not watched.startswith("validation_"))):
         raise ArgumentError(
-            f"{'patience' if patience else 'stop_below'}: expected None without validation data, since the training "
-            f"loss of {type(state.rule).__name__} is not private"
+            f"{'patience' if watched else 'stop_below'}: expected None or {'' if watched else 'patience with '}a "
+            f"metric of validation data, since the training loss of {type(state.rule).__name__} is not private"
         )
+    if watched and watched not in names and (watched.startswith("validation_") or isinstance(state.rule, Backprop)):
+        raise ArgumentError(f"monitor: expected one of {', '.join(names)}, got {shorten(watched)}")
     probe = None
     if telemetry is not None:
         probe = gate.converted(state.params, *data.spread(integer("telemetry", telemetry, least=2)))
@@ -172,24 +189,25 @@ def fit(
         raise ArgumentError("metrics: expected validation data too, on which they are evaluated")
 
     problem = Problem(net, loss, penalty, denominator)
-    run = Run(next_epoch(state), state if patience else None, math.inf, 0, {}, {})
-    store, piece = None, plan.steps
+    run = Run(next_epoch(state), state if watch else None, math.inf, 0, {}, {})
+    store, piece, stops, longest = None, plan.steps, False, patience or math.inf
     if checkpoint is not None:
         options = {"validation": validation and fingerprint(state.params, validation), "telemetry": telemetry}
-        options |= {"patience": "given" if patience else None}
+        options |= {"patience": "given", "monitor": watch, "start_after": start_after} if watch else {"patience": None}
+        options |= {f"callbacks[{i}]": callback for i, callback in enumerate(filter(changes_runs, callbacks))}
         options |= {"start": start_of(state) if isinstance(optimizer, TrainState) else None}
         store = Store(checkpoint, net, every, keep, setting_of(problem, state, plan, data, metrics, **options))
         piece, run = -(-plan.steps // 10), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
-    keeping = lambda: kept_run(lambda: run, patience)
+    keeping = lambda: kept_run(lambda: run)
     with (
         contextlib.closing(store) if store else contextlib.nullcontext(),
         keeping(),
-        progress_bar(progress, epochs, run.epochs) as bar,
+        begun(callbacks := (*callbacks, *progress_bars(progress, epochs, run.epochs)), run.state),
         listening(store is not None) as caught,
     ):
-        while run.epochs < epochs and not (run.last_loss < stop_below or run.waited == patience) and not caught:
+        while run.epochs < epochs and not (run.last_loss < stop_below or run.waited >= longest or stops or caught):
             before = run.state
             state, done = advance(problem, before, data, plan, min(piece, plan.steps - run.done))
             done = {name: np.asarray(values, np.float64) for name, values in done.items()}
@@ -204,11 +222,14 @@ def fit(
                     results = evaluated(net, loss, state.params, validation, metrics)
                     record |= {f"validation_{name}": value for name, value in results.items()}
                 figures = [] if probe is None else [statistics_of(state.params, *probe[:2], state, net=net, loss=loss)]
-                run = run.finished(record, figures)
-                if bar is not None:
-                    shown = {k.replace("validation_", "val_"): f"{v:.4f}" for k, v in record.items() if not np.ndim(v)}
-                    bar.set_postfix({encodable(name, sys.stderr): value for name, value in shown.items()})
-                    bar.update()
+                run = run.finished(record, figures, watch, start_after)
+                if callbacks:
+                    counters, seconds = (int(state.epoch), int(state.step)), time.perf_counter() - started
+                    told = Epoch(*counters, record, state, last_rate(state), seconds, run.history_arrays())
+                    state, stops = call(callbacks, told, changed)
+                    if state is not told.state and not all_finite(state.params):
+                        raise ArgumentError("callbacks: expected a state whose parameters are finite, got others")
+                    run = run._replace(state=state)
                 if store is not None and run.epochs % every == 0:
                     store.save(run)
         path = None if store is None else store.save(run)
@@ -219,7 +240,9 @@ def fit(
     warn_if_worse(history["loss"])
     if private:
         history["not_private"] = tuple(name for name in history if not name.startswith("validation_"))
-    return (run.state if patience is None else run.best), history
+    if watch is None:
+        return run.state, history
+    return run.best, history | {"returned_epoch": run.best_epoch}
 
 
 def resumed(state, **given) -> TrainState:
@@ -231,13 +254,13 @@ def resumed(state, **given) -> TrainState:
 
 
 @contextlib.contextmanager
-def kept_run(run, patience):
+def kept_run(run):
     """Attach what a run has reached, the result of `run()`, to the error that ends it, such as KeyboardInterrupt."""
     try:
         yield
     except BaseException as error:
         now = run()
-        vars(error)["best"] = None if patience is None else now.best
+        vars(error)["best"] = now.best
         if not isinstance(error, DivergenceError):  # which has the state before the bad step
             vars(error).update(state=now.state, history=now.history_arrays())
             error.add_note(
@@ -319,27 +342,3 @@ def range_test(
     gate.on_the_host("range_test", "it outside", state, tuple(data))
     _, history = advance(Problem(net, loss), state, data, plan_of(state, data, batch_size, True), steps)
     return rates(np.arange(steps)), np.asarray(history["loss"])
-
-
-def _is_terminal(stream):
-    try:
-        return stream.isatty()
-    except (AttributeError, ValueError):  # another object in its place, or a closed stream
-        return False
-
-
-@contextlib.contextmanager
-def progress_bar(progress, epochs, done):
-    """A progress bar over the epochs, of which `done` are finished already; or None."""
-    bar = None
-    if sys.stderr is not None and (progress or (progress is None and _is_terminal(sys.stderr))):
-        try:
-            bar = require("tqdm", "progress").tqdm(total=epochs, initial=done, unit="epoch", file=sys.stderr)
-        except MissingExtraError:
-            if progress:
-                raise
-    try:
-        yield bar
-    finally:
-        if bar is not None:
-            bar.close()

@@ -23,7 +23,7 @@ class Run(NamedTuple):
     """A `fit` between two steps: everything needed to continue it.
 
     state          the current `TrainState`
-    best           the state after the best epoch, whose loss was `least`; None if it is not needed
+    best           the state after the best epoch, whose watched metric was `least`; None if it is not needed
     waited         epochs since the best one
     history        by name, the values of each finished epoch: a list of arrays, of one or more epochs each. Those of
                    "telemetry" are `Statistics` of arrays
@@ -48,6 +48,11 @@ class Run(NamedTuple):
         return len(self.steps.get("loss", ()))
 
     @property
+    def best_epoch(self) -> int:
+        """The index of the best epoch, as in the history; −1 if the run began with the best state."""
+        return self.epochs - 1 - self.waited
+
+    @property
     def last_loss(self) -> float:
         """The loss of the last finished epoch, ∞ before the first."""
         return float(self.history["loss"][-1][-1]) if self.epochs else math.inf
@@ -65,12 +70,19 @@ class Run(NamedTuple):
         others = {name: float(v.mean()) for name, v in self.steps.items() if name not in ("loss", "weight")}
         return {"loss": float(mean) if fine.any() else math.nan} | others
 
-    def finished(self, record, figures) -> "Run":
-        """The run at the end of an epoch, with its record and its statistics."""
-        watched = record.get("validation_loss", record["loss"])
+    def finished(self, record, figures, watch=None, start_after=0) -> "Run":
+        """The run at the end of an epoch, with its record and its statistics.
+
+        `watch` says which metric decides about the best epoch, after the first `start_after` of them. Until then the
+        newest counts as the best.
+        """
         best = {"waited": self.waited + 1}
-        if watched < self.least:
-            best = {"best": None if self.best is None else self.state, "least": watched, "waited": 0}
+        if watch is not None:
+            cost = watch.cost(record)
+            if self.epochs < start_after:
+                best = {"best": self.state, "waited": 0}
+            elif watch.is_gain(cost, self.least):
+                best = {"best": self.state, "least": cost, "waited": 0}
         record = record | {"telemetry": figures[0]} if figures else record
         history = {name: _appended(self.history.get(name, ()), value) for name, value in record.items()}
         return self._replace(history=history, steps={}, **best)

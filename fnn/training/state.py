@@ -13,7 +13,7 @@ import numpy as np
 from .. import backend, gate, random, rules, trees
 from ..backend import namespace
 from ..backpropagation import Problem
-from ..errors import ArgumentError, KindError, shape, shorten, usage
+from ..errors import ArgumentError, FnnError, KindError, shape, shorten, usage
 from ..layers.base import Array, Layer
 from ..optimizers import prepare
 from ..optimizers.preparation import check_optax
@@ -127,6 +127,31 @@ def prepared(state) -> TrainState:
     """
     optimizer, rule = prepare(state.optimizer, state.params), prepare_rule(state.rule, state.params)
     return state._replace(optimizer=optimizer, rule=rule)
+
+
+def changed(place: str, state: Any, before: TrainState) -> TrainState:
+    """A state that a callback returned in place of another one, prepared; raises unless the run can go on from it."""
+    if not isinstance(state, TrainState):
+        raise KindError(f"{place}: expected None, fnn.callbacks.STOP or a TrainState, got {shorten(state)}")
+    try:
+        state = prepared(state)
+        trees.same_structure("state", state, before)
+    except FnnError as error:
+        raise error.at(place)  # noqa: B904 - the same error, its place added
+    for (name, leaf), (_, model) in zip(trees.paths(state, "state"), trees.paths(before, "state"), strict=True):
+        if _kind_of(leaf) != _kind_of(model):
+            raise KindError(f"{place}: expected {name} as {_kind_of(model)}, got {_kind_of(leaf)}")
+    if not trees.alike(state, before):
+        raise KindError(f"{place}: expected a state with {shorten(before.optimizer)}, got {shorten(state.optimizer)}")
+    for name in ("step", "epoch", "seen", "length"):
+        if int(getattr(state, name)) != int(getattr(before, name)):
+            raise ArgumentError(f"{place}: expected state.{name} unchanged, {getattr(before, name)}")
+    return state
+
+
+def _kind_of(leaf) -> str:
+    """The type of an array for a message, such as `JAX float32`."""
+    return f"{'JAX' if backend.is_jax(leaf) else 'NumPy'} {getattr(leaf, 'dtype', type(leaf).__name__)}"
 
 
 def check_counters(state, epochs, steps):

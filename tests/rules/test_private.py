@@ -498,6 +498,8 @@ def test_no_stopping_rule_may_look_at_the_training_loss(name):
         fnn.fit(NET, LOSS, fnn.Sgd(0.1), (X, Y), **how, **{name: 1})
     if name == "patience":  # which watches the validation data
         fnn.fit(NET, LOSS, fnn.Sgd(0.1), (X, Y), validation=(X, Y), patience=1, **how)
+        with pytest.raises(errors.ArgumentError, match="patience: expected None or a metric of validation data"):
+            fnn.fit(NET, LOSS, fnn.Sgd(0.1), (X, Y), validation=(X, Y), patience=1, monitor="loss", **how)
     else:
         with pytest.raises(errors.ArgumentError, match="stop_below"):
             fnn.fit(NET, LOSS, fnn.Sgd(0.1), (X, Y), validation=(X, Y), stop_below=1, **how)

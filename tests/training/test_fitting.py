@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import THOROUGH, blobs, key, run_problem
-from helpers_training import compilations, on_numpy_at_least, same
+from helpers_training import Smoothed, compilations, on_numpy_at_least, same, scored
 
 import fnn
 from fnn import errors, trees
@@ -139,6 +139,77 @@ def test_patience_without_validation_watches_the_loss_of_training(backend):
     assert len(history["loss"]) < 20
 
 
+NAN = np.nan
+WATCHED = {  # scores, arguments; how many epochs were run, and the index of the one returned
+    "small": ([5, 4, 6, 3, 4, 4, 1], {"patience": 2, "mode": "min"}, 6, 3),
+    "large": ([5, 4, 6, 3, 4, 4, 7], {"patience": 4, "mode": "max"}, 7, 6),
+    "large, stopped": ([5, 4, 6, 3, 4, 4, 7], {"patience": 3, "mode": "max"}, 6, 2),
+    "equal is no gain": ([1, 1, 1, 1], {"patience": 2, "mode": "min"}, 3, 0),
+    "too small a gain": ([8, 7.5, 7, 6.5, 6, 5], {"patience": 3, "mode": "min", "min_delta": 1.0}, 6, 5),
+    "more than the least gain": ([8, 7.5, 7, 6.5, 6.5, 5], {"patience": 2, "mode": "min", "min_delta": 0.5}, 5, 2),
+    "never enough": ([8, 7.5, 7, 6.5, 6, 5], {"patience": 2, "mode": "max", "min_delta": 9.0}, 3, 0),
+    "later": ([1, 2, 5, 4, 6, 6, 7], {"patience": 2, "mode": "min", "start_after": 2}, 6, 3),
+    "ended too early": ([1, 2, 5], {"patience": 2, "mode": "min", "start_after": 9}, 3, 2),
+    "never a number": ([NAN, NAN, NAN, NAN], {"patience": 3, "mode": "max"}, 3, -1),
+    "no number at first": ([NAN, 3, NAN, 4], {"patience": 2, "mode": "max"}, 4, 3),
+    "no number after the start": ([5, 6, NAN, NAN], {"patience": 2, "mode": "max", "start_after": 2}, 4, 1),
+}
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_patience_watches_any_metric_in_either_direction_and_says_which_epoch_is_returned(name):
+    scores, how, epochs, returned = WATCHED[name]
+    state, history = scored(scores, **how)
+    assert len(history["loss"]) == epochs
+    assert history["returned_epoch"] == returned
+    assert int(state.epoch) == int(state.step) == returned + 1
+
+
+@on_numpy_at_least
+def test_patience_goes_on_where_it_was_when_a_run_is_resumed(backend, tmp_path):
+    scores, how, epochs, returned = WATCHED["later"]
+    how = how | {"checkpoint": tmp_path, "resume": True}
+    for epoch in range(1, 6):
+        scored(scores[epoch - 1 :], backend, epochs=epoch, **how)
+    state, history = scored(scores[5:], backend, epochs=7, **how)
+    assert (len(history["loss"]), history["returned_epoch"], int(state.epoch)) == (epochs, returned, returned + 1)
+    again, history = scored([], backend, epochs=7, **how | {"patience": 1})
+    assert int(again.epoch) == returned + 1, "and what is done is not done again, with less patience either"
+    for other in ({"mode": "max"}, {"min_delta": 0.5}, {"start_after": 3}, {"monitor": "validation_loss"}):
+        with pytest.raises(errors.ArgumentError, match=r"got another: (monitor|start_after)"):
+            scored([], backend, epochs=7, **how | other)
+
+
+def test_patience_watches_the_metrics_of_a_rule_or_names_those_that_there_are():
+    net, loss, _, data = run_problem("numpy")
+    how = {"key": key(), "epochs": 3, "batch_size": 25, "patience": 1, "rule": Smoothed(0.5)}
+    _, history = fnn.fit(net, loss, fnn.Sgd(0.1), data, monitor="steps", mode="min", **how)
+    assert history["steps"].tolist() == [0.5, 2.5]
+    assert history["returned_epoch"] == 0
+    with pytest.raises(errors.ArgumentError, match="monitor: expected one of loss, noise, steps, got 'stepz'"):
+        fnn.fit(net, loss, fnn.Sgd(0.1), data, monitor="stepz", mode="min", **how)
+
+
+NO_WATCH = [
+    ({"monitor": "validation_f1", "mode": "max"}, "monitor: expected one of loss, validation_loss, validation_score"),
+    ({"monitor": "score", "mode": "max"}, "monitor: expected one of loss, validation_loss, validation_score"),
+    ({"monitor": "validation_score"}, "mode: expected 'min' or 'max' with monitor='validation_score', got None"),
+    ({"monitor": None, "mode": "up"}, "mode: expected 'min' or 'max'"),
+    ({"monitor": 3}, "monitor: expected the name"),
+    ({"mode": "max", "min_delta": -1.0}, "min_delta >= 0"),
+    ({"mode": "max", "start_after": -1}, "start_after: expected an integer of at least 0"),
+    ({"patience": None, "mode": "max"}, "monitor, mode, min_delta, start_after: expected patience too"),
+    ({"patience": None, "monitor": None, "start_after": 1}, "expected patience too"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), NO_WATCH)
+def test_what_cannot_be_watched_is_refused_before_the_run(wrong, says):
+    with pytest.raises((errors.ArgumentError, errors.KindError), match=says) as raised:
+        scored([1, 2], **{"patience": 1} | wrong)
+    assert not hasattr(raised.value, "state")
+
+
 @pytest.mark.parametrize("wrong", [{"patience": 0}, {"patience": 1.5}, {"stop_below": np.nan}, {"stop_below": "0.1"}])
 @on_numpy_at_least
 def test_a_rule_to_stop_that_makes_no_sense_is_refused(wrong, backend):
@@ -187,7 +258,7 @@ def test_a_fit_runs_without_a_terminal_or_on_one_that_knows_few_characters(progr
 
 def test_a_bar_that_was_asked_for_and_is_not_installed_names_its_extra(monkeypatch):
     net, loss, state, data = run_problem("numpy")
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(ImportError, match=r"pip install 'fnn\[progress\]'"):
         fnn.fit(net, loss, state, data, epochs=1, batch_size=10, progress=True)
 

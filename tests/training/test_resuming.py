@@ -362,6 +362,7 @@ def test_the_network_of_a_patient_run_is_the_one_that_fit_returned(backend, tmp_
     same(params, state.params)
     tree = checkpoints.load(newest, backend=backend).tree
     same(tree["best"], state)
+    assert history.pop("returned_epoch") == int(state.epoch) - 1
     same(tree["history"], history)
     assert int(tree["state"].epoch) == len(history["loss"])
 
