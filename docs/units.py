@@ -158,7 +158,9 @@ def errors_of_layer(layer):
 
 def target(loss, rng):
     """Targets that the cost takes."""
-    for y in (rng.normal(size=(N, K)), rng.choice([-1.0, 1.0], (N, K)), rng.dirichlet(np.ones(K), N)):
+    numbers, signs, shares = rng.normal(size=(N, K)), rng.choice([-1.0, 1.0], (N, K)), rng.dirichlet(np.ones(K), N)
+    bits, labels, half = rng.integers(0, 2, (N, K)), rng.integers(0, K, N), numbers[:, : K // 2]
+    for y in (numbers, signs, shares, bits, labels, half):
         try:
             loss.check((N, K), y)
         except ValueError:
@@ -177,7 +179,7 @@ def errors_of_cost(loss):
         return loss.outer(value.mean())[0] if of_batch else value
 
     def by_hand(point, c):
-        delta = loss.delta(point["x"], y.astype(point["x"].dtype))
+        delta = loss.delta(point["x"], y.astype(point["x"].dtype) if y.dtype.kind == "f" else y)
         if of_batch:
             return {"x": c * loss.outer(loss.value(point["x"], y).mean())[1] * (delta / N), "p": ()}
         return {"x": delta * c[:, None], "p": ()}

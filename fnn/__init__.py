@@ -26,11 +26,11 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     Elementwise, Activation; in the module activations
     initializers    HeNormal, HeUniform, GlorotNormal, GlorotUniform, LecunNormal, LecunUniform, VarianceScaling,
                     Orthogonal, Normal, TruncatedNormal, Uniform, Constant, Ones, Zeros; in the module initializers
-    costs           on logits: SoftmaxCrossEntropy, SigmoidBinaryCrossEntropy, PoissonNll, Hinge, Perceptron; on
-                    probabilities: CrossEntropy, BinaryCrossEntropy, KullbackLeibler, Hellinger; on numbers:
-                    MeanSquaredError, Quadratic, RootMeanSquaredError, MeanAbsoluteError, Huber, ExponentialCost,
-                    ItakuraSaito, GeneralizedKullbackLeibler; FunctionLoss; a base for your own: Loss; in the module
-                    losses. Penalties: L1, L2
+    costs           on logits: SoftmaxCrossEntropy, SigmoidBinaryCrossEntropy, Focal, BinaryFocal, PoissonNll, Hinge,
+                    Perceptron; on probabilities: CrossEntropy, BinaryCrossEntropy, KullbackLeibler, Hellinger; on
+                    numbers: MeanSquaredError, Quadratic, RootMeanSquaredError, MeanAbsoluteError, Huber,
+                    ExponentialCost, ItakuraSaito, GeneralizedKullbackLeibler; of distributions: Quantile, GaussianNll;
+                    FunctionLoss; a base for your own: Loss; in the module losses. Penalties: L1, L2
     optimizers      Sgd, Momentum, Nesterov, Adam, AdamW, Adagrad, Adadelta, Adamax, AMSGrad, Nadam, RMSProp, Lion,
                     Muon, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate, Average,
                     MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
@@ -157,9 +157,12 @@ from .layers.activations import Tanh as Tanh
 from .losses import L1 as L1
 from .losses import L2 as L2
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
+from .losses import BinaryFocal as BinaryFocal
 from .losses import CrossEntropy as CrossEntropy
 from .losses import ExponentialCost as ExponentialCost
+from .losses import Focal as Focal
 from .losses import FunctionLoss as FunctionLoss
+from .losses import GaussianNll as GaussianNll
 from .losses import GeneralizedKullbackLeibler as GeneralizedKullbackLeibler
 from .losses import Hellinger as Hellinger
 from .losses import Hinge as Hinge
@@ -172,6 +175,7 @@ from .losses import MeanSquaredError as MeanSquaredError
 from .losses import Perceptron as Perceptron
 from .losses import PoissonNll as PoissonNll
 from .losses import Quadratic as Quadratic
+from .losses import Quantile as Quantile
 from .losses import RootMeanSquaredError as RootMeanSquaredError
 from .losses import SigmoidBinaryCrossEntropy as SigmoidBinaryCrossEntropy
 from .losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
@@ -235,6 +239,7 @@ if not _typing.TYPE_CHECKING:  # a type checker knows the names itself
             "Sequential": "fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(10)))",
             "Linear": "fnn.Dense(units), without the number of inputs",
             "Module": "fnn.Layer",
+            "GaussianNLLLoss": "fnn.GaussianNll(), whose prediction is means and logarithms of variances",
             "MSELoss": "fnn.MeanSquaredError()",
             "CrossEntropyLoss": "fnn.SoftmaxCrossEntropy()",
             "BCEWithLogitsLoss": "fnn.SigmoidBinaryCrossEntropy()",

@@ -31,7 +31,7 @@ from fnn.complex_step import jvp
 from fnn.factors import Outer, Rows
 from fnn.layers import activations, convolution, recurrence, windows
 from fnn.layers.activations import learnt
-from fnn.losses import base, penalties, probabilities
+from fnn.losses import base, focal, penalties, probabilities
 from fnn.testing import check_gradients, check_layer, check_loss
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -258,6 +258,44 @@ def score(name, n=20_000):
             assert (abs(found.mean(axis=0) - mean) <= 5 * found.std(axis=0) / math.sqrt(n) + 1e-12).all()
 
     return check
+
+
+def score_of(loss, a, n=20_000):
+    """The δ of drawn targets has mean 0, and the second moment is the mean of the change of δ, within 5 errors."""
+
+    def check():
+        many = np.repeat([a], n, axis=0)
+        delta = loss.delta(many, y := loss.sample(key(), many))
+        assert (abs(delta.mean(axis=0)) <= 5 * delta.std(axis=0) / math.sqrt(n)).all()
+        bend = jvp(lambda a: loss.delta(a, y), many, np.ones_like(many))
+        found = delta * delta.sum(axis=1, keepdims=True) - bend
+        if loss != fnn.Quantile(0.3):
+            assert (abs(found.mean(axis=0)) <= 5 * found.std(axis=0) / math.sqrt(n)).all()
+
+    return check
+
+
+def focal_far_out():
+    """A logit that is sure and wrong costs what it is off by, and one that is right costs nothing."""
+    z, y = np.float32([[1e4, 0.0], [-1e4, 0.0]]), np.array([0, 0])
+    value, delta = fnn.Focal().value_and_delta(z, y)
+    np.testing.assert_array_equal(value, [0, 1e4])
+    np.testing.assert_array_equal(delta, [[0, 0], [-1, 1]])
+
+
+def focal_of_classes():
+    """Without focus, it is the cross-entropy, times a weight of the label's class; an ignored label has none."""
+    z, y = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 2, -1])
+    value, delta = fnn.SoftmaxCrossEntropy(ignored=-1).value_and_delta(z, y)
+    c = np.array([1.0, 2.0, 5.0, 0.0])
+    found = fnn.Focal(gamma=0.0, alpha=(1.0, 2.0, 5.0), ignored=-1).value_and_delta(z, y)
+    oracle.assert_close(found, (c * value, c[:, None] * delta), 1e-12)
+
+
+def rows_for_levels():
+    """The levels are those of the blocks of outputs."""
+    delta = fnn.Quantile((0.1, 0.8)).delta(np.array([[1.0, 1, 1, 1]]), np.array([[2.0, 0.0]]))
+    np.testing.assert_allclose(delta, [[-0.1, 0.9, -0.8, 0.2]])
 
 
 NEAR, FAR = math.sqrt(2 * math.pi) * math.erf(0.7 / math.sqrt(2)), 2 / 0.7 * math.exp(-0.245)
@@ -818,6 +856,7 @@ ACTIVATIONS = [
           lambda self, z: np.where(z <= -3, 0, np.where(z >= 3, 1, (z + 3) / 6))), layer(fnn.HardSwish())),
 ]  # fmt: skip
 
+
 COSTS = [
     Fault("2a − y for a − y", fnn.Quadratic, "delta", instead(lambda self, a, y: 2 * a - y), cost("quadratic")),
     Fault("sign of the error", fnn.MeanSquaredError, "delta", times(-1), cost("mean_squared")),
@@ -838,6 +877,34 @@ COSTS = [
     Fault("no tangent below ε", L.Guarded, "value_and_delta", lambda f: lambda self, a, y: (
           lambda g: (self.cost(g, y).sum(axis=1), self.slope(g, y)))(np.where(a.real < self.eps, self.eps, a)),
           lambda: check_loss(fnn.CrossEntropy(eps=0.1), np.full((1, 2), 0.05), np.ones((1, 2)) / 2, method="complex")),
+    Fault("τ and 1 − τ exchanged", fnn.Quantile, "_parts",
+          result(lambda parts: (*parts[:2], parts[3], parts[2])), rows_for_levels),
+    Fault("levels of neighbouring outputs", fnn.Quantile, "_parts", result(lambda parts: (
+          parts[0], parts[1].swapaxes(-1, -2).reshape(parts[1].shape), *parts[2:])), rows_for_levels),
+    Fault("τ forgotten in δ", fnn.Quantile, "delta", result(np.sign), cost("quantiles")),
+    Fault("½ of δ_s forgotten", fnn.GaussianNll, "delta",
+          result(lambda d: d * np.array([1.0] * 4 + [2.0] * 4)), cost("gaussian")),
+    Fault("deviation for variance", fnn.GaussianNll, "_parts",
+          result(lambda parts: (*parts[:2], np.sqrt(parts[2]))), score_of(fnn.GaussianNll(), [0.3, 0.9])),
+    Fault("variances first", fnn.GaussianNll, "_halves", result(lambda halves: halves[::-1]),
+          lambda: np.testing.assert_allclose(fnn.GaussianNll().predict(np.array([[2.0, 0.0]])), [[2, 1]])),
+    Fault("variance for deviation in samples", fnn.GaussianNll, "sample", instead(lambda self, key, a, y=None: (
+          a[:, :1] + np.exp(a[:, 1:]) * fnn.random.normal(key, a[:, :1].shape, a.dtype))),
+          score_of(fnn.GaussianNll(), [0.3, 0.9])),
+    Fault("samples of the other side", fnn.Quantile, "sample",
+          lambda f: lambda self, key, a, y=None: 2 * a - f(self, key, a), score_of(fnn.Quantile(0.3), [0.3, 0.9])),
+    Fault("γ p s lost in δ", focal, "focal", lambda f: lambda m, g: (
+          lambda v, d: (v, -np.exp(-g * np.log1p(np.exp(m))) * sigmoid(-m)))(*f(m, g)), cost("focal_labels")),
+    Fault("sign of the margin", focal, "focal", given(lambda m, g: (-m, g)), focal_far_out),
+    Fault("σ − 1 for q far out", focal, "focal", lambda f: lambda m, g: (
+          (1 - sigmoid(m)) ** g * -np.log(sigmoid(m)), f(m, g)[1]), focal_far_out),
+    Fault("α of another class", focal, "each_output", result(lambda a: np.roll(a, 1)), focal_of_classes),
+    Fault("α counts for both", fnn.BinaryFocal, "value_and_delta", lambda f: lambda self, z, y: (
+          lambda v, d: (v, d / np.where(y > 0, 0.25, 0.75)))(*f(self, z, y)), cost("binary_focal")),
+    Fault("weight forgotten in δ", fnn.SigmoidBinaryCrossEntropy, "delta", instead(
+          lambda self, z, y: sigmoid(z) - y), cost("sigmoid_weighted")),
+    Fault("weight of no", fnn.SigmoidBinaryCrossEntropy, "_weighted", result(
+          lambda parts: (parts[0], parts[1], parts[1])), cost("sigmoid_weighted")),
     Fault("zero weights never learn", fnn.Perceptron, "delta", instead(lambda self, z, y: np.where(z * y >= 0, 0, -y)),
           perceptron_learns_from_zero_weights),
     Fault("1 + yz for 1 − yz", fnn.Hinge, "delta", instead(lambda self, z, y: np.where(z * y >= -1, 0.0, -y)),
@@ -934,6 +1001,8 @@ swapped = {"expand": "reduce", "reduce": "expand"}
 CURVATURE = [
     Fault("p pᵀ lost in the root", fnn.SoftmaxCrossEntropy, "root",
           instead(lambda self, z, y: base.on_diagonal(np.sqrt(self.predict(z)))), bent("softmax_labels")),
+    Fault("weight lost in the root", fnn.SigmoidBinaryCrossEntropy, "root",
+          instead(lambda self, z, y: base.on_diagonal(np.sqrt(sigmoid(z) * sigmoid(-z)))), bent("sigmoid_weighted")),
     Fault("½ for 1 in the root", fnn.Quadratic, "root", times(0.5), bent("quadratic")),
     Fault("y/a for √y/a in the root", fnn.KullbackLeibler, "bend", instead(lambda self, a, y: y / a),
           bent("kullback_leibler")),

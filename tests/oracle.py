@@ -5,6 +5,7 @@ error in a forward formula is found as well as one in its derivative.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -157,6 +158,36 @@ def signs(rng, n, k):
     return rng.choice([-1, 1], (n, k))
 
 
+def several(count):
+    """Predictions of so many numbers for each of a target."""
+    return lambda rng, n, k: rng.normal(size=(n, count * k))
+
+
+def _pinball(a, y, levels):
+    """Σ of max(τ u, (τ − 1) u), u = y − a, over the levels; a has those of the first level first."""
+    each = jax.numpy.split(a, len(levels), axis=-1)
+    return sum(
+        jax.numpy.maximum(t * (y - q), (t - 1) * (y - q)).sum(axis=-1) for t, q in zip(levels, each, strict=True)
+    )
+
+
+def _gaussian(a, y):
+    mean, s = jax.numpy.split(a, 2, axis=-1)
+    return -(jax.scipy.stats.norm.logpdf(y, mean, jax.numpy.exp(s / 2)) + math.log(2 * math.pi) / 2).sum(axis=-1)
+
+
+def _focal(z, y):
+    log_p = (_hot(z, y) * jax.nn.log_softmax(z)).sum(axis=-1)
+    return -((1 - jax.numpy.exp(log_p)) ** 0.5) * log_p
+
+
+def _binary_focal(z, y):
+    p = jax.nn.sigmoid(z)
+    yes = -0.25 * (1 - p) ** 1.5 * jax.nn.log_sigmoid(z)
+    no = -0.75 * p**1.5 * jax.nn.log_sigmoid(-z)
+    return (y * yes + (1 - y) * no).sum(axis=-1)
+
+
 class Cost(NamedTuple):
     """fnn's cost, the function (N, K), target -> (N,) for JAX, how target and prediction are drawn, and F(mean)."""
 
@@ -178,6 +209,11 @@ LOSSES = {
         real,
     ),
     "exponential": Cost(fnn.ExponentialCost(9.0), lambda a, y: 9 * jax.numpy.exp(((a - y) ** 2).sum(axis=1) / 9), real),
+    "quantile": Cost(fnn.Quantile(0.3), lambda a, y: _pinball(a, y, (0.3,)), real),
+    "quantiles": Cost(fnn.Quantile((0.1, 0.5, 0.9)), lambda a, y: _pinball(a, y, (0.1, 0.5, 0.9)), real, several(3)),
+    "gaussian": Cost(fnn.GaussianNll(), _gaussian, real, several(2)),
+    "focal_labels": Cost(fnn.Focal(gamma=0.5), _focal, labels, lambda rng, n, k: real(rng, n, max(k, 2))),
+    "binary_focal": Cost(fnn.BinaryFocal(gamma=1.5, alpha=0.25), _binary_focal, bits),
     "softmax_labels": Cost(fnn.SoftmaxCrossEntropy(), lambda z, y: _cross_entropy(z, _hot(z, y)), labels),
     "softmax_probabilities": Cost(fnn.SoftmaxCrossEntropy(), _cross_entropy, distribution),
     "softmax_labels_smooth": Cost(
@@ -194,6 +230,11 @@ LOSSES = {
     "sigmoid_probabilities": Cost(fnn.SigmoidBinaryCrossEntropy(), _binary, positive),
     "sigmoid_smooth": Cost(
         fnn.SigmoidBinaryCrossEntropy(label_smoothing=0.2), lambda z, y: _binary(z, 0.8 * y + 0.1), bits
+    ),
+    "sigmoid_weighted": Cost(
+        fnn.SigmoidBinaryCrossEntropy(pos_weight=3.0),
+        lambda z, y: -(3 * y * jax.nn.log_sigmoid(z) + (1 - y) * jax.nn.log_sigmoid(-z)).sum(axis=1),
+        positive,
     ),
     "poisson": Cost(
         fnn.PoissonNll(),

@@ -128,10 +128,10 @@ def test_a_logit_that_is_infinite_and_right_costs_nothing(z, backend):
     assert fnn.SigmoidBinaryCrossEntropy().value(xp.asarray([[z]]), 1 - y) == np.inf
 
 
-@pytest.mark.parametrize("loss", [oracle.LOSSES[name].loss for name in NAMES], ids=NAMES)
-def test_nan_is_passed_on_by_value_and_delta(loss):
-    z, y = np.full((1, 2), np.nan), np.array([[1.0, 1.0]])
-    value, delta = loss.value_and_delta(z, y)
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_is_passed_on_by_value_and_delta(name):
+    a, y = drawn(name, np.random.default_rng(0), n=1, k=2)
+    value, delta = oracle.LOSSES[name].loss.value_and_delta(np.full_like(a, np.nan), y)
     assert np.isnan(value).all()
     assert np.isnan(delta).all()
 
@@ -186,6 +186,7 @@ KINKS = {  # cost, prediction, target, the documented derivative there
     "hinge below": (fnn.Hinge(), 0.999, 1.0, -1),
     "perceptron": (fnn.Perceptron(), 0.0, -1.0, 1),
     "huber": (fnn.Huber(0.5), 1.5, 1.0, 0.5),
+    "quantile": (fnn.Quantile(0.2), 1.0, 1.0, 0),
 }
 
 
@@ -305,6 +306,40 @@ TARGETS = {
     "a spectrum of 0": (fnn.ItakuraSaito(), (1, 1), [[0.0]], errors.DataError, "greater than 0"),
     "a label too large for probabilities": (fnn.CrossEntropy(), (1, 2), [2], errors.DataError, "0 to 1, got 2"),
     "a row for a mean absolute error": (fnn.MeanAbsoluteError(), (2, 1), [1.0, 2], errors.ShapeError, "y"),
+    "rows for focal labels": (fnn.Focal(), (1, 2), [[1, 0]], errors.ShapeError, r"\(1,\), as.*argmax\(axis=-1\)"),
+    "one logit for focal labels": (
+        fnn.Focal(),
+        (2, 1),
+        [0, 1],
+        errors.ShapeError,
+        r"two outputs.*fnn\.BinaryFocal\(\)",
+    ),
+    "a label too large for focal": (fnn.Focal(), (2, 3), [0, 3], errors.DataError, r"0 to 2, got 3 at y\[1\]"),
+    "half a yes": (fnn.BinaryFocal(), (1, 1), [[0.5]], errors.DataError, r"0 or 1, got 0.5 at y\[0, 0\]"),
+    "two outputs for three levels": (
+        fnn.Quantile((0.1, 0.5, 0.9)),
+        (2, 2),
+        [[1.0], [2.0]],
+        errors.ShapeError,
+        r"\(N, 3\), or \(N, 3 M\) for M targets, got \(2, 2\)",
+    ),
+    "a target for each quantile": (
+        fnn.Quantile((0.1, 0.9)),
+        (1, 2),
+        [[1.0, 2.0]],
+        errors.ShapeError,
+        r"targets of shape \(1, 1\), got \(1, 2\)",
+    ),
+    "no variance": (fnn.GaussianNll(), (2, 1), [[1.0], [2.0]], errors.ShapeError, r"\(N, 2\).*got \(2, 1\)"),
+    "nan of a distribution": (fnn.GaussianNll(), (1, 2), [[np.nan]], errors.DataError, r"nan at y\[0, 0\]"),
+    "weights of other outputs": (
+        fnn.SigmoidBinaryCrossEntropy(pos_weight=(1.0, 2.0)),
+        (1, 3),
+        [[0, 1, 1]],
+        errors.ShapeError,
+        r"pos_weight: expected a number for each output of \(1, 3\), got 2",
+    ),
+    "weights of other classes": (fnn.Focal(alpha=(1.0, 2.0)), (1, 3), [1], errors.ShapeError, "alpha: .*got 2"),
     "an infinity to regress on": (fnn.MeanSquaredError(), (1, 1), [[np.inf]], errors.DataError, "inf"),
 }
 
@@ -353,6 +388,13 @@ BAD = {
     "a negative smoothing": (lambda: fnn.SigmoidBinaryCrossEntropy(label_smoothing=-0.1), errors.ArgumentError, ">= 0"),
     "a threshold of 0": (lambda: fnn.Huber(0.0), errors.ArgumentError, "threshold > 0"),
     "a tau of 0": (lambda: fnn.ExponentialCost(0.0), errors.ArgumentError, "tau > 0"),
+    "a level of 1": (lambda: fnn.Quantile((0.5, 1.0)), errors.ArgumentError, r"levels\[1\] < 1"),
+    "no level": (lambda: fnn.Quantile(()), errors.ArgumentError, "at least one level"),
+    "a list of levels": (lambda: fnn.Quantile([0.1, 0.9]), errors.KindError, r"write \(0\.1, 0\.9\)"),
+    "a negative gamma": (lambda: fnn.Focal(gamma=-1.0), errors.ArgumentError, "gamma >= 0"),
+    "one alpha of classes": (lambda: fnn.Focal(alpha=0.25), errors.KindError, "each class, got 0.25; .*BinaryFocal"),
+    "an alpha of 1": (lambda: fnn.BinaryFocal(alpha=1.0), errors.ArgumentError, "alpha < 1"),
+    "a weight of 0": (lambda: fnn.SigmoidBinaryCrossEntropy(pos_weight=(1.0, 0.0)), errors.ArgumentError, "> 0"),
     "an epsilon of 0": (lambda: fnn.CrossEntropy(eps=0.0), errors.ArgumentError, "eps >= 1e-18"),
 }
 
@@ -364,7 +406,12 @@ def test_a_cost_that_makes_no_sense_is_refused(name):
         make()
 
 
-LABELLED = [fnn.SoftmaxCrossEntropy(), fnn.SoftmaxCrossEntropy(label_smoothing=0.1), fnn.CrossEntropy()]
+LABELLED = [
+    fnn.SoftmaxCrossEntropy(),
+    fnn.SoftmaxCrossEntropy(label_smoothing=0.1),
+    fnn.CrossEntropy(),
+    fnn.Focal(gamma=0.5),
+]
 
 
 @pytest.mark.parametrize("loss", LABELLED, ids=str)
@@ -380,7 +427,8 @@ def test_a_label_out_of_range_is_an_error_where_it_is_known_and_nan_where_it_is_
         assert np.isnan(delta).all(axis=1).tolist() == [False, True, False]
 
 
-CLASSES = [name for name in NAMES if isinstance(oracle.LOSSES[name].loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy)]
+OF_LABELS = fnn.SoftmaxCrossEntropy | fnn.CrossEntropy | fnn.Focal
+CLASSES = [name for name in NAMES if isinstance(oracle.LOSSES[name].loss, OF_LABELS)]
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(CLASSES)))
@@ -406,6 +454,7 @@ RANGES = {  # cost, a target out of its range
     "0 for a hinge": (fnn.Hinge(), 0),
     "0 for a perceptron": (fnn.Perceptron(), 0),
     "a spectrum of 0": (fnn.ItakuraSaito(), 0),
+    "a focal bit of 2": (fnn.BinaryFocal(), 2),
     "a negative distance": (fnn.Hellinger(), -1),
 }
 
@@ -586,6 +635,107 @@ def test_costs_of_probabilities_near_0_and_1_are_as_exact_as_their_dtype(dtype, 
                 np.testing.assert_allclose(np.ravel(ours), exact.astype(np.float64), rtol=8 * np.finfo(dtype).eps)
 
 
+# ---- quantiles, distributions, and costs of unequal classes ----------------------------------------------------------
+
+
+def test_quantiles_are_those_that_scikit_learn_scores_and_the_best_constant_is_the_quantile():
+    metrics, rng = pytest.importorskip("sklearn.metrics"), np.random.default_rng(0)
+    a, y, levels = rng.normal(size=(50, 6)), rng.normal(size=(50, 2)), (0.1, 0.6, 0.95)
+    of_level = zip(levels, np.split(a, 3, axis=1), strict=True)
+    wanted = sum(2 * metrics.mean_pinball_loss(y, q, alpha=t) for t, q in of_level)  # the sum over both numbers
+    np.testing.assert_allclose(fnn.Quantile(levels).value(a, y).mean(), wanted, rtol=1e-12)
+    y, grid = rng.exponential(size=(999, 1)), np.linspace(0, 4, 4001)
+    costs = [fnn.Quantile(0.8).value(np.full((999, 1), q), y).mean() for q in grid]
+    assert abs(grid[np.argmin(costs)] - np.quantile(y, 0.8)) < 0.01
+
+
+def test_levels_are_one_number_or_several_in_the_order_of_the_outputs():
+    assert fnn.Quantile(0.9) == fnn.Quantile((0.9,)) != fnn.Quantile()
+    assert fnn.Quantile() == fnn.Quantile(0.5)
+    delta = fnn.Quantile((0.1, 0.8)).delta(np.array([[1.0, 1, 1, 1]]), np.array([[2.0, 0.0]]))
+    np.testing.assert_allclose(delta, [[-0.1, 0.9, -0.8, 0.2]])
+
+
+def test_a_network_learns_the_quantiles_of_its_data():
+    y, net = np.random.default_rng(0).normal(size=(400, 1)), fnn.Dense(3)
+    data, loss = (np.ones((400, 1)), y), fnn.Quantile((0.1, 0.5, 0.9))
+    optimizer = fnn.Sgd(fnn.schedules.ExponentialDecay(1.0, 0.1, 100))
+    state, _ = fnn.fit(net, loss, optimizer, data, key=key(), epochs=200, batch_size=400)
+    np.testing.assert_allclose(net.apply(state.params, data[0])[0], np.quantile(y, loss.levels), atol=0.05)
+
+
+def test_a_variance_is_predicted_as_its_logarithm():
+    a = np.array([[1.0, -2.0, 0.0, np.log(4)]])
+    np.testing.assert_allclose(fnn.GaussianNll().predict(a), [[1, -2, 1, 4]])
+    np.testing.assert_allclose(fnn.GaussianNll().value(a, np.array([[3.0, 0.0]])), [2 + np.log(2) + 0.5])
+
+
+@pytest.mark.thorough(backend="jax")
+def test_a_focal_cost_without_focus_is_the_cross_entropy_and_weights_are_those_of_its_classes(backend):
+    rng, alpha = np.random.default_rng(0), (1.0, 0.5, 3.0)
+    z, y = on(backend, (rng.normal(size=(6, 3)), np.arange(6) % 3))
+    bits = on(backend, rng.integers(0, 2, (6, 3)))
+    with wide():
+        found = fnn.Focal(gamma=0.0).value_and_delta(z, y)
+        oracle.assert_close(found, fnn.SoftmaxCrossEntropy().value_and_delta(z, y), 1e-6)
+        found = fnn.BinaryFocal(gamma=0.0).value_and_delta(z, bits)
+        oracle.assert_close(found, fnn.SigmoidBinaryCrossEntropy().value_and_delta(z, bits), 1e-6)
+        value, delta = fnn.Focal().value_and_delta(z, y)
+        c = on(backend, np.array(alpha)[np.arange(6) % 3])
+        oracle.assert_close(fnn.Focal(alpha=alpha).value_and_delta(z, y), (c * value, c[:, None] * delta), 1e-6)
+
+
+def test_two_classes_with_logits_0_and_z_have_the_binary_focal_cost():
+    z, y = np.random.default_rng(0).normal(size=(8, 1)) * 5, np.arange(8) % 2
+    two = fnn.Focal(gamma=1.3).value(np.hstack([0 * z, z]), y)
+    np.testing.assert_allclose(two, fnn.BinaryFocal(gamma=1.3).value(z, y[:, None]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.thorough(backend="jax")
+def test_focal_costs_are_exact_far_out(gamma, backend):
+    z = on(backend, np.float32([[1e4, 0.0], [-1e4, 0.0], [np.inf, 0.0], [0.0, -np.inf]]))
+    value, delta = (np.asarray(v) for v in fnn.Focal(gamma=gamma).value_and_delta(z, on(backend, np.zeros(4, int))))
+    np.testing.assert_array_equal(value, [0, 1e4, 0, 0])
+    np.testing.assert_array_equal(delta, [[0, 0], [-1, 1], [0, 0], [0, 0]])
+    value, delta = fnn.BinaryFocal(gamma=gamma).value_and_delta(z[:3, :1], on(backend, np.ones((3, 1), int)))
+    np.testing.assert_array_equal(np.asarray(value), [0, 1e4, 0])
+    np.testing.assert_array_equal(np.asarray(delta), [[0], [-1], [0]])
+    if backend == "jax":
+        by_jax = jax.grad(lambda z: fnn.Focal(gamma=gamma).value(z, np.zeros(2, int)).sum())(z[:2])
+        np.testing.assert_array_equal(by_jax, [[0, 0], [-1, 1]])
+
+
+def test_weights_of_each_output_are_those_of_each_alone():
+    z, y = np.random.default_rng(0).normal(size=(5, 2)), np.array([[0, 1], [1, 1], [1, 0], [0, 0], [1, 1]])
+    value, delta = fnn.SigmoidBinaryCrossEntropy(pos_weight=(2.0, 0.5)).value_and_delta(z, y)
+    alone = [
+        fnn.SigmoidBinaryCrossEntropy(pos_weight=w).value_and_delta(z[:, k : k + 1], y[:, k : k + 1])
+        for k, w in enumerate((2.0, 0.5))
+    ]
+    np.testing.assert_allclose(value, alone[0][0] + alone[1][0])
+    np.testing.assert_allclose(delta, np.hstack([alone[0][1], alone[1][1]]))
+
+
+def test_costs_are_those_of_pytorch():
+    torch, rng = pytest.importorskip("torch"), np.random.default_rng(0)
+    z, y, s = rng.normal(size=(9, 3)), rng.integers(0, 2, (9, 3)), rng.normal(size=(9, 3))
+
+    def of(theirs, *arrays):  # the value of each example, and the derivative by the first
+        first, *rest = (torch.tensor(a, dtype=torch.float64) for a in arrays)
+        value = theirs(first.requires_grad_(), *rest).sum(dim=1)
+        value.sum().backward()
+        return value.detach().numpy(), first.grad.numpy()
+
+    weights = torch.tensor([3.0, 0.5, 2.0], dtype=torch.float64)
+    wanted = of(torch.nn.BCEWithLogitsLoss(reduction="none", pos_weight=weights), z, y)
+    found = fnn.SigmoidBinaryCrossEntropy(pos_weight=(3.0, 0.5, 2.0)).value_and_delta(z, y)
+    oracle.assert_close(found, wanted, 1e-12)
+    gaussian = torch.nn.GaussianNLLLoss(reduction="none", eps=1e-12)
+    wanted = of(lambda a, y: gaussian(a[:, :3], y, a[:, 3:].exp()), np.hstack([z, s]), y)
+    oracle.assert_close(fnn.GaussianNll().value_and_delta(np.hstack([z, s]), y), wanted, 1e-12)
+
+
 # ---- costs over positions --------------------------------------------------------------------------------------------
 
 OF_CLASSES = [
@@ -595,6 +745,7 @@ OF_CLASSES = [
     fnn.SoftmaxCrossEntropy(label_smoothing=0.1, ignored=2),
     fnn.CrossEntropy(),
     fnn.CrossEntropy(ignored=-1),
+    fnn.Focal(ignored=-1),
 ]
 
 
@@ -629,11 +780,10 @@ def test_the_cost_of_positions_is_the_sum_of_their_costs_and_an_ignored_one_has_
 def test_predictions_at_an_ignored_position_may_even_be_nan(backend):
     z, y, counts = positions(fnn.SoftmaxCrossEntropy(ignored=-1))
     z[~counts] = np.nan
-    value, delta = fnn.SoftmaxCrossEntropy(ignored=-1).value_and_delta(
-        *on(backend, (np.float32(z), np.where(counts, y, -1)))
-    )
-    assert np.isfinite(np.asarray(value)).all()
-    assert (np.asarray(delta)[~counts] == 0).all()
+    for loss in (fnn.SoftmaxCrossEntropy(ignored=-1), fnn.Focal(ignored=-1)):
+        value, delta = loss.value_and_delta(*on(backend, (np.float32(z), np.where(counts, y, -1))))
+        assert np.isfinite(np.asarray(value)).all()
+        assert (np.asarray(delta)[~counts] == 0).all()
 
 
 @pytest.mark.parametrize("loss", OF_CLASSES, ids=repr)
@@ -655,7 +805,8 @@ def test_labels_of_positions_of_another_shape_say_what_is_expected():
 
 # ---- second derivatives and samples ----------------------------------------------------------------------------------
 
-ROOTLESS = {"itakura_saito", "function"}  # one is not convex, of the other it is not known
+ROOTLESS = {"itakura_saito", "gaussian", "function"}  # two are not convex, of the other it is not known
+ROOTLESS |= {name for name in oracle.LOSSES if "focal" in name}  # nor are they
 WITH_ROOT = [name for name in oracle.LOSSES if name not in ROOTLESS]
 
 
@@ -742,6 +893,8 @@ LAWS = {  # costs that are minus a log-likelihood, and where the Fisher informat
     "binary_cross_entropy": None,
     "generalized_kullback_leibler": None,
     "itakura_saito": lambda a: np.diag(1 / a**2),
+    "quantile": lambda a: 0.21 * np.eye(4),
+    "gaussian": lambda a: np.diag([*np.exp(-a[4:]), *(0.5,) * 4]),
 }
 DRAWS = 20_000
 
@@ -787,6 +940,11 @@ def test_samples_are_the_same_on_both_backends(needs_jax):
 
 WITHOUT = {  # what a cost does not have, and what is said
     "a root, not convex": (fnn.ItakuraSaito(), "root", "convex in the prediction"),
+    "a root of mean and variance": (fnn.GaussianNll(), "root", "convex in the prediction"),
+    "a root, focal": (fnn.Focal(), "root", "convex in the prediction"),
+    "a sample of quantiles": (fnn.Quantile((0.1, 0.5, 0.9)), "sample", "expected one level"),
+    "a sample, weighted": (fnn.SigmoidBinaryCrossEntropy(pos_weight=2.0), "sample", "expected pos_weight=1"),
+    "a Fisher target, weighted": (fnn.SigmoidBinaryCrossEntropy(pos_weight=2.0), "fisher_target", "pos_weight=1"),
     "a root, unknown": (fnn.FunctionLoss(oracle.quartic), "root", "convex in the prediction"),
     "a sample": (fnn.Hinge(), "sample", "minus a log-likelihood"),
     "a sample of distances": (fnn.Hellinger(), "sample", "minus a log-likelihood"),

@@ -409,6 +409,16 @@ def ratio(a, y):
     return y / a - log(y / a) - 1
 
 
+def focal(m):
+    """q² s, and its derivative."""
+    return sigma(-m) ** 2 * plus(-m), -(sigma(-m) ** 2) * (sigma(-m) + 2 * sigma(m) * plus(-m))
+
+
+def rounded(m):
+    """A power of q is e^(−2m), with an argument that is rounded."""
+    return 8 * min(abs(m), 999) * abs(focal(m)[0]), 8 * min(abs(m), 999) * abs(focal(m)[1])
+
+
 REAL, TARGETS = [-1e15, -3e3, -4, -1, -0.1, -1e-7, 0, 1e-7, 0.3, 1, 4, 30, 3e3, 1e15], [-2.5, 0, 1, 30]
 CHANCES, SHARES = [1e-11, 1e-7, 1e-3, 0.1, 0.5, 0.9, 0.999, 1 - 2.0**-20, 1], [0, 0.25, 1]
 LOGIT = [-3e38, -1e4, -110, -88, -40, -18, -5, -1, -0.1, -1e-7, 0, 1e-7, 0.1, 1, 5, 18, 40, 88, 110, 1e4, 3e38]
@@ -431,6 +441,13 @@ COSTS = [
         [x for x in REAL if abs(x) < 5],
         TARGETS,
         lambda a, y: (4 * abs(a - y) ** 2 * exp((a - y) ** 2 / 2), 4 * abs(a - y) ** 3 * exp((a - y) ** 2 / 2)),
+    ),
+    Cost(
+        fnn.Quantile(0.3),
+        lambda a, y: max(F(0.7) * (a - y), F(0.3) * (y - a)),
+        lambda a, y: F(0.7) * (a > y) - F(0.3) * (a < y),
+        REAL,
+        TARGETS,
     ),
     Cost(fnn.CrossEntropy(), lambda a, y: -y * log(a), lambda a, y: -y / a, CHANCES, SHARES),
     Cost(  # 1 − a has the digits of a
@@ -480,6 +497,22 @@ COSTS = [
         LOGIT,
         SHARES,
         lambda z, y: (0, 4),
+    ),
+    Cost(
+        fnn.SigmoidBinaryCrossEntropy(pos_weight=3.0),
+        lambda z, y: times(1 - y, plus(z)) + 3 * times(y, plus(-z)),
+        lambda z, y: (1 - y) * sigma(z) - 3 * y * sigma(-z),
+        LOGIT,
+        SHARES,
+        lambda z, y: (0, 8),
+    ),
+    Cost(
+        fnn.BinaryFocal(),
+        lambda z, y: focal(z if y else -z)[0],
+        lambda z, y: focal(z)[1] if y else -focal(-z)[1],
+        LOGIT,
+        [0, 1],
+        lambda z, y: rounded(z if y else -z),
     ),
     Cost(
         fnn.PoissonNll(),
@@ -534,6 +567,37 @@ def test_cross_entropy_of_logits_has_the_digits_that_the_dtype_can_hold(backend,
                     check((row, label, i), float(delta[n, i]), wanted, dtype, 8 + float(min(-x, 999)), absolute=4)
 
 
+@IN_WIDE
+def test_focal_cost_of_logits_has_the_digits_that_the_dtype_can_hold(backend, dtype):
+    rows = [row for row in LOGITS if max(map(abs, row)) < 1e4][:: 1 if THOROUGH else 4]
+    with wide():
+        for label in range(4):
+            z, y = on(backend, (np.array(rows, dtype), np.full(len(rows), label)))
+            value, delta = fnn.Focal().value_and_delta(z, y)
+            for n, row in enumerate(rows):
+                others = [F(x) for i, x in enumerate(row) if i != label]
+                total = sum(exp(x - max(others)) for x in others)
+                exact, slope = focal(m := F(row[label]) - max(others) - log(total))
+                slack = 16 + 8 * float(max(map(abs, (m, *row))))
+                check((row, label), float(value[n]), exact, dtype, slack, size=slack)
+                for i, x in enumerate(row):
+                    wanted = slope if i == label else -slope * exp(F(x) - max(others)) / total
+                    check((row, label, i), float(delta[n, i]), wanted, dtype, slack, size=slack)
+
+
+@IN_WIDE
+def test_gaussian_cost_has_the_digits_that_the_dtype_can_hold(backend, dtype):
+    grid = [(m, s, y) for m in (-3e3, -0.1, 0, 0.3, 4) for s in (-60, -4, -1e-7, 0, 1, 40) for y in TARGETS]
+    points = np.array(grid, dtype)
+    with wide():
+        value, delta = fnn.GaussianNll().value_and_delta(*on(backend, (points[:, :2], points[:, 2:])))
+    for n, (m, s, y) in enumerate(points.astype(float)):
+        r, e = F(m) - F(y), exp(-F(s))
+        check((m, s, y), float(value[n]), (F(s) + r * r * e) / 2, dtype, 8, abs(s) + r * r * e)
+        check((m, s, y, "μ"), float(delta[n, 0]), r * e, dtype, 8)
+        check((m, s, y, "s"), float(delta[n, 1]), (1 - r * r * e) / 2, dtype, 8, 1 + r * r * e)
+
+
 def test_of_a_narrow_prediction_a_cost_and_its_delta_are_computed_in_float32(backend):
     dtype = np.dtype(np.float16) if backend == "numpy" else dtype_of("jax", "bfloat16")
     a = np.array([[0.25], [0.5], [0.75]], np.float32)  # which every dtype holds
@@ -550,9 +614,12 @@ def test_of_a_narrow_prediction_a_cost_and_its_delta_are_computed_in_float32(bac
         np.testing.assert_allclose(delta, exact, rtol=1e-5, err_msg=repr(cost.loss))
 
 
+OF_TESTS = {fnn.SoftmaxCrossEntropy, fnn.Focal, fnn.GaussianNll, fnn.FunctionLoss}  # of tests of their own
+
+
 def test_every_activation_and_every_cost_stands_in_the_tables():
     ours = lambda base: {
         c for name, c in registered(base).items() if name.startswith("fnn.") and not c.__subclasses__()
     }
     assert {type(row.layer) for row in ROWS} | OF_ROWS >= ours(Activation)
-    assert {type(cost.loss) for cost in COSTS} | {fnn.SoftmaxCrossEntropy, fnn.FunctionLoss} >= ours(Loss)
+    assert {type(cost.loss) for cost in COSTS} | OF_TESTS >= ours(Loss)

@@ -10,6 +10,8 @@ an example, unless its name contains "Mean".
     distances       costs of the difference of two numbers: regression
     probabilities   costs of predictions that are themselves probabilities, or positive
     logits          costs of the value z before a softmax, sigmoid, exponential or sign, fused with it: stable and cheap
+    focal           costs on logits that count easy examples less
+    distributions   costs of predictions that describe the distribution of a target: quantiles, mean and variance
     penalties       L1 and L2 penalties on the parameters
 """
 
@@ -21,6 +23,10 @@ from .distances import MeanAbsoluteError as MeanAbsoluteError
 from .distances import MeanSquaredError as MeanSquaredError
 from .distances import Quadratic as Quadratic
 from .distances import RootMeanSquaredError as RootMeanSquaredError
+from .distributions import GaussianNll as GaussianNll
+from .distributions import Quantile as Quantile
+from .focal import BinaryFocal as BinaryFocal
+from .focal import Focal as Focal
 from .logits import Hinge as Hinge
 from .logits import Perceptron as Perceptron
 from .logits import PoissonNll as PoissonNll

@@ -136,15 +136,13 @@ def limits_of(layer):
 # ---- targets ---------------------------------------------------------------------------------------------------------
 
 
-def check_entries(target, prediction_shape):
-    """Raise unless the target is an array with one number for each entry of a prediction of this shape."""
+def check_entries(target, prediction_shape, what="the prediction's shape"):
+    """Raise unless the target is an array of this shape, which the message calls `what`."""
     if not hasattr(target, "shape"):
         raise KindError(f"y: expected one array, got {shorten(target)}; several need a cost with a `check` of its own")
     if tuple(target.shape) != tuple(prediction_shape):
         hint = "; use y[:, None]" if tuple(prediction_shape) == (*target.shape, 1) else ""
-        raise ShapeError(
-            f"y: expected targets of the prediction's shape {tuple(prediction_shape)}, got {tuple(target.shape)}{hint}"
-        )
+        raise ShapeError(f"y: expected targets of {what} {tuple(prediction_shape)}, got {tuple(target.shape)}{hint}")
 
 
 def check_values(loss, prediction_shape, target, what):
@@ -191,6 +189,19 @@ def outputs(a):
     return a[:1].size or 1
 
 
+def each_output(name, numbers, like):
+    """One number, or a tuple of one for each of K outputs, as it multiplies values `like` (N, ..., K), or their shape.
+
+    A tuple becomes an array (K,) of the values' dtype; raises if there are not K.
+    """
+    if not isinstance(numbers, tuple):
+        return numbers
+    shape = getattr(like, "shape", like)
+    if shape[1:] == () or len(numbers) != shape[-1]:
+        raise ShapeError(f"{name}: expected a number for each output of {tuple(shape)}, got {len(numbers)}")
+    return namespace(like).asarray(numbers, dtype=like.real.dtype) if hasattr(like, "shape") else numbers
+
+
 # ---- targets that are classes ----------------------------------------------------------------------------------------
 
 
@@ -235,6 +246,20 @@ def check_classes(loss, prediction_shape, target, values):
         row = tuple(np.argwhere(np.asarray(abs(sums - 1) > 1e-2))[0].tolist())
         place = row[0] if len(row) == 1 else row
         raise DataError(f"y: expected probabilities that sum to 1 in each row, got a sum of {sums[row]} in row {place}")
+
+
+def check_labels(loss, prediction_shape, target):
+    """Raise if the target has rows, or there is one class, for a cost whose target is integer labels only."""
+    if prediction_shape[-1:] == (1,):
+        raise ShapeError(
+            f"{loss}: expected at least two outputs, one for each class, got one; for two classes use fnn.Dense(2), "
+            "or fnn.Dense(1) with fnn.BinaryFocal() and y[:, None]"
+        )
+    if getattr(target, "ndim", 0) >= len(prediction_shape):
+        raise ShapeError(
+            f"y: expected labels of shape {tuple(prediction_shape[:-1])}, as {loss} takes no rows, "
+            f"got {tuple(target.shape)}; use y.argmax(axis=-1) for the labels of one-hot rows"
+        )
 
 
 def one_hot(loss, y, z):

@@ -17,6 +17,7 @@ from .base import (
     Loss,
     check_classes,
     drawn_class,
+    each_output,
     entries,
     no_class,
     no_probability,
@@ -109,14 +110,17 @@ class SoftmaxCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SigmoidBinaryCrossEntropy(Loss):
-    """ℓ = −Σ (y log p + (1 − y) log(1 − p)) = Σ (log(1 + eᶻ) − z y)        δ = p − y        p = σ(z)
-    ∂²ℓ = diag p (1 − p)        range [0, ∞)
+    """ℓ = −Σ (w y log p + (1 − y) log(1 − p))        δ = (1 − y) p − w y (1 − p)        p = σ(z)
+    ∂²ℓ = diag (1 − y + w y) p (1 − p)        range [0, ∞)
 
     On logits z. The target y is 0 or 1, or probabilities, of the same shape as z. Several outputs are independent
-    binary decisions, whose costs are summed. It is a likelihood of y = 1 with probability p.
+    binary decisions, whose costs are summed. With w = 1, δ = p − y, and it is a likelihood of y = 1 with probability p.
 
     Args:
         label_smoothing: s in [0, 1); y is replaced by (1 − s) y + s/2. Default: 0.
+        pos_weight: w > 0, how much y = 1 counts more than y = 0, or a tuple of one for each output. The number of
+            examples with y = 0 over that with y = 1 gives both the same weight in total; probabilities that are
+            predicted are then those of such a mixture. Default: 1.
 
     Source: C. Bishop, "Pattern recognition and machine learning" (2006), eqs. 4.90 and 4.91.
 
@@ -129,24 +133,27 @@ class SigmoidBinaryCrossEntropy(Loss):
     targets: ClassVar[str] = "probabilities from 0 to 1"
 
     label_smoothing: Annotated[float, Interval("[0, 1)")] = field(default=0.0, kw_only=True)
+    pos_weight: Annotated[float | tuple[float, ...], Interval("(0, ∞)")] = field(default=1.0, kw_only=True)
 
     def value(self, z, y):
-        xp, y = namespace(z, y), self._smoothed(z, y)
-        wrong = xp.where(z >= 0, 1 - y, -y)  # log(1 + eᶻ) − z y without a difference of large numbers
-        return over_outputs(xp.log1p(xp.exp(-magnitude(z))) + xp.where(wrong == 0, 0, z) * wrong)
+        xp, (y, positive, both) = namespace(z, y), self._weighted(z, y)
+        wrong = xp.where(z >= 0, 1 - y, -positive)  # log(1 + eᶻ) − z y without a difference of large numbers
+        return over_outputs(both * xp.log1p(xp.exp(-magnitude(z))) + xp.where(wrong == 0, 0, z) * wrong)
 
     def delta(self, z, y):
-        return logistic(z) - self._smoothed(z, y)
+        _, positive, both = self._weighted(z, y)
+        return both * logistic(z) - positive
 
     def root(self, z, y):
-        return on_diagonal(namespace(z).sqrt(logistic(z) * logistic(-z)))
+        xp, both = namespace(z, y), self._weighted(z, y)[2]
+        return on_diagonal(xp.sqrt(both * logistic(z) * logistic(-z)))
 
     def sample(self, key, z, y=None):
-        not_smoothed(self)
+        self._is_likelihood()
         return cast(random.uniform(key, z.shape, z.dtype) < logistic(z), z.dtype)
 
     def fisher_target(self, z, y):
-        not_smoothed(self)
+        self._is_likelihood()
         return y
 
     def predict(self, z):
@@ -156,9 +163,23 @@ class SigmoidBinaryCrossEntropy(Loss):
     def wrong(self, target, prediction_shape):
         return no_probability(target)
 
-    def _smoothed(self, z, y):
+    def check(self, prediction_shape, target, values=True):
+        super().check(prediction_shape, target, values)
+        each_output("pos_weight", self.pos_weight, prediction_shape)
+
+    def _weighted(self, z, y):
+        """y, smoothed, w y, and 1 − y + w y."""
         y, s = entries(y, z), self.label_smoothing
-        return (1 - s) * y + s / 2 if s else y
+        y = (1 - s) * y + s / 2 if s else y
+        if self.pos_weight == 1:
+            return y, y, 1.0
+        w = each_output("pos_weight", self.pos_weight, z)
+        return y, w * y, 1 - y + w * y
+
+    def _is_likelihood(self):
+        not_smoothed(self)
+        if self.pos_weight != 1:
+            raise KindError(f"{self}: expected pos_weight=1, as with it the cost is not minus a log-likelihood")
 
 
 @dataclass(frozen=True)
