@@ -36,6 +36,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
                     in the module training. How a batch becomes a gradient: rules, privacy
+    weights         class_weights
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
@@ -226,6 +227,7 @@ from .training import make_step as make_step
 from .training import range_test as range_test
 from .training import sweep as sweep
 from .training import train as train
+from .weights import class_weights as class_weights
 
 static.make_exportable()
 

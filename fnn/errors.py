@@ -108,6 +108,8 @@ def usage(example: str) -> Callable[[_T], _T]:
                 what = str(error).replace(".<locals>", "")
                 names = [name for name in inspect.signature(thing).parameters if name != "self"]
                 known = f"; the arguments are {', '.join(names)}" if "unexpected keyword" in what else ""
+                if "'class_weight'" in what:  # of Keras
+                    what += "; weights are data: (x, y, fnn.class_weights(y))"
                 raise KindError(f"{what}; write {example}{known}") from None
 
         return call

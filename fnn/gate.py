@@ -374,7 +374,7 @@ def for_objects(given, array) -> str:
     if wrong_columns(given) != [None]:
         return f"; not all are numbers in the columns {wrong_columns(given)}; pd.get_dummies(x) encodes text"
     if isinstance(given, dict):
-        return "; for weights of classes write np.array([1.0, 2.0])[y]"
+        return "; for weights of classes write fnn.class_weights(y, {0: 1.0, 1: 2.0})"
     kind = getattr(array.dtype, "kind", "V")
     if kind in "US" or (kind == "O" and any(isinstance(entry, str) for entry in array.flat)):
         return "; for labels that are text write np.unique(y, return_inverse=True)[1]"

@@ -292,6 +292,13 @@ def focal_of_classes():
     oracle.assert_close(found, (c * value, c[:, None] * delta), 1e-12)
 
 
+def weights_of_classes():
+    """By hand."""
+    y = np.array([0, 1, 0, 0, -1])
+    found = fnn.class_weights(y, ignored=-1), fnn.class_weights(y, (2.0, 3.0), ignored=-1)
+    np.testing.assert_allclose(found, [[2 / 3, 2, 2 / 3, 2 / 3, 0], [2, 3, 2, 2, 0]])
+
+
 def rows_for_levels():
     """The levels are those of the blocks of outputs."""
     delta = fnn.Quantile((0.1, 0.8)).delta(np.array([[1.0, 1, 1, 1]]), np.array([[2.0, 0.0]]))
@@ -905,6 +912,11 @@ COSTS = [
           lambda self, z, y: sigmoid(z) - y), cost("sigmoid_weighted")),
     Fault("weight of no", fnn.SigmoidBinaryCrossEntropy, "_weighted", result(
           lambda parts: (parts[0], parts[1], parts[1])), cost("sigmoid_weighted")),
+    Fault("C forgotten", fnn, "class_weights", times(2), weights_of_classes),
+    Fault("ignored labels counted", fnn, "class_weights",
+          lambda f: lambda y, weights="balanced", ignored=None: f(abs(y), weights), weights_of_classes),
+    Fault("weights of labels from 1", fnn.weights, "_by_place",
+          result(lambda weights: {1 - label: weight for label, weight in weights.items()}), weights_of_classes),
     Fault("zero weights never learn", fnn.Perceptron, "delta", instead(lambda self, z, y: np.where(z * y >= 0, 0, -y)),
           perceptron_learns_from_zero_weights),
     Fault("1 + yz for 1 − yz", fnn.Hinge, "delta", instead(lambda self, z, y: np.where(z * y >= -1, 0.0, -y)),

@@ -136,7 +136,11 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
         lambda: fit(data=(X, [["cat", "dog"][i] for i in Y])),
         "y: .*write np.unique(y, return_inverse=True)[1]",
     ),
-    "weights of classes": (lambda: fit(data=(X, Y, {0: 1.0, 1: 2.0})), "weights: .*write np.array([1.0, 2.0])[y]"),
+    "weights of classes": (lambda: fit(data=(X, Y, {0: 1.0, 1: 2.0})), "weights: .*write fnn.class_weights(y, {0: 1.0"),
+    "an argument of Keras": (
+        lambda: fnn.fit(NET, LOSS, fnn.Adam(), (X, Y), key=key(), epochs=1, batch_size=4, class_weight="balanced"),
+        "unexpected keyword argument 'class_weight'; weights are data: (x, y, fnn.class_weights(y))",
+    ),
     "a column of text": (
         lambda: fit(data=(frame_like(age=X[:, 0], town=np.array(["a", "b"])[Y]), Y)),
         "not all are numbers in the columns ['town']; pd.get_dummies(x) encodes text",
