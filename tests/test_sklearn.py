@@ -66,7 +66,7 @@ def test_what_scikit_learns_take_is_taken(kind, theirs):
     ours = kind().get_params()
     missing = set(theirs().get_params()) - set(ours)
     assert missing == {"max_fun"}  # of L-BFGS, a solver that is not here
-    own = {"standardize", "backend"}
+    own = {"standardize", "class_weight", "backend"}
     own |= {"alpha", "learning_rate_init"} if kind is FNNClassifier else set()
     for name, value in theirs().get_params().items():
         if name not in own | missing:
@@ -114,6 +114,21 @@ def test_flowers_digits_and_diabetes_are_learnt_without_preparing_them():
         x, y = load(return_X_y=True)
         x_train, x_test, y_train, y_test = train_test_split(x, y, random_state=0)
         assert model.fit(x_train, y_train).score(x_test, y_test) > least
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_weights_of_classes_are_those_of_their_examples(early_stopping):
+    how = {"max_iter": 3, "random_state": 0, "backend": "numpy", "early_stopping": early_stopping}
+    x, y, own = X[:120], NAMES[Y[:120]], 1.0 + np.arange(120) % 3
+    found = FNNClassifier(class_weight={NAMES[1]: 3.0}, **how).fit(x, y, own)
+    if not early_stopping:  # the score of which has weights of its own
+        same(found, FNNClassifier(**how).fit(x, y, own * np.where(y == NAMES[1], 3.0, 1.0)))
+        balanced = fnn.class_weights(Y[:120])
+        same(FNNClassifier(class_weight="balanced", **how).fit(x, y), FNNClassifier(**how).fit(x, y, balanced))
+        part = FNNClassifier(class_weight={0: 2.0}, **how).partial_fit(x, Y[:120], classes=[0, 1, 2])
+        same(part, FNNClassifier(**how).partial_fit(x, Y[:120], np.where(Y[:120] == 0, 2, 1), classes=[0, 1, 2]))
+    else:
+        assert not np.array_equal(params_of(found)[-1], params_of(FNNClassifier(**how).fit(x, y, own))[-1])
 
 
 def test_probabilities_are_of_the_classes_in_their_order():
@@ -693,9 +708,23 @@ BAD = {
     ),
     "words": (lambda: FNNClassifier().fit(NAMES[Y][:, None], Y), "X and y: expected numbers.*setosa.*get_dummies"),
     "words as targets": (lambda: FNNRegressor().fit(X, NAMES[Y]), "y: expected numbers, got .*setosa"),
-    "class_weight": (
-        lambda: FNNClassifier(class_weight="balanced"),
-        r"^FNNClassifier has no parameter class_weight; use fit\(X, y, sample_weight=",
+    "class_weight of a word": (lambda: FNNClassifier(class_weight="equal").fit(X, Y), "class_weight: .*'balanced'"),
+    "class_weight below 0": (
+        lambda: FNNClassifier(class_weight={0: -1.0}).fit(X, Y),
+        "class_weight: expected numbers of at least 0",
+    ),
+    "class_weight of a class that is not there": (
+        lambda: FNNClassifier(class_weight={0: 1.0, 7: 2.0}).fit(X, Y),
+        "class_weight: .*are not in class_weight",
+    ),
+    "class_weight all 0": (lambda: FNNClassifier(class_weight=dict.fromkeys(range(3), 0)).fit(X, Y), "all are zero"),
+    "a balanced part": (
+        lambda: FNNClassifier(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2]),
+        "class_weight: expected a dict for partial_fit",
+    ),
+    "class_weight of a regressor": (
+        lambda: FNNRegressor(class_weight="balanced"),
+        "^FNNRegressor has no parameter class_weight",
     ),
     "unknown parameter": (
         lambda: FNNRegressor(hidden_sizes=3),

@@ -112,8 +112,6 @@ def knows_its_parameters(init):
         unknown = [name for name in named if name not in known]
         if unknown:
             hint = f"expected some of {', '.join(known)}"
-            if "class_weight" in unknown and isinstance(self, ClassifierMixin):
-                hint = "use fit(X, y, sample_weight=sklearn.utils.class_weight.compute_sample_weight('balanced', y))"
             raise KindError(f"{type(self).__name__} has no parameter {', '.join(unknown)}; {hint}")
         init(self, *values, **named)
 
@@ -239,6 +237,7 @@ class Network(BaseEstimator):
             if epochs is not None:
                 raise ArgumentError("early_stopping: expected False for partial_fit, got True")
             X, y, weights, *held = self._split(X, y, weights, chance)
+        weights = self._weighted(y, weights, epochs)
         loss, targets = self._targets(y)
         X, targets, seen = self._standardized(X, targets, weights)
         if anew:
@@ -248,6 +247,10 @@ class Network(BaseEstimator):
         self._learn(X, targets, weights, loss, held, epochs)
         self._seen = seen
         return self
+
+    def _weighted(self, y, weights, epochs):
+        """The weights of examples for training; the classifier multiplies them by those of classes."""
+        return weights
 
     def _standardized(self, X, targets, weights):
         """X and the targets, standardized by what has been seen so far, and that: for each, all and what is in use."""
@@ -523,16 +526,16 @@ def applied(net, params, X):
     return np.concatenate([net.apply(params, X[i : i + 10_000]) for i in range(0, len(X), 10_000)])
 
 
-def relative(weights, n):
+def relative(weights, n, name="sample_weight"):
     """The weights of n examples, checked, relative to the largest, so that only their ratios matter."""
-    weights = gate.as_array("sample_weight", weights, np)
+    weights = gate.as_array(name, weights, np)
     if weights.dtype.kind == "c":
-        raise KindError(f"sample_weight: expected real numbers, got dtype {weights.dtype}")
-    same_shape("sample_weight", weights, (n,))
-    gate.finite("sample_weight", weights)
-    gate.not_negative("sample_weight", weights)
+        raise KindError(f"{name}: expected real numbers, got dtype {weights.dtype}")
+    same_shape(name, weights, (n,))
+    gate.finite(name, weights)
+    gate.not_negative(name, weights)
     if not weights.any():
-        raise ArgumentError("sample_weight: expected at least one weight above 0, and all are zero")
+        raise ArgumentError(f"{name}: expected at least one weight above 0, and all are zero")
     return weights / weights.max().astype(np.float64)
 
 
