@@ -104,8 +104,9 @@ class GaussianNll(Loss):
     for a target y (N, M), the prediction is (N, 2 M), the M means μ, then the M logarithms s of the variances. As a
     logarithm, s may be any real number, so the network may end in `Dense(2 * M)`. `predict` gives means and variances.
 
-    It is not convex: ∂²ℓ < 0 along some directions where r is not 0. Where a network can meet every target exactly, it
-    has no minimum: the variances go to 0. A penalty, or `patience` on validation data, prevents that.
+    It is not convex: ∂²ℓ < 0 along some directions where r is not 0; its Fisher information is found by samples. Where a
+    network can meet every target exactly, it has no minimum: the variances go to 0. A penalty, or `patience` on
+    validation data, prevents that.
 
     Source: D. Nix, A. Weigend, "Estimating the mean and variance of the target probability distribution" (1994).
 
@@ -124,9 +125,6 @@ class GaussianNll(Loss):
     def delta(self, a, y):
         r, _, e = self._parts(a, y)
         return namespace(r).concatenate([r * e, 0.5 * (1 - r * r * e)], axis=-1)
-
-    def root(self, a, y):
-        raise KindError(f"{self}: expected a cost that is convex in the prediction, which has a `root`; use samples=")
 
     def sample(self, key, a, y=None):
         mean, s = self._halves(a)
