@@ -197,6 +197,14 @@ class Cost(NamedTuple):
     prediction: Callable = real
     outer: Callable = lambda mean: mean
 
+    def width(self, k):
+        """How many outputs a network has for targets of k numbers (or classes)."""
+        return self.prediction(np.random.default_rng(0), 1, k).shape[1]
+
+    @property
+    def of_probabilities(self):
+        return self.prediction in (positive, distribution)
+
 
 LOSSES = {
     "quadratic": Cost(fnn.Quadratic(), lambda a, y: 0.5 * ((a - y) ** 2).sum(axis=1), real),

@@ -42,15 +42,18 @@ def drawn(seed, without=()):
     n, inputs = int(rng.integers(1, 9)), int(rng.integers(1, 9))
     costs = [cost for name, cost in oracle.LOSSES.items() if name not in without]
     cost = costs[seed % len(costs)]
-    of_classes = isinstance(cost.loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy)
-    if cost.loss.misfit(net) or (of_classes and net.output_shape((inputs,)) == (1,)):
-        net, theirs = fnn.Serial((*net.layers, fnn.Dense(2))), [*theirs, "dense"]
-    if cost.prediction is not oracle.real:  # a cost of probabilities
+    of_classes, several = (
+        isinstance(cost.loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy | fnn.Focal),
+        cost.width(2) // 2,
+    )
+    if cost.loss.misfit(net) or several > 1 or (of_classes and net.output_shape((inputs,)) == (1,)):
+        net, theirs = fnn.Serial((*net.layers, fnn.Dense(2 * several))), [*theirs, "dense"]
+    if cost.of_probabilities:
         net, theirs = fnn.Serial((*net.layers, fnn.Sigmoid())), [*theirs, lambda z: jax.nn.sigmoid(z)]
     params = net.init(fnn.random.key(seed, backend="numpy"), (inputs,), np.float64)
     params = fnn.trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), params)  # biases too
     x = rng.normal(size=(n, inputs))
-    y = cost.target(rng, n, net.output_shape((inputs,))[0])
+    y = cost.target(rng, n, net.output_shape((inputs,))[0] // several)
     weights = rng.random(n) if rng.integers(2) else None
     return net, cost.loss, params, x, y, weights, theirs, cost
 

@@ -106,10 +106,10 @@ def test_a_layer_has_the_derivative_of_the_complex_step(x, seed):
 def test_a_cost_has_the_derivative_of_the_complex_step(seed, scale, real, positive):
     for name, cost in COSTS.items():
         rng = np.random.default_rng(seed)
-        if cost.prediction is oracle.real:
-            a = np.concatenate([USUAL, scale * real])
-        else:
+        if cost.of_probabilities:
             a = np.concatenate([cost.prediction(rng, 1, K), positive])
+        else:
+            a = np.tile(np.concatenate([USUAL, scale * real]), (1, cost.width(K) // K))
         y = cost.target(rng, N + 1, K)
         if name in ("hinge", "perceptron"):
             a = np.where(np.isin(a, [-1, 0, 1]), a + 0.01, a)
@@ -123,7 +123,8 @@ NET = fnn.Serial((fnn.Dense(3), fnn.Tanh(), fnn.Dense(K)))
 def test_a_network_has_the_gradient_of_the_complex_step(seed, weighted):
     for cost in COSTS.values():
         rng = np.random.default_rng(seed)
-        net = NET if cost.prediction is oracle.real else fnn.Serial((NET, fnn.Sigmoid()))
+        last = (fnn.Sigmoid(),) if cost.of_probabilities else ()
+        net = fnn.Serial((fnn.Dense(3), fnn.Tanh(), fnn.Dense(cost.width(K)), *last))
         params = net.init(fnn.random.key(seed, backend="numpy"), (K,), np.float64)
         x, y = rng.normal(size=(N, K)), cost.target(rng, N, K)
         weights = rng.random(N) if weighted else None
@@ -223,8 +224,8 @@ def test_gradients_are_right_for_one_example_one_unit_and_one_class(name, cost):
     n, units, inputs = BATCHES[name]
     cost, rng = COSTS[cost], np.random.default_rng(0)
     for outputs in (1, 2):
-        layers = (fnn.Dense(units), fnn.Tanh(), fnn.Dense(outputs))
-        net = fnn.Serial(layers if cost.prediction is oracle.real else (*layers, fnn.Sigmoid()))
+        layers = (fnn.Dense(units), fnn.Tanh(), fnn.Dense(cost.width(outputs)))
+        net = fnn.Serial((*layers, fnn.Sigmoid()) if cost.of_probabilities else layers)
         params = net.init(fnn.random.key(1, backend="numpy"), (inputs,), np.float64)
         y = cost.target(rng, n, outputs)
         if outputs == 1 and isinstance(cost.loss, fnn.SoftmaxCrossEntropy | fnn.CrossEntropy) and y.ndim == 2:

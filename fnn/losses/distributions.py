@@ -102,9 +102,9 @@ class GaussianNll(Loss):
 
     The negative log-likelihood, without its constant ½ log 2π, of y ~ N(μ, eˢ), where the variance is predicted too:
     for a target y (N, M), the prediction is (N, 2 M), the M means μ, then the M logarithms s of the variances. As a
-    logarithm, s may be any real number, so the network may end in `Dense(2 * M)`. `predict` gives means and variances.
+    logarithm, s may be any real number, so the network ends in `Dense(2 * M)`. `predict` gives means and variances.
 
-    It is not convex: ∂²ℓ < 0 along some directions where r is not 0; its Fisher information is found by samples. Where a
+    It is not convex: ∂²ℓ < 0 along some directions where r is not 0; its Fisher information is by samples. Where a
     network can meet every target exactly, it has no minimum: the variances go to 0. A penalty, or `patience` on
     validation data, prevents that.
 
