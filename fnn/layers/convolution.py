@@ -32,6 +32,7 @@ from .windows import check_channels, check_kernel, check_windows, windows_over
 
 _BLOCK = 2**18  # bytes of patches that are made at a time
 _BLOCK_OF_PRODUCTS = 2**22  # and where they are summed up in one product
+_FEW = 8  # channels
 
 
 @usage("fnn.Conv(32, (3, 3)), the number of output channels and the kernel")
@@ -152,8 +153,9 @@ class Conv(Layer):
         return db + (xp.zeros((len(x), *self._windows(x.shape[1:]).positions, 1), db.dtype) if dz is None else dz)
 
     # ---- the three products ------------------------------------------------------------------------------------------
-    # On a GPU or TPU all three are convolutions. XLA on the CPU is slower at the last two than at products of patches,
-    # and makes patches of the whole batch for the first; so there the work is done in blocks of examples, as on NumPy.
+    # On a GPU or TPU all three are convolutions. XLA on the CPU is slower at them than at products of patches, and uses
+    # one core within a loop; so there the work is done by patches of blocks of examples, as on NumPy. Forwards a
+    # convolution is faster where there are few channels, since patches are then gathered by a few numbers at a time.
 
     def _convolved(self, w, x):
         windows = self._windows(x.shape[1:])
@@ -165,7 +167,8 @@ class Conv(Layer):
             z = _product(self._by_group(windows.patches(x)), self._matrices(w).swapaxes(1, 2))
             return z.swapaxes(0, 1).reshape(len(x), *windows.positions, self.channels)
 
-        block, of_block = self._block(w, windows, x), as_convolution if is_jax(x) else by_patches
+        few = is_jax(x) and w.shape[-1] < _FEW
+        of_block, block = as_convolution if few else by_patches, (2 if few else 1) * self._block(w, windows, x)
         on_cpu = lambda w, x: in_blocks(lambda x: of_block(w, x), block, x)
         return by_platform(on_cpu, as_convolution, w, x)
 
