@@ -76,9 +76,8 @@ class Focal(Loss):
         own = xp.where(hot, z, 0).sum(axis=-1, keepdims=True)
         value, slope = focal(own - top - xp.log(total), self.gamma)
         alpha = 1.0 if self.alpha is None else each_output("alpha", self.alpha, z)
-        of_label = (cast(hot, z.dtype) * alpha).sum(axis=-1, keepdims=True) + (
-            0 if nan is None else nan
-        )  # or 0: ignored
+        of_label = (cast(hot, z.dtype) * alpha).sum(axis=-1, keepdims=True)  # 0 where the label is ignored
+        of_label = of_label if nan is None else of_label + nan
         return over_outputs(of_label * value), of_label * slope * (cast(hot, z.dtype) - e / total)
 
     def predict(self, z):
