@@ -430,6 +430,7 @@ def test_a_layers_noise_has_a_key_of_its_own(backend):
     np.testing.assert_array_equal(net.apply(params, x), x)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_mean_over_many_examples_does_not_underflow_in_float16(backend):
     n, net = 65_536, fnn.Serial((fnn.Dense(1), fnn.Dense(1, bias=False)))
     w = lambda *shape: np.ones(shape, np.float16)
@@ -466,6 +467,7 @@ def line(backend, weights, dtype=np.float32):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.thorough(backend="jax")
 def test_negative_weights_are_those_of_the_formula_in_every_entry(dtype, backend):
     if backend == "jax" and dtype == "float64":
         pytest.skip("which JAX has not by default")
@@ -500,6 +502,7 @@ def test_weights_of_any_scale_change_nothing(backend):
         oracle.assert_close(found, wanted, 1e-6)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_weights_of_any_scale_train_and_evaluate_to_the_same(backend):
     params, x, y, _ = line(backend, None)
     state = fnn.init_state(LINE, fnn.Sgd(0.1), fnn_random.key(0, backend=backend), (1,), params=params)
@@ -530,6 +533,7 @@ def test_weights_that_cannot_be_used_are_refused(name, backend):
             run(params, x, y, weights)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_single_tiny_weight_beside_ordinary_ones_is_just_small(backend):
     params, x, y, weights = line(backend, [1.0, 1e-300])
     assert fnn.value_and_grad(LINE, fnn.Quadratic())(params, x, y, weights)[0] == 0.5

@@ -47,6 +47,7 @@ class Recorder:
 # ---- what a callback is told -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_callback_is_told_of_each_epoch_and_the_run_is_the_same_as_without(backend):
     told, schedule = Recorder(), fnn.schedules.StepDecay(0.1, 0.5, 7)
     state, history = fit(backend, fnn.Momentum(schedule), called=(told,), **HELD)

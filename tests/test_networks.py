@@ -41,6 +41,7 @@ def below_all_that_learns(backend):
     return (run if backend == "numpy" else oracle.quick_jit(run))(on(backend, params))
 
 
+@pytest.mark.thorough(backend="jax")
 def test_below_all_that_learns_no_error_is_needed(backend):
     for name, (grads, with_dx, mean) in below_all_that_learns(backend).items():
         oracle.assert_close({name: with_dx}, {name: grads}, 1e-6)

@@ -14,6 +14,8 @@ from fnn.layers import standardize
 from fnn.static import registered
 from fnn.testing import check_layer
 
+pytestmark = pytest.mark.thorough(backend="jax")
+
 HOMES = ("fnn.layers.normalization.", "fnn.layers.standardize.")
 EACH = {name.rpartition(".")[2]: cls() for name, cls in registered(fnn.Layer).items() if name.startswith(HOMES)}
 

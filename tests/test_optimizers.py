@@ -348,6 +348,7 @@ def test_without_eps_a_parameter_rests_where_there_was_no_gradient_yet(backend):
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.thorough(backend="jax")
 def test_muon_takes_matrices_whose_squares_are_no_numbers(scale, backend):
     xp = np if backend == "numpy" else fnn.backend.jnp
     optimizer, params = fnn.Muon(0.1, eps=0.0), xp.eye(2, dtype=np.float32)
@@ -377,6 +378,7 @@ class Halving(NamedTuple):
         return self.first * 0.5**count
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_schedule_is_called_on_the_number_of_steps_taken(backend):
     table = {name: OPTIMIZERS[name] for name in ONE_OF_EACH}
     rates = [0.1 * 0.5**t for t in range(5)]

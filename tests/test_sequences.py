@@ -10,6 +10,8 @@ from helpers import compiled, key, moved, on, wide
 import fnn
 from fnn import errors, trees
 
+pytestmark = pytest.mark.thorough(backend="jax")
+
 UNEQUAL = fnn.Serial(
     (
         fnn.Last(fnn.Serial((fnn.Embedding(9, 3), fnn.Lstm(4, all_states=True), fnn.Gru(3, all_states=True)))),

@@ -133,6 +133,7 @@ def test_at_a_kink_both_backends_take_the_documented_derivative(seed, needs_jax)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.thorough(backend="jax")
 def test_products_have_the_dtype_of_the_parameters(dtype, backend):
     net, loss = fnn.mlp((3, 2), fnn.Tanh()), fnn.SoftmaxCrossEntropy()
     params = moved(net, (4,))

@@ -9,6 +9,8 @@ from helpers_curvature import dense_of, ggn, problem, shares
 import fnn
 from fnn import curvature, errors
 
+pytestmark = pytest.mark.thorough(backend="jax")
+
 
 def matrix_product(matrix):
     """A product `(params, x, y, v, ...) -> M v` with a given matrix."""

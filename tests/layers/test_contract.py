@@ -391,6 +391,7 @@ def test_an_inherited_tangent_that_cannot_know_the_outputs_shape_asks_for_dx(nee
 # ---- what is inherited, and what is not ------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough(backend="jax")
 def test_of_factors_and_gradient_the_one_that_is_missing_is_derived_and_never_the_parents(backend):
     @dataclass(frozen=True)
     class OnlyGradient(D):
@@ -506,6 +507,7 @@ class Unit(fnn.Layer):
         return GainParams(g - w * (g @ w) / norm.value**2)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_residuals_without_an_axis_of_examples_are_handed_on_whole(backend):
     net, loss = S((D(4), Unit(), fnn.Frozen(Unit()), D(3))), fnn.SoftmaxCrossEntropy()
     x, y = np.random.default_rng(0).normal(size=(N, 5)), np.arange(N) % 3

@@ -10,6 +10,8 @@ from fnn import errors
 from fnn.backend import jax
 from fnn.testing import check_layer
 
+pytestmark = pytest.mark.thorough(backend="jax")
+
 POOLS = fnn.MaxPool, fnn.AvgPool
 
 

@@ -9,6 +9,8 @@ import fnn
 from fnn import errors
 from fnn.testing import check_layer
 
+pytestmark = pytest.mark.thorough(backend="jax")
+
 LAYERS = fnn.Rnn, fnn.Lstm, fnn.Gru
 
 

@@ -179,6 +179,7 @@ ODD = {  # a network, its input, its target, and C
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("name", ODD)
+@pytest.mark.thorough(backend="jax")
 def test_the_bound_holds_to_the_rounding_of_the_sum_where_floating_point_is_at_its_worst(name, dtype, backend):
     """Of an example among others: measured as the movement of the sum, before it is rounded to the parameters."""
     if dtype == "bfloat16" and jax is None:

@@ -149,6 +149,7 @@ def test_the_state_keeps_the_dtypes_that_it_began_with(backend):
     assert (state.rule_state["mean"].tolist(), int(state.rule_state["count"])) == ([2, 2, 2], 2)
 
 
+@pytest.mark.thorough(backend="jax")
 def test_a_state_of_plain_numbers_becomes_arrays_with_strong_types(backend):
     state, _ = step(stateful((0, 1.5), lambda s: (s[0] + 1, s[1] / 2)), backend)
     assert [float(leaf) for leaf in state.rule_state] == [2, 0.375]

@@ -14,6 +14,7 @@ from fnn import errors, trees
 
 
 @pytest.mark.parametrize("batch_size", [8, 10])
+@pytest.mark.thorough(backend="jax")
 def test_a_fit_is_the_same_run_as_train(batch_size, backend):
     if backend == "jax" and batch_size == 10 and not THOROUGH:
         pytest.skip("the thorough profile has both on JAX")
