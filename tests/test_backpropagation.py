@@ -101,9 +101,15 @@ def test_gradients_in_float32_equal_jax_grad_to_1e_5(needs_jax):
         fnn.trees.map(lambda a: a.astype(np.float32) if a.dtype == np.float64 else a, (params, x, y, weights))
         for _, _, params, x, y, weights, *_ in problems
     ]
-    for wanted, ours in of_jax_and_ours(problems, batches):
+    for (net, loss, *_), batch, (of_jax, ours) in zip(
+        problems, batches, of_jax_and_ours(problems, batches), strict=True
+    ):
         assert all(leaf.dtype == np.float32 for leaf in fnn.trees.leaves(ours))
-        oracle.assert_close(ours, wanted, 1e-5)
+        exact = fnn.trees.map(lambda a: a.astype(np.float64) if a.dtype == np.float32 else a, batch)
+        exact = fnn.value_and_grad(net, loss, need_dx=True)(*exact)
+        for leaves in zip(*map(fnn.trees.leaves, (ours, of_jax, exact)), strict=True):
+            error, error_of_jax = (oracle.relative_error(np.asarray(leaf), leaves[2]) for leaf in leaves[:2])
+            assert error <= max(1e-5, 3 * error_of_jax), net  # where errors cancel, JAX has few digits too
 
 
 def small(backend, loss=None, dtype=np.float32):

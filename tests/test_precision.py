@@ -543,10 +543,10 @@ def test_costs_and_their_derivatives_have_the_digits_that_the_dtype_can_hold(bac
     for cost, pair, (value, delta, alone) in zip(COSTS, pairs, results, strict=True):
         for i, (a, y) in enumerate(pair.astype(float)):
             exact, place = (F(a), F(y)), (cost.loss, a, y)
-            slack = cost.absolute(*exact)
-            check((*place, "ℓ"), float(value[i]), cost.value(*exact), dtype, absolute=slack[0])
-            check((*place, "alone"), float(alone[i]), cost.value(*exact), dtype, absolute=slack[0])
-            check((*place, "δ"), float(delta[i, 0]), F(cost.delta(*exact)), dtype, absolute=slack[1])
+            slack, size = cost.absolute(*exact), getattr(cost.loss, "pos_weight", None) or 1
+            check((*place, "ℓ"), float(value[i]), cost.value(*exact), dtype, absolute=slack[0], size=size)
+            check((*place, "alone"), float(alone[i]), cost.value(*exact), dtype, absolute=slack[0], size=size)
+            check((*place, "δ"), float(delta[i, 0]), F(cost.delta(*exact)), dtype, absolute=slack[1], size=size)
 
 
 @IN_WIDE

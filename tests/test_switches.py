@@ -125,7 +125,9 @@ def test_no_formula_mixes_dtypes(dtype):
             return  # where labels are int32 and JAX counts in int64
         for cost in chosen(COSTS):
             y = np.asarray(cost.target(rng, N, 3))
-            jax.eval_shape(lambda x, y, cost=cost: all_of_a_cost(cost, x, y), x[:, :3], y)
+            jax.eval_shape(
+                lambda x, y, cost=cost: all_of_a_cost(cost, x, y), jax.numpy.zeros((N, cost.width(3)), dtype), y
+            )
         if THOROUGH:
             jax.eval_shape(all_of_training, key, x, np.zeros(N, np.int32))
 
@@ -145,7 +147,7 @@ def test_the_number_of_examples_may_be_a_symbol():
     for cost in COSTS.values():
         y = np.asarray(cost.target(rng, N, 3))
         y = of_shape((n, *y.shape[1:]), np.int32 if y.dtype == np.int64 else np.float32)
-        jax.eval_shape(lambda x, y, cost=cost: all_of_a_cost(cost, x, y), of_shape((n, 3)), y)
+        jax.eval_shape(lambda x, y, cost=cost: all_of_a_cost(cost, x, y), of_shape((n, cost.width(3))), y)
 
 
 # ---- what is refused by its name -------------------------------------------------------------------------------------
