@@ -21,7 +21,7 @@ import numpy as np
 from common import harness
 
 import fnn
-from fnn import rules
+from fnn import curvature, rules
 from fnn.rules import kfac, natural
 
 LOSS, WIDTHS, BATCH, EPOCHS = fnn.SigmoidBinaryCrossEntropy(), (250, 100, 30, 100, 250), 1000, 24
@@ -69,8 +69,8 @@ def pieces(net, x, rule):
     made = {
         "gradient": lambda x, params, state: fnn.backpropagation.differentiate(problem, params, of(x)),
         "gradient, and the factors of a batch": factors,
-        "inverses": lambda x, params, state: kfac.inverses(state.factors, rule.damping),
-        "products with the inverses": lambda x, params, state: kfac.block_product(params, state.inverses, params),
+        "inverses": lambda x, params, state: curvature.damped_inverse(state.factors, rule.damping),
+        "products with the inverses": lambda x, params, state: curvature.block_product(params, state.inverses, params),
     }
     made = {name: jax.jit(f) for name, f in made.items()}
     run = lambda f: jax.block_until_ready(f(x, params, state))
