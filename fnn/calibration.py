@@ -14,7 +14,7 @@ import numpy as np
 
 from .backend import cast, is_floating, namespace
 from .errors import KindError, integer
-from .metrics import _classes, _demand, _mean
+from .metrics import classes_of, demand, mean_of
 
 
 class Reliability(NamedTuple):
@@ -129,21 +129,21 @@ def negative_log_likelihood(prediction: Any, target: Any, weights: Any = None, i
     own = xp.maximum(xp.take_along_axis(p, of.actual.astype(np.int32)[:, None], axis=1)[:, 0], 0)
     value = xp.where(own == 0, np.inf, -xp.log(xp.where(own == 0, 1, own)))
     value = value if of.shares is None else xp.where(of.shares == 0, 0, value)
-    return cast(_mean(value, of.shares, sound), p.dtype)
+    return cast(mean_of(value, of.shares, sound), p.dtype)
 
 
 def _probabilities(prediction, target, weights, ignored):
-    """Probabilities (M, C), what they mean (`metrics._Classes`), and whether all is sound."""
-    of = _classes(prediction, target, weights, ignored)
+    """Probabilities (M, C), what they mean (`metrics.Classes`), and whether all is sound."""
+    of = classes_of(prediction, target, weights, ignored)
     p, sound = of.prediction, of.sound
     if not is_floating(p.dtype):
         raise KindError(f"prediction: expected probabilities, got dtype {p.dtype}")
     xp = namespace(p, of.actual)
     if p.size == len(p):
         y = xp.asarray(target).reshape(-1)
-        sound = _demand(sound, "target", y, (y == 0) | (y == 1), "0 and 1 beside one probability", of.shares)
+        sound = demand(sound, "target", y, (y == 0) | (y == 1), "0 and 1 beside one probability", of.shares)
         p = p.reshape(-1, 1)
         p = xp.concatenate([1 - p, p], axis=1)
     valid = ((p >= -1e-6).all(axis=1) & (abs(p.sum(axis=1) - 1) <= 1e-2)) | (p != p).any(axis=1)
     what = "probabilities that sum to 1 (of logits give loss.predict(logits))"
-    return p, of, _demand(sound, "prediction", p, valid, what, of.shares)
+    return p, of, demand(sound, "prediction", p, valid, what, of.shares)

@@ -54,8 +54,8 @@ def accuracy(prediction: Any, target: Any, weights: Any = None, ignored: int | N
     >>> float(accuracy(np.array([[[0.1, 0.9], [0.8, 0.2], [0.5, 0.5]]]), np.array([[1, 1, -1]]), ignored=-1))
     0.5
     """
-    of = _classes(prediction, target, weights, ignored)
-    return _mean(of.predicted == of.actual, of.shares, of.sound)
+    of = classes_of(prediction, target, weights, ignored)
+    return mean_of(of.predicted == of.actual, of.shares, of.sound)
 
 
 def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None, ignored: int | None = None) -> Any:
@@ -80,7 +80,7 @@ def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None
     >>> float(top_k_accuracy(np.array([[0.1, 0.6, 0.3], [0.6, 0.3, 0.1]]), np.array([2, 2]), k=2))
     0.5
     """
-    of = _classes(prediction, target, weights, ignored)
+    of = classes_of(prediction, target, weights, ignored)
     scores, xp = of.prediction, namespace(of.prediction, of.actual)
     if scores.shape[1:] != (of.classes,):
         raise ShapeError(f"prediction: expected (N, C) or (N, T, C), got {np.shape(prediction)}")
@@ -90,7 +90,7 @@ def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None
     own = xp.take_along_axis(scores, xp.clip(actual, 0, of.classes - 1), axis=1)
     # The classes ranked behind are counted, so that NaN, which every comparison fails, is never a success.
     behind = (scores < own) | ((scores == own) & (label >= actual))
-    return _mean(((~behind).sum(axis=1) < k) & (of.predicted >= 0), of.shares, of.sound)
+    return mean_of(((~behind).sum(axis=1) < k) & (of.predicted >= 0), of.shares, of.sound)
 
 
 def confusion_matrix(
@@ -117,7 +117,7 @@ def confusion_matrix(
     array([[0, 0],
            [1, 2]])
     """
-    of = _classes(prediction, target, weights, ignored)
+    of = classes_of(prediction, target, weights, ignored)
     predicted, actual, width, weights, sound = of.predicted, of.actual, of.classes, of.weights, of.sound
     xp = namespace(predicted, actual, weights)
     if classes is None and width is None:
@@ -134,7 +134,7 @@ def confusion_matrix(
     for name, label in (("target", actual), ("prediction", predicted)):  # rows, then columns
         known = (label >= 0) & (label < classes)
         what = f"labels from 0 to {classes - 1} (−1 is a row without a class, such as NaN)"
-        sound = _demand(sound, name, label, known, what, of.shares)
+        sound = demand(sound, name, label, known, what, of.shares)
         cell = cell * classes + xp.where(known, label, 0).astype(np.int32)
     if weights is not None:
         weights = cast(weights, at_least_float32(weights.dtype)) if is_floating(weights.dtype) else weights.astype(int)
@@ -198,7 +198,7 @@ def mean_absolute_error(prediction: Any, target: Any, weights: Any = None) -> An
     0.16666666666666666
     """
     error, _, weights, sound, dtype = _errors(prediction, target, weights)
-    return cast(_mean(abs(error / error.shape[1]).sum(axis=1), weights[:, 0], sound), dtype)
+    return cast(mean_of(abs(error / error.shape[1]).sum(axis=1), weights[:, 0], sound), dtype)
 
 
 # ---- what is shared --------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def mean_absolute_error(prediction: Any, target: Any, weights: Any = None) -> An
 def _entered(prediction, target, weights):
     """All three as arrays of one namespace: real numbers, in float32 or wider if floating, of at least one example.
 
-    Weights are divided by the largest. With them comes whether they are sound, as for `_demand`.
+    Weights are divided by the largest. With them comes whether they are sound, as for `demand`.
     """
     xp, sound = namespace(prediction, target, weights), True
     prediction, target = (_real(name, a, xp) for name, a in (("prediction", prediction), ("target", target)))
@@ -218,7 +218,7 @@ def _entered(prediction, target, weights):
         same_shape("weights", weights, prediction.shape[:1])
         weights = weights if is_floating(weights.dtype) else weights.astype(float)
         valid = (weights >= 0) & (weights < math.inf)
-        sound = _demand(sound, "weights", weights, valid, "finite numbers of at least 0")
+        sound = demand(sound, "weights", weights, valid, "finite numbers of at least 0")
         some = (weights > 0).any()  # traced in compiled code, even if the weights are known
         if not is_traced(some) and not bool(some):
             raise DataError("weights: expected at least one above 0")
@@ -234,7 +234,7 @@ def _real(name, array, xp):
     return cast(array, at_least_float32(array.dtype)) if is_floating(array.dtype) else array
 
 
-def _demand(sound, name, array, valid, what, weights=None):
+def demand(sound, name, array, valid, what, weights=None):
     """`sound` if all examples are valid that have a weight; raises if one is not, or returns a traced False."""
     if weights is not None:
         valid = valid | (weights == 0)
@@ -244,7 +244,7 @@ def _demand(sound, name, array, valid, what, weights=None):
     return sound
 
 
-class _Classes(NamedTuple):
+class Classes(NamedTuple):
     """What predictions mean: for M examples, or positions, the scores (M, C) or what was given, the class predicted, or
     −1 for none, and the true one, (M,); how many classes there are, None for labels; the weights (M,), as they were
     given and divided by the largest, or None; and whether all is sound: True, or traced."""
@@ -258,7 +258,7 @@ class _Classes(NamedTuple):
     sound: Any
 
 
-def _classes(prediction, target, weights, ignored) -> _Classes:
+def classes_of(prediction, target, weights, ignored) -> Classes:
     xp = namespace(prediction, target, weights)
     prediction, target = (as_array(name, a, xp) for name, a in (("prediction", prediction), ("target", target)))
     weights = None if weights is None else as_array("weights", weights, xp)
@@ -289,8 +289,8 @@ def _classes(prediction, target, weights, ignored) -> _Classes:
         predicted, actual, classes, demands = of_column(xp, prediction.reshape(-1), target.reshape(-1), used)
     for name, array, valid, what in demands:
         valid = valid if shares is None else valid | (shares == 0)
-        sound = _demand(sound, name, array.reshape(*places, *array.shape[1:]), valid.reshape(places), what)
-    return _Classes(prediction, predicted, actual, classes, weights, shares, sound)
+        sound = demand(sound, name, array.reshape(*places, *array.shape[1:]), valid.reshape(places), what)
+    return Classes(prediction, predicted, actual, classes, weights, shares, sound)
 
 
 def _of_scores(xp, prediction, target):
@@ -378,7 +378,7 @@ def _unit(size):
     return 1 / xp.clip(xp.where(size == 0, 1, size), limits.tiny, limits.max / 8)
 
 
-def _mean(values, weights, sound):
+def mean_of(values, weights, sound):
     """The weighted mean over the examples, of numbers or of what is true; NaN if the arguments are not sound."""
     xp = namespace(values, weights)
     if weights is None:

@@ -87,6 +87,6 @@ FAULTS = [
           f(posterior, x, *rest) - laplace.outputs(posterior, x).mean), LINEARIZED),
     Fault("bins of equal weight", calibration, "Reliability", lambda f: lambda share, *rest: f(
           np.full_like(share, 1 / len(share)), *rest), BINS),
-    Fault("probabilities of the first class", calibration, "_classes", result(
+    Fault("probabilities of the first class", calibration, "classes_of", result(
           lambda of: of._replace(actual=0 * of.actual)), LIKELIHOOD),
 ]  # fmt: skip

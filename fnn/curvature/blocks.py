@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np  # noqa: F401 - for the examples
 
 from .. import factors, trees
-from ..backend import cast, namespace
+from ..backend import cast, namespace, widened
 from ..numerics import inverse
 
 
@@ -177,3 +177,9 @@ def biases(params) -> dict[int, int]:
     at = {place: i for i, (place, _) in enumerate(paths)}
     pairs = ((i, at.get(place[:-1] + "b")) for place, i in at.items() if place.endswith(".w"))
     return {i: j for i, j in pairs if j is not None and paths[j][1].shape == paths[i][1].shape[:1]}
+
+
+def with_ones(a):
+    """a (..., I) with a 1 appended, which a bias in the block multiplies: (..., I + 1), in float32 or wider."""
+    a = widened(a)
+    return namespace(a).concatenate([a, namespace(a).ones((*a.shape[:-1], 1), a.dtype)], axis=-1)

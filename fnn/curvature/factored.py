@@ -33,7 +33,7 @@ from ..factors import Outer, Rows
 from ..layers import Layer
 from ..losses import Loss
 from ..per_example import check_separable
-from .blocks import Kronecker, biases, eigen, is_block
+from .blocks import Kronecker, biases, eigen, is_block, with_ones
 from .columns import begun, gram, shared, squares, stacked, summed
 from .output import check_kind, sample_key_for
 
@@ -287,7 +287,5 @@ def _rotated(p, f, bias, block):
     if isinstance(f, Rows):
         return f._replace(delta=widened(f.delta) @ block.g)
     if isinstance(f, Outer):
-        a = widened(f.a)
-        a = namespace(a).concatenate([a, namespace(a).ones((*a.shape[:-1], 1), a.dtype)], axis=-1) if bias else a
-        return Outer(widened(f.delta) @ block.g, a @ block.a)
+        return Outer(widened(f.delta) @ block.g, (with_ones(f.a) if bias else widened(f.a)) @ block.a)
     return block.g.T @ widened(f).reshape(*f.shape[: f.ndim - p.ndim], len(block.g), -1) @ block.a

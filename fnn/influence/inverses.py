@@ -5,7 +5,7 @@ Each function here gives `(factors of queries, their number Q) -> (factors of N 
 
 from .. import backend, factors, trees
 from ..backend import namespace, widened
-from ..curvature.blocks import Eigen, Kronecker, block_product, damped_inverse, eigen, is_block, places
+from ..curvature.blocks import Eigen, Kronecker, block_product, damped_inverse, eigen, is_block, places, with_ones
 from ..curvature.spectrum import flat, like
 from ..errors import KindError, ShapeError, shorten
 from ..factors import Outer, Rows
@@ -61,8 +61,7 @@ def _by_block(params, blocks, f):
     for block, i, bias in places(params, blocks):
         g = pairs[i][1]
         if isinstance(g, Outer) and bias is not None:
-            xp, a = namespace(g.a), widened(g.a)
-            g = g._replace(a=xp.concatenate([a, xp.ones((*a.shape[:-1], 1), a.dtype)], axis=-1))
+            g = g._replace(a=with_ones(g.a))
         found.append(g if isinstance(g, Outer | Rows) else widened(g).reshape(len(g), len(block.g), -1))
     return found
 

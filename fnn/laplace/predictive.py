@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import backend, factors, gate, trees  # noqa: F401 - trees for the example
 from ..backend import cast, floating, namespace, widened
-from ..curvature.blocks import Eigen
+from ..curvature.blocks import Eigen, with_ones
 from ..curvature.factored import rotated
 from ..errors import KindError, ShapeError, usage
 from ..layers import Dense
@@ -95,8 +95,7 @@ def _of_dense(x, kept, f):
     a = widened(floating(x, np.float32))
     if isinstance(kept.w, Eigen):
         q_a, q_g, values = kept.w
-        joint = len(q_a) > a.shape[1]
-        a = namespace(a).concatenate([a, namespace(a).ones((len(a), 1), a.dtype)], axis=1) if joint else a
+        a = with_ones(a) if len(q_a) > a.shape[1] else a
         return (cast(a, q_a.dtype) @ q_a) ** 2 @ f(values).T @ (q_g * q_g).T
     variance = a * a @ f(kept.w).T
     return variance + f(kept.b) if len(kept.b) else variance

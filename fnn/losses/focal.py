@@ -12,9 +12,10 @@ from typing import Annotated, ClassVar
 
 from ..backend import cast, floating, namespace
 from ..errors import KindError
-from ..numerics import bounded, exponentials, logistic, softplus
+from ..numerics import bounded, logistic, softplus
 from ..static import Interval
-from .base import Loss, check_classes, check_labels, each_output, entries, no_class, one_hot, over_outputs
+from .base import Loss, check_labels, each_output, entries, one_hot, over_outputs
+from .logits import ClassLogits
 
 
 def focal(m, gamma):
@@ -25,7 +26,7 @@ def focal(m, gamma):
 
 
 @dataclass(frozen=True)
-class Focal(Loss):
+class Focal(ClassLogits):
     """ℓ = −α_y (1 − p_y)^γ log p_y        p = softmax z        δ_y = α_y f'(m)
     δ_c = −α_y f'(m) p_c / (1 − p_y) for c ≠ y        f' = −(1 − p_y)^γ (1 − p_y − γ p_y log p_y)        range [0, ∞)
 
@@ -48,11 +49,8 @@ class Focal(Loss):
     array([0.34657359])
     """
 
-    takes: ClassVar[str] = "logits"
-
     gamma: Annotated[float, Interval("[0, ∞)")] = field(default=2.0, kw_only=True)
     alpha: Annotated[tuple[float, ...] | None, Interval("(0, ∞)")] = field(default=None, kw_only=True)
-    ignored: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,17 +78,9 @@ class Focal(Loss):
         of_label = of_label if nan is None else of_label + nan
         return over_outputs(of_label * value), of_label * slope * (cast(hot, z.dtype) - e / total)
 
-    def predict(self, z):
-        """Probabilities (N, C), or (N, T, C)."""
-        _, e, total = exponentials(floating(z))
-        return e / total
-
-    def wrong(self, target, prediction_shape):
-        return no_class(target, prediction_shape, self.ignored)
-
     def check(self, prediction_shape, target, values=True):
         check_labels(self, prediction_shape, target)
-        check_classes(self, prediction_shape, target, values)
+        super().check(prediction_shape, target, values)
         each_output("alpha", self.alpha, prediction_shape)
 
 

@@ -28,7 +28,27 @@ from .base import (
 
 
 @dataclass(frozen=True)
-class SoftmaxCrossEntropy(Loss):
+class ClassLogits(Loss):
+    """What the costs of classes share: logits z (N, C) or (N, T, C), labels that may be ignored, p = softmax z."""
+
+    takes: ClassVar[str] = "logits"
+
+    ignored: int | None = field(default=None, kw_only=True)
+
+    def predict(self, z):
+        """Probabilities (N, C), or (N, T, C)."""
+        _, e, total = exponentials(floating(z))
+        return e / total
+
+    def wrong(self, target, prediction_shape):
+        return no_class(target, prediction_shape, self.ignored)
+
+    def check(self, prediction_shape, target, values=True):
+        check_classes(self, prediction_shape, target, values)
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(ClassLogits):
     """ℓ = −Σ_c y_c log p_c = Σ_c y_c (log Σⱼ eᶻʲ − z_c)        δ = p Σ_c y_c − y        p = softmax z
     ∂²ℓ = (diag p − p pᵀ) Σ_c y_c        S = (diag √p − p √pᵀ) √(Σ_c y_c)        range [0, ∞)
 
@@ -48,11 +68,9 @@ class SoftmaxCrossEntropy(Loss):
     array([0.69314718])
     """
 
-    takes: ClassVar[str] = "logits"
     targets: ClassVar[str] = "probabilities from 0 to 1"
 
     label_smoothing: Annotated[float, Interval("[0, 1)")] = field(default=0.0, kw_only=True)
-    ignored: int | None = field(default=None, kw_only=True)
 
     def value(self, z, y):
         return self.value_and_delta(z, y)[0]
@@ -95,17 +113,6 @@ class SoftmaxCrossEntropy(Loss):
     def fisher_target(self, z, y):
         not_smoothed(self)
         return y
-
-    def predict(self, z):
-        """Probabilities (N, C), or (N, T, C)."""
-        _, e, total = exponentials(floating(z))
-        return e / total
-
-    def wrong(self, target, prediction_shape):
-        return no_class(target, prediction_shape, self.ignored)
-
-    def check(self, prediction_shape, target, values=True):
-        check_classes(self, prediction_shape, target, values)
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,21 @@ class Network(BaseEstimator):
     epsilon: Annotated[float, Interval("(0, ∞)")]
     max_iter: Annotated[int, Interval("[1, ∞)")]
 
+    hidden_layer_sizes: Any
+    activation: Any
+    solver: Any
+    batch_size: Any
+    learning_rate: Any
+    shuffle: bool
+    random_state: Any
+    verbose: Any
+    warm_start: bool
+    nesterovs_momentum: bool
+    early_stopping: bool
+    n_iter_no_change: Any
+    standardize: bool
+    backend: Any
+
     predict: Any
     _labels: Any
     _targets: Any
@@ -150,59 +165,9 @@ class Network(BaseEstimator):
     validation_scores_: Any
     best_validation_score_: Any
 
-    @knows_its_parameters
-    def __init__(
-        self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver: Any = "adam",
-        alpha=0.2,
-        batch_size: Any = "auto",
-        learning_rate="constant",
-        learning_rate_init=0.005,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        standardize=True,
-        backend=None,
-    ):
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.standardize = standardize
-        self.backend = backend
+    def __init__(self, **parameters):
+        for name, value in parameters.items():
+            setattr(self, name, value)
 
     def fit(self, X, y, sample_weight=None):
         """Fit the network to the data.

@@ -70,6 +70,8 @@ class FNNClassifier(ClassifierMixin, Network):
     ['no', 'yes', 'yes', 'no']
     """
 
+    class_weight: Any
+
     _score = staticmethod(accuracy_score)
 
     @knows_its_parameters
@@ -103,9 +105,7 @@ class FNNClassifier(ClassifierMixin, Network):
         backend=None,
     ):
         # scikit-learn reads the names and defaults from this signature
-        given = {name: value for name, value in locals().items() if name not in ("self", "class_weight", "__class__")}
-        super().__init__(**given)
-        self.class_weight = class_weight
+        super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Train for one more epoch; the first call must be given `classes`, all classes that will occur.

@@ -41,6 +41,8 @@ class FNNRegressor(RegressorMixin, Network):
     1.0
     """
 
+    loss: Any
+
     _score = staticmethod(r2_score)
 
     @knows_its_parameters
@@ -74,9 +76,7 @@ class FNNRegressor(RegressorMixin, Network):
         backend=None,
     ):
         # scikit-learn reads the names and defaults from this signature
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "loss", "__class__")}
-        super().__init__(**arguments)
-        self.loss = loss
+        super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
 
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one more epoch.
