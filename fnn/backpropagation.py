@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, factors, gate, trees
+from . import backend, checks, factors, gate, trees
 from .backend import at_least_float32, cast, floating, namespace
 from .composition import forward_recorded
 from .errors import KindError, shorten, usage
@@ -269,7 +269,7 @@ def check_problem(net, loss, penalty=None, denominator=None):
     gate.check_cost(loss)
     gate.check_output(net, loss)
     if denominator is not None:
-        gate.positive("denominator", denominator)
+        checks.positive("denominator", denominator)
     wrong = isinstance(penalty, type) or not all(hasattr(penalty, name) for name in ("_fields", "value", "gradient"))
     if penalty is not None and wrong:
         raise KindError(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import gate, trees
+from . import checks, gate, trees
 from .composition import Composition, walk
 from .diagnostics import Statistics, check_state, layer_names, root_mean_square, statistics_of
 from .errors import encodable, usage
@@ -131,7 +131,7 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
     gate.check_cost(loss)
     check_state(state)
     data = gate.dataset(net, loss, params, (x, y), output=False)
-    gate.on_the_host("diagnose", "fnn.diagnostics.statistics", params, tuple(data))
+    checks.on_the_host("diagnose", "fnn.diagnostics.statistics", params, tuple(data))
     misfit = gate.misfit(net, loss, params, data)
     figures = statistics_of(params, data.x, data.y, state, net=net, loss=loss)
     figures = Statistics(*(np.asarray(column, np.float64) for column in figures))

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backend import at_least_float32, cast, is_floating, is_traced, namespace
+from .checks import as_array, finite
 from .errors import ArgumentError, DataError, KindError, ShapeError, integer, same_shape
-from .gate import as_array, finite
 from .losses.base import check_all
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, composition, factors, gate, trees
+from . import backend, checks, composition, factors, gate, trees
 from .backend import any_number, cast, namespace
 from .backpropagation import check_problem, cost, normalized
 from .errors import KindError, ShapeError, shorten, usage
@@ -118,9 +118,9 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm: Any, *, denominator: floa
     [[1.006, 4.262]]
     """
     examples = _examples(net, loss)
-    gate.positive("max_norm", max_norm)
+    checks.positive("max_norm", max_norm)
     if denominator is not None:
-        gate.positive("denominator", denominator)
+        checks.positive("denominator", denominator)
 
     def run(params, x, y, weights=None, key=None):
         params, f, weights, _ = examples(params, x, y, weights, key)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from .backend import namespace
+from .checks import known, on_host
 from .composition import Kept
 from .errors import DataError, KindError, ShapeError, shape, shown
-from .gate import known, on_host
 from .networks import Around, like_inputs
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import gate
+from . import checks
 from .backend import is_traced
 from .errors import ArgumentError, DataError, KindError, ShapeError, shorten
 
@@ -56,11 +56,11 @@ def class_weights(y: Any, weights: Any = "balanced", ignored: int | None = None)
             raise DataError(
                 f"weights: expected a weight for each label of y, got none for the label {missing[0]} at y[{row}]"
             )
-        of_label = gate.as_array("weights", [given[label] for label in present.tolist()], np).astype(np.float64)
+        of_label = checks.as_array("weights", [given[label] for label in present.tolist()], np).astype(np.float64)
         if of_label.ndim != 1:
             raise ShapeError(f"weights: expected a number for each label, got {shorten(weights)}")
-        gate.finite("weights", of_label)
-        gate.not_negative("weights", of_label)
+        checks.finite("weights", of_label)
+        checks.not_negative("weights", of_label)
     result = np.zeros(len(labels))
     result[counted] = of_label[place]
     return result
@@ -68,14 +68,14 @@ def class_weights(y: Any, weights: Any = "balanced", ignored: int | None = None)
 
 def _by_place(weights):
     """A sequence as a dict `{label: weight}`."""
-    return dict(enumerate(np.atleast_1d(gate.as_array("weights", weights, np)).tolist()))
+    return dict(enumerate(np.atleast_1d(checks.as_array("weights", weights, np)).tolist()))
 
 
 def _labels(y):
     """y as integers (N,), or an error."""
     if is_traced(y):
         raise KindError("y: expected labels whose values are known, got a tracer; compute the weights outside")
-    y = gate.real("y", gate.on_host(gate.as_array("y", y, np)))
+    y = checks.real("y", checks.on_host(checks.as_array("y", y, np)))
     if y.ndim == 2 and y.shape[1] > 1:
         raise ShapeError(
             f"y: expected labels of shape (N,) or (N, 1), got {y.shape}; for rows of one-hot labels write "
@@ -87,7 +87,7 @@ def _labels(y):
     y = y.reshape(-1)
     if y.dtype.kind in "iub":
         return y.astype(np.int64)
-    gate.finite("y", y)
+    checks.finite("y", y)
     whole = np.rint(y)
     if (whole != y).any():
         row = int((whole != y).argmax())

@@ -9,7 +9,7 @@ import pytest
 from helpers import key, on
 
 import fnn
-from fnn import errors, gate, trees
+from fnn import checks, errors, gate, trees
 
 NET = fnn.Serial((fnn.Dense(4), fnn.Tanh(), fnn.Serial((fnn.Dense(3), fnn.Relu())), fnn.Dense(2)))
 LOSS = fnn.Quadratic()
@@ -265,15 +265,6 @@ def test_weights_may_have_any_sign_where_it_is_asked_for(backend):
     np.testing.assert_array_equal(gate.dataset(NET, LOSS, good(backend)[0], data, weights="any").weights, data[2])
 
 
-@pytest.mark.parametrize(
-    ("value", "error"), [(0, "above 0"), (-1.0, "above 0"), (np.nan, "above 0"), ("1", "number"), (True, "number")]
-)
-def test_a_number_that_has_to_be_positive_is(value, error):
-    with pytest.raises(errors.FnnError, match=f"bound: expected a {error}" if error == "number" else error):
-        gate.positive("bound", value)
-    gate.positive("bound", np.inf)
-
-
 def test_a_target_that_overflows_the_dtype_of_a_run_is_refused(backend):
     params, x, y = good(backend)
     y[0, 0] = 1e39
@@ -328,7 +319,7 @@ def test_integer_targets_whose_values_are_not_known_keep_the_precision_of_the_pa
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["on the CPU", "as on an accelerator"])
 def test_data_that_a_traced_run_closes_over_are_checked(needs_jax, monkeypatch, elsewhere):
     if elsewhere:  # whose arrays are not in the host's memory
-        monkeypatch.setattr(gate, "nearest", lambda array: array)
+        monkeypatch.setattr(checks, "nearest", lambda array: array)
     params, x, _ = good("jax")
     labels = lambda last: needs_jax.numpy.asarray(np.array([0, 1, 0, 1, 1, last]))
     state = fnn.init_state(NET, fnn.Sgd(0.1), key("jax"), (5,), params=params)

@@ -11,7 +11,8 @@ from helpers import Gain as UsersGain
 import fnn
 from fnn import errors
 from fnn.backend import jax
-from fnn.testing import METHODS, check_gradients, check_layer, check_loss, taylor_slope
+from fnn.comparison import METHODS
+from fnn.testing import check_gradients, check_layer, check_loss, taylor_slope
 
 HERE = [method for method in METHODS if method != "jax" or jax is not None]
 ON = None if THOROUGH else "numpy"  # where the layer runs: on JAX each of its operations is a program, which takes long

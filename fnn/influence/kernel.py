@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np  # noqa: F401 - for the example
 
-from .. import backend, factors, gate, trees
+from .. import backend, checks, factors, trees
 from ..backend import namespace, widened
 from ..curvature.output import columns_of
 from ..errors import usage
@@ -52,7 +52,7 @@ def leave_one_out(net: Layer, loss: Loss, damping: Any) -> Callable[..., Array]:
     [[0.228, 0.0]]
     """
     check(net, loss)
-    gate.positive("damping", damping)
+    checks.positive("damping", damping)
 
     def run(params, queries, training):
         queries, training = entered(net, loss, params, queries, training)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, factors, gate, trees
+from .. import backend, checks, factors, trees
 from ..backend import cast, namespace
 from ..errors import ArgumentError, KindError, integer, real, shorten, usage
 from ..layers import Layer
@@ -178,7 +178,7 @@ def _begin(net, loss, damping, batch_size):
     `score(queries)(examples)` are the scores of two blocks, and `rows(f)` joins what `f` gives for blocks of queries.
     """
     check(net, loss, batch_size)
-    gate.positive("damping", damping)
+    checks.positive("damping", damping)
 
     def begin(params, curvature, queries, training):
         queries, training = entered(net, loss, params, queries, training)

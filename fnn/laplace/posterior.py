@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, curvature, factors, gate, random, trees
+from .. import backend, checks, curvature, factors, gate, random, trees
 from ..backend import Held, at_least_float32, cast, namespace
 from ..backpropagation import check_problem, cost
 from ..curvature.blocks import Eigen, Kronecker
@@ -134,7 +134,7 @@ def fit(
     if noise != 1 and not of_regression(loss):
         raise ArgumentError(f"noise: expected 1, as {loss} is not the cost of a regression, got {noise:g}")
     data = gate.admitted(net, loss, params, data)
-    gate.on_the_host("laplace.fit", "fnn.curvature.kfac(net, loss)", params, tuple(data))
+    checks.on_the_host("laplace.fit", "fnn.curvature.kfac(net, loss)", params, tuple(data))
     sample_key, kept = sample_key_for(samples, sample_key, params), uncertain(net, params, last_layer)
     total: Any = None
     options = {"net": net, "loss": loss, "structure": structure, "kind": kind, "samples": samples}
@@ -271,7 +271,7 @@ def check_posterior(posterior):
     if not isinstance(posterior, Posterior):
         raise KindError(f"posterior: expected one that fnn.laplace.fit made, got {shorten(posterior)}")
     for name in ("prior_precision", "noise"):
-        gate.positive(name, getattr(posterior, name))
+        checks.positive(name, getattr(posterior, name))
 
 
 @usage("fnn.laplace.sample(posterior, key, 100)")

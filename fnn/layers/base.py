@@ -71,7 +71,7 @@ class Layer(Static):
     def check(self, x, /) -> None:
         """Raise if data x cannot be meant for this layer, the first of a network; by default they can.
 
-        Shapes have been checked before, by `output_shape`. Values may be read only where `fnn.gate.known(x)`.
+        Shapes have been checked before, by `output_shape`. Values may be read only where `fnn.checks.known(x)`.
         """
 
     def init(self, key, input_shape, /, dtype: Any = np.float32) -> Params:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from .. import gate
+from .. import checks
 from ..backend import namespace
 from ..errors import DataError, KindError, shape, shorten, usage
 from ..factors import Rows
@@ -56,7 +56,7 @@ class Embedding(Layer):
     def forward(self, w, x, key=None):
         self.check(x)
         xp = namespace(w, x)
-        if xp is np or gate.known(x):
+        if xp is np or checks.known(x):
             return w[x], x
         rows = xp.take(w, x, axis=0, mode="fill")  # NaN beyond the table
         return xp.where((x < 0)[..., None], xp.asarray(np.nan, w.dtype), rows), x
@@ -73,9 +73,9 @@ class Embedding(Layer):
     def check(self, x):
         if getattr(x.dtype, "kind", "V") not in "iu":
             raise KindError(f"expected integers from 0 to {self.symbols - 1}, got dtype {x.dtype}; use x.astype(int)")
-        if not gate.known(x):
+        if not checks.known(x):
             return
-        x = gate.on_host(x)
+        x = checks.on_host(x)
         if x.size and not (x.min() >= 0 and x.max() < self.symbols):
             place = tuple(np.argwhere((x < 0) | (x >= self.symbols))[0].tolist())
             raise DataError(f"expected integers from 0 to {self.symbols - 1}, got {x[place]} at x{list(place)}")

@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import cast, floating, namespace
+from ..checks import as_array, finite, nearest, not_negative
 from ..errors import DataError, KindError, ShapeError, same_shape
-from ..gate import as_array, finite, nearest, not_negative
 from ..initializers import Constant
 from ..sources import rows
 from .base import Array, Layer, added

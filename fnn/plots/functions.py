@@ -8,9 +8,9 @@ import numpy as np
 from .. import gate
 from ..backpropagation import check_problem
 from ..calibration import Reliability
+from ..checks import finite
 from ..composition import Composition, forward_recorded, walk
 from ..errors import ArgumentError, DataError, KindError, ShapeError, integer, require, shorten
-from ..gate import finite
 from ..layers import Layer
 from ..losses import Loss
 from .common import COLORS, MARKERS, STYLES, check_axes, color_of, no_frame, numbers, scale_beside, tint

@@ -7,9 +7,9 @@ import numpy as np
 
 from .. import gate, trees
 from ..backpropagation import check_problem, tape_of
+from ..checks import finite
 from ..composition import forward_recorded, walk
 from ..errors import ArgumentError, ShapeError, require
-from ..gate import finite
 from ..layers import Layer, Recurrent
 from ..losses import Loss
 from ..sequences import Last

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import gate, trees
+from ..checks import finite
 from ..composition import Composition, over_parts, walk
 from ..errors import KindError, ShapeError, integer, require, shorten
 from ..errors import shape as sizes
-from ..gate import finite
 from ..layers import Conv, Dense, DenseParams, Embedding, Flatten, Layer, Recurrent
 from ..networks import Frozen, Residual, Serial
 from ..overview import outline

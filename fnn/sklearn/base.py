@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, gate, random, trees
+from .. import backend, checks, gate, random, trees
 from ..backend import namespace
 from ..backpropagation import Problem
 from ..errors import (
@@ -493,12 +493,12 @@ def applied(net, params, X):
 
 def relative(weights, n, name="sample_weight"):
     """The weights of n examples, checked, relative to the largest, so that only their ratios matter."""
-    weights = gate.as_array(name, weights, np)
+    weights = checks.as_array(name, weights, np)
     if weights.dtype.kind == "c":
         raise KindError(f"{name}: expected real numbers, got dtype {weights.dtype}")
     same_shape(name, weights, (n,))
-    gate.finite(name, weights)
-    gate.not_negative(name, weights)
+    checks.finite(name, weights)
+    checks.not_negative(name, weights)
     if not weights.any():
         raise ArgumentError(f"{name}: expected at least one weight above 0, and all are zero")
     return weights / weights.max().astype(np.float64)

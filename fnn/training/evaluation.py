@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend, gate, random, trees  # noqa: F401 - random for the example
+from .. import backend, checks, gate, random, trees  # noqa: F401 - random for the example
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
 from ..errors import ArgumentError, DataError, KindError, integer, shorten, usage
@@ -118,7 +118,7 @@ def evaluate(
     check_problem(net, loss)
     batch_size, metrics = integer("batch_size", batch_size, least=1), check_metrics(metrics)
     data = gate.admitted(net, loss, params, data)
-    gate.on_the_host("evaluate", "loss.value(net.apply(params, x), y)", params, tuple(data))
+    checks.on_the_host("evaluate", "loss.value(net.apply(params, x), y)", params, tuple(data))
     check_evaluation(data, metrics, "data")
     return evaluated(net, loss, params, data, metrics, batch_size)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import gate, random, trees  # noqa: F401 - random for the examples
+from .. import checks, gate, random, trees  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..callbacks import Epoch, begun, call, changes_runs, check_callbacks, progress_bars
 from ..diagnostics import statistics_of
@@ -169,7 +169,7 @@ def fit(
     if validation is not None:
         validation = gate.admitted(net, loss, state.params, validation, "validation", like=data)
         check_evaluation(validation, metrics, "validation")
-    gate.on_the_host("fit", "fnn.train", state, tuple(data), penalty, denominator, validation and tuple(validation))
+    checks.on_the_host("fit", "fnn.train", state, tuple(data), penalty, denominator, validation and tuple(validation))
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs, epochs * plan.steps)
     private = getattr(state.rule, "private", False)
@@ -339,6 +339,6 @@ def range_test(
     rates = ExponentialDecay(low, high / low, steps)
     state = init_state(net, optimizer._replace(learning_rate=rates), key, data.shape)
     data = gate.admitted(net, loss, state.params, data)
-    gate.on_the_host("range_test", "it outside", state, tuple(data))
+    checks.on_the_host("range_test", "it outside", state, tuple(data))
     _, history = advance(Problem(net, loss), state, data, plan_of(state, data, batch_size, True), steps)
     return rates(np.arange(steps)), np.asarray(history["loss"])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, gate, random, trees
+from .. import backend, checks, gate, random, trees
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import Problem, check_problem
 from ..diagnostics import first_broken, statistics_of
@@ -277,7 +277,7 @@ def _wide(state):
 
 def all_finite(params) -> bool:
     """Whether every parameter is finite."""
-    return bool(_all_finite([gate.nearest(p) for p in trees.leaves(params)]))
+    return bool(_all_finite([checks.nearest(p) for p in trees.leaves(params)]))
 
 
 @backend.jit

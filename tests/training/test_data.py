@@ -9,7 +9,7 @@ from helpers import blobs, key, run_problem
 from helpers_training import on_numpy_at_least, same
 
 import fnn
-from fnn import errors, gate
+from fnn import checks, errors, gate
 
 X, Y = blobs()
 NAN, INF = X.copy(), X.copy()
@@ -216,7 +216,7 @@ TAKEN = [
 @pytest.mark.parametrize(("value", "dtype"), [row[1:] for row in TAKEN], ids=[row[0] for row in TAKEN])
 def test_numbers_from_outside_are_taken(value, dtype, backend):
     xp = np if backend == "numpy" else fnn.backend.jnp
-    found = gate.as_array("x", value, xp)
+    found = checks.as_array("x", value, xp)
     assert fnn.backend.is_jax(found) == (backend == "jax")
     assert np.asarray(found).tolist() == np.asarray(value).tolist()
     narrow = dtype.replace("64", "32") if backend == "jax" else dtype
@@ -225,10 +225,10 @@ def test_numbers_from_outside_are_taken(value, dtype, backend):
 
 def test_an_array_of_the_namespace_is_not_copied(needs_jax):
     x = np.ones(3)
-    assert gate.as_array("x", x, np) is x
+    assert checks.as_array("x", x, np) is x
     on_jax = needs_jax.numpy.ones(3)
-    assert gate.as_array("x", on_jax, needs_jax.numpy) is on_jax
-    assert isinstance(gate.as_array("x", on_jax, np), np.ndarray)
+    assert checks.as_array("x", on_jax, needs_jax.numpy) is on_jax
+    assert isinstance(checks.as_array("x", on_jax, np), np.ndarray)
 
 
 NOT_NUMBERS = [
@@ -265,21 +265,21 @@ NOT_NUMBERS = [
 )
 def test_what_is_no_array_of_numbers_is_refused(value, error, message, backend):
     with pytest.raises(error, match=message):
-        gate.as_array("x", value, np if backend == "numpy" else fnn.backend.jnp)
+        checks.as_array("x", value, np if backend == "numpy" else fnn.backend.jnp)
 
 
 def test_a_jax_key_is_no_array_of_numbers(needs_jax):
     with pytest.raises(errors.KindError, match="x: expected an array of numbers, got dtype key<fry>"):
-        gate.as_array("x", fnn.random.key(0, backend="jax"), needs_jax.numpy)
+        checks.as_array("x", fnn.random.key(0, backend="jax"), needs_jax.numpy)
 
 
 @pytest.mark.parametrize("value", [[2**31], [-(2**31) - 1], np.array([2**32], np.uint64), [0, 2**40 + 1]], ids=str)
 def test_integers_that_jax_would_cut_are_refused(value, needs_jax):
     with pytest.raises(errors.DataError, match="x: expected 32-bit integers, since JAX truncates longer ones"):
-        gate.as_array("x", value, needs_jax.numpy)
+        checks.as_array("x", value, needs_jax.numpy)
     with needs_jax.enable_x64(True):
-        assert gate.as_array("x", value, needs_jax.numpy).tolist() == np.asarray(value).tolist()
-    assert gate.as_array("x", value, np).tolist() == np.asarray(value).tolist()
+        assert checks.as_array("x", value, needs_jax.numpy).tolist() == np.asarray(value).tolist()
+    assert checks.as_array("x", value, np).tolist() == np.asarray(value).tolist()
 
 
 class Tensor:

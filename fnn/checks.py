@@ -1,0 +1,161 @@
+"""One array or number from outside at a time: as an array, where its values are known, and what they must be."""
+
+import numpy as np
+
+from . import backend, trees
+from .backend import is_floating
+from .errors import ArgumentError, DataError, KindError, shorten
+
+
+def as_array(what, given, xp):
+    """User data as an array of `xp`: lists and data frames are accepted; text, objects and masked arrays are not."""
+    value = given
+    if not backend.is_jax(value):
+        if isinstance(value, np.ma.MaskedArray):
+            raise KindError(f"{what}: expected an array without mask, got a masked one; give masked examples weight 0")
+        try:
+            value = np.asarray(value)
+            if value.dtype.kind == "O" and not wrong_columns(given):  # a frame of numbers and of True and False
+                value = np.stack([np.asarray(given[name]) for name in given.columns], axis=1)
+        except ValueError as error:  # rows of unequal length
+            raise KindError(
+                f"{what}: expected an array of numbers, got rows of unequal length; pad sequences to the same length, "
+                "and give their lengths to fnn.Last"
+            ) from error
+        except (TypeError, RuntimeError) as error:  # a tensor of PyTorch that requires a gradient
+            raise KindError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from error
+    if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
+        raise KindError(
+            f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}{for_objects(given, value)}"
+        )
+    if not backend.is_jax(value):
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX supports native byte order only
+    if xp is np:
+        return np.asarray(value)
+    if value.dtype in (np.int64, np.uint64) and value.size and not backend.jax.config.jax_enable_x64:
+        limits = np.iinfo(np.int32 if value.dtype == np.int64 else np.uint32)
+        if value.min() < limits.min or value.max() > limits.max:
+            raise DataError(
+                f"{what}: expected 32-bit integers, since JAX truncates longer ones, got {value.dtype} values out of "
+                "range; convert them to float32"
+            )
+    with np.errstate(over="ignore"):
+        return value if backend.is_jax(value) else backend.ready(backend.jnp.asarray(value))
+
+
+def wrong_columns(frame) -> list:
+    """The names of the columns of a data frame in which something is not a number; [None] for all other things."""
+    if not hasattr(frame, "__array__") or not hasattr(frame, "columns"):
+        return [None]
+    return [name for name in frame.columns if np.asarray(frame[name]).dtype.kind not in "fiub"]
+
+
+def for_objects(given, array) -> str:
+    """A hint for a message: how to make numbers of what has been given."""
+    if wrong_columns(given) != [None]:
+        return f"; not all are numbers in the columns {wrong_columns(given)}; pd.get_dummies(x) encodes text"
+    if isinstance(given, dict):
+        return "; for weights of classes write fnn.class_weights(y, {0: 1.0, 1: 2.0})"
+    kind = getattr(array.dtype, "kind", "V")
+    if kind in "US" or (kind == "O" and any(isinstance(entry, str) for entry in array.flat)):
+        return "; for labels that are text write np.unique(y, return_inverse=True)[1]"
+    return f", from {type(given).__name__}" if array.ndim == 0 else ""
+
+
+def known(array):
+    """Whether the values of an array are known, and all of them are in this process."""
+    return isinstance(array, np.ndarray) or (not backend.is_traced(array) and array.is_fully_addressable)
+
+
+def on_host(array):
+    """A concrete array as a NumPy array: its own memory on the CPU, a copy from an accelerator.
+
+    So checking it compiles nothing, and becomes no part of a program that is being traced.
+    """
+    return np.asarray(array) if known(array) else array
+
+
+def nearest(array):
+    """A concrete array as a NumPy array if that shares its memory, otherwise as it is: large ones are not copied."""
+    if isinstance(array, np.ndarray) or not known(array) or any(d.platform != "cpu" for d in array.devices()):
+        return array
+    return np.asarray(array)
+
+
+def finite(name, array):
+    """Raise if a concrete floating array contains NaN or an infinity, naming the first place."""
+    array = nearest(array)
+    if isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64):
+        flat = array.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(
+                np.dot(flat, flat)
+            ):  # many times faster than isfinite; large finite values overflow and go on
+                return
+    with backend.at_once():
+        fine = bool(array.__array_namespace__().isfinite(array).all())
+    if not fine:
+        values = np.asarray(array).astype(np.float64)
+        bad = np.argwhere(~np.isfinite(values))
+        place = ", ".join(str(i) for i in bad[0])
+        raise DataError(
+            f"{name}: expected finite numbers, got {values[tuple(bad[0])]} at {name}[{place}] "
+            f"({len(bad)} of {array.size} are not finite as {array.dtype})"
+        )
+
+
+def check_size(name, given, array):
+    """Raise if numbers of a known array became too large or, all of them, too small when converted to this dtype."""
+    if not (known(given) and known(array)):
+        return
+    size, converted = np.abs(on_host(given)).max(initial=0), np.abs(on_host(array)).max(initial=0)
+    limits = np.finfo(array.dtype)
+    if (np.isfinite(size) and not converted <= limits.max) or 0 < size < limits.tiny:
+        raise DataError(
+            f"{name}: expected numbers that {array.dtype} can hold, got at most {size:g}; multiply all of them by a "
+            "constant, which changes nothing"
+        )
+
+
+def check_sum(weights):
+    """Raise unless the sum of concrete weights is finite in their dtype."""
+    finite("weights", weights)
+    if not np.abs(on_host(weights)).sum(dtype=np.float64) <= np.finfo(weights.dtype).max:
+        raise DataError(
+            f"weights: expected a sum that {weights.dtype} can hold; divide all of them by a constant, which changes "
+            "nothing"
+        )
+
+
+def not_negative(name, array):
+    """Raise if a concrete array (N,) contains a negative number, naming the first."""
+    negative = on_host(array) < 0
+    if bool(negative.any()):
+        row = int(negative.argmax())
+        raise DataError(f"{name}: expected numbers of at least 0, got {array[row]} at {name}[{row}]")
+
+
+def real(name, array):
+    """The array; raises if its numbers are complex."""
+    if array.dtype.kind == "c":
+        raise KindError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array
+
+
+def on_the_host(what, instead, *trees_):
+    """Raise if any array is traced, for a function that needs values, such as `fit`."""
+    if backend.is_traced(*(leaf for tree in trees_ for leaf in trees.leaves(tree))):
+        raise KindError(
+            f"{what} runs on the host and cannot be traced, by jax.jit, jax.vmap or fnn.sweep; use {instead}"
+        )
+
+
+def positive(name, value):
+    """Raise unless `value` is a number greater than 0 (∞ included) or a tracer."""
+    if backend.is_traced(value):
+        return
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise KindError(f"{name}: expected a number, got {shorten(value)}")
+    if not number > 0:
+        raise ArgumentError(f"{name}: expected a number above 0, got {number:g}")
