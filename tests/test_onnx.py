@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import faults
+import faults_of_exchange
 import numpy as np
 import oracle
 import pytest
@@ -474,3 +476,9 @@ def test_without_onnx_the_extra_is_named(tmp_path):
 def test_the_examples_run():
     pytest.importorskip("onnx")
     assert doctest.testmod(writing).failed == 0
+
+
+@pytest.mark.parametrize("fault", faults_of_exchange.ONNX, ids=lambda fault: fault.what)
+def test_a_planted_fault_is_found(fault):
+    pytest.importorskip("onnx")
+    assert faults.killed_by(fault) is not None
