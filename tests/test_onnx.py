@@ -80,6 +80,7 @@ LAYERS |= {
         ),
         (6, 7, 3),
     ),
+    "hopfield_of_one": (fnn.Hopfield((D(3, bias=False), fnn.Tanh()), steps=2), (4,)),
     "goodness": (fnn.Goodness((D(4), fnn.Relu(), D(3, bias=False), fnn.Tanh()), classes=3), (5,)),
     "goodness_of_one": (fnn.Goodness((D(4), fnn.Tanh()), classes=2), (5,)),
 }
@@ -230,6 +231,15 @@ def test_images_are_transposed_once_on_the_way_in_and_once_on_the_way_out():
     assert [node.attributes["perm"] for node in made.nodes if node.op == "Transpose"] == [(0, 3, 1, 2), (0, 2, 3, 1)]
 
 
+def test_bytes_are_converted_once_and_what_has_no_effect_is_left_out():
+    net = fnn.Serial((fnn.Residual(C(2, (3, 3), padding="same")), fnn.Flatten(), D(2)))
+    made = traced(net, moved(net, (4, 4, 2), np.float32), (4, 4, 2), input_dtype="uint8")[0]
+    operators = ["Cast", "Transpose", "Conv", "Add", "Transpose", "Flatten", "Gemm"]
+    assert [node.op for node in made.nodes] == operators
+    alone, shape = LAYERS["hopfield_of_one"]  # nothing is above it, so that every sweep is the first one
+    assert [node.op for node in traced(alone, moved(alone, shape), shape)[0].nodes] == ["Gemm", "Tanh"]
+
+
 def test_weights_that_are_used_many_times_are_written_once():
     net = fnn.Hopfield((D(4), fnn.Tanh(), D(3), fnn.Tanh()), steps=9)
     made = traced(net, moved(net, (5,), np.float32), (5,))[0]
@@ -334,7 +344,10 @@ def test_symbols_and_lengths_out_of_range_give_no_number(tmp_path):
             run(wrong)
 
 
-@pytest.mark.parametrize("layer", [fnn.BinaryStep(0.5), fnn.Sign(), fnn.RMSNorm(), fnn.Isrlu(), fnn.Squareplus()])
+ROBUST = [fnn.BinaryStep(0.5), fnn.Sign(), fnn.RMSNorm(), fnn.Isrlu(), fnn.Squareplus(), fnn.SoftExponential(0.5)]
+
+
+@pytest.mark.parametrize("layer", ROBUST, ids=repr)
 def test_numbers_beyond_the_middle_are_those_of_fnn(layer, tmp_path):
     params = layer.init(key(), (8,))
     x = np.array([[np.nan, -3e38, 3e38, -1e-30, 0, 1e-30, 7e19, -7e19]], np.float32)

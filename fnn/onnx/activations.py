@@ -213,7 +213,7 @@ def _soft_exponential(layer, params, x, graph):
     at = lambda values: _placed(graph, layer, np.asarray(values, graph.dtype), x)
     if (alpha > 0).any():
         a = np.where(alpha > 0, alpha, 1)
-        half = graph.node("Mul", x, at(a / 2))
+        half = graph.node("Max", graph.node("Mul", x, at(a / 2)), -40)  # below, eᵗ is 0, but sinh overflows
         product = graph.node("Mul", graph.node("Sinh", half), graph.node("Exp", half))
         parts.append((alpha > 0, graph.node("Add", graph.node("Mul", product, at(2 / a)), at(a))))
     if (alpha < 0).any():

@@ -123,6 +123,7 @@ class Graph:
         self._taken: set[str] = set()
         self._names: dict[tuple, str] = {}
         self._forms: dict[str, dict] = {}
+        self._casts: dict[tuple, Value] = {}
 
     # ---- what translations use ---------------------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class Graph:
         array = np.asarray(array)
         dtype = self.dtype if is_floating(array.dtype) else np.dtype(bool if array.dtype == bool else np.int64)
         array = array.astype(dtype, copy=False)
-        memory = (array.__array_interface__["data"][0], array.shape, array.strides, dtype)
+        memory = _memory(array)
         if memory not in self._names:
             self._names[memory] = self._new(label)
             self.constants[self._names[memory]] = array
@@ -232,16 +233,20 @@ class Graph:
         return self._translated(loss, (), y, owner)
 
     def finish(self, y: Value, name: str = "y") -> Value:
-        """y in the order of fnn under a name of its own, as the output; outputs of nodes that nothing reads go."""
+        """y in the order of fnn under a name of its own, as the output; what it does not depend on goes."""
         y = self.floating(self.natural(y))
         y = self.node("Identity", y) if y.name in self.inputs else y
         while name in self._taken:
             name += "_"
-        read = {name for node in self.nodes for name in node.inputs} | {y.name}
-        keep = lambda value: name if value == y.name else value if value in read else ""
-        for i, node in enumerate(self.nodes):
-            outputs = tuple(map(keep, node.outputs))
-            self.nodes[i] = node._replace(inputs=tuple(map(keep, node.inputs)), outputs=outputs)
+        read, nodes = {y.name}, []
+        renamed = lambda names: tuple(name if given == y.name else given for given in names)
+        for node in reversed(self.nodes):
+            if read.intersection(node.outputs):
+                outputs = tuple(given if given in read else "" for given in node.outputs)
+                nodes.append(node._replace(inputs=renamed(node.inputs), outputs=renamed(outputs)))
+                read.update(node.inputs)
+        self.nodes = nodes[::-1]
+        self.constants = {given: array for given, array in self.constants.items() if given in read}
         return y._replace(name=name)
 
     def same(self, other: "Graph") -> bool:
@@ -249,7 +254,7 @@ class Graph:
         return (
             (self.nodes, self.sizes) == (other.nodes, other.sizes)
             and self.constants.keys() == other.constants.keys()
-            and all(a is b or np.array_equal(a, b, True) for a, b in _pairs(self.constants, other.constants))
+            and all(_alike(array, other.constants[name]) for name, array in self.constants.items())
         )
 
     # ---- details -----------------------------------------------------------------------------------------------------
@@ -277,8 +282,11 @@ class Graph:
     def _as(self, x, dtype):
         if self._dtype_of(x) is None:
             self.inputs[x.name] = self.inputs[x.name]._replace(dtype=dtype)
-        known = self._dtype_of(x)
-        return x._replace(dtype=dtype) if known == dtype else self.node("Cast", x, to=dtype)._replace(dtype=dtype)
+        if self._dtype_of(x) == dtype:
+            return x._replace(dtype=dtype)
+        if (x.name, dtype) not in self._casts:
+            self._casts[x.name, dtype] = self.node("Cast", x, to=dtype)._replace(dtype=dtype)
+        return self._casts[x.name, dtype]
 
     def _dtype_of(self, x):
         return self.inputs[x.name].dtype if x.name in self.inputs else x.dtype
@@ -306,5 +314,11 @@ class Graph:
         return name
 
 
-def _pairs(a, b):
-    return ((a[name], b[name]) for name in a)
+def _memory(array):
+    """What the numbers of an array are read from."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
+
+
+def _alike(a, b):
+    """Whether two arrays have the same numbers; those of the same memory are not compared."""
+    return _memory(a) == _memory(b) or (a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True))
