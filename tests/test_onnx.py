@@ -491,6 +491,13 @@ def test_the_examples_run():
     assert doctest.testmod(writing).failed == 0
 
 
+def test_the_guide_runs():
+    for library in ("onnxruntime", "torch", "safetensors.torch"):
+        pytest.importorskip(library)
+    guide = Path(__file__).parents[1] / "docs/guides/exchange.md"
+    assert doctest.testfile(str(guide), module_relative=False).failed == 0
+
+
 @pytest.mark.parametrize("fault", faults_of_exchange.ONNX, ids=lambda fault: fault.what)
 def test_a_planted_fault_is_found(fault):
     pytest.importorskip("onnx")

@@ -122,19 +122,19 @@ def _bent(graph, x, slope, height, width):
 
 @translation(a.Isrlu, any_order=True)
 def _isrlu(layer, params, x, graph):
-    """max(z, 0) − 1/√(α + 1/d²), with d = min(z, 0): 1/d² is infinite at 0, where the second term is 0."""
-    below = graph.node("Min", x, 0)
-    inverse = graph.node("Reciprocal", graph.node("Mul", below, below))
-    root = graph.node("Sqrt", graph.node("Add", inverse, layer.alpha))
-    return graph.node("Sub", graph.node("Relu", x), graph.node("Reciprocal", root))
+    """max(z, 0) + d/√(1 + αd²), with d = min(z, 0); where αd² is 10²⁰ it has levelled off, and might overflow later."""
+    below = graph.node("Clip", x, -min(1e10 / math.sqrt(layer.alpha), 1e18), 0)
+    square = graph.node("Mul", graph.node("Mul", below, below), layer.alpha)
+    root = graph.node("Sqrt", graph.node("Add", square, 1))
+    return graph.node("Add", graph.node("Relu", x), graph.node("Div", below, root))
 
 
 @translation(a.Squareplus, any_order=True)
 def _squareplus(layer, params, x, graph):
-    """max(z, 0) + b / (2 (|z| + √(z² + b))), in which an overflow of z² does no harm."""
-    root = graph.node("Sqrt", graph.node("Add", graph.node("Mul", x, x), layer.b))
-    half = graph.node("Add", graph.node("Abs", x), root)
-    rest = graph.node("Mul", graph.node("Reciprocal", half), 0.5 * layer.b)
+    """max(z, 0) + b / (2 (|z| + √(z² + b))), where z² cannot overflow: beyond 10¹⁸ the second term is 0."""
+    size = graph.node("Min", graph.node("Abs", x), 1e18)
+    root = graph.node("Sqrt", graph.node("Add", graph.node("Mul", size, size), layer.b))
+    rest = graph.node("Mul", graph.node("Reciprocal", graph.node("Add", size, root)), 0.5 * layer.b)
     return graph.node("Add", graph.node("Relu", x), rest)
 
 
