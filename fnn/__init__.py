@@ -36,7 +36,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
                     in the module training. After each epoch: callbacks. How a batch becomes a gradient: rules, privacy
-    weights         class_weights
+    data            Batches, of an iterable such as a DataLoader; class_weights; standardized
+    predicting      predict, log_probabilities; attribution (integrated gradients and others)
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
@@ -216,6 +217,7 @@ from .optimizers import apply_updates as apply_updates
 from .optimizers import from_optax as from_optax
 from .overview import summary as summary
 from .sequences import Last as Last
+from .sources import Batches as Batches
 from .static import Interval as Interval
 from .training import Best as Best
 from .training import TrainState as TrainState

@@ -143,7 +143,7 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
     ),
     "a column of text": (
         lambda: fit(data=(frame_like(age=X[:, 0], town=np.array(["a", "b"])[Y]), Y)),
-        "not all are numbers in the columns ['town']; pd.get_dummies(x) encodes text",
+        "x: expected numbers, got text in the columns ['town'] (pd.get_dummies(x, columns=['town']) makes a column",
     ),
     "None for x": (lambda: NET.apply(PARAMS, None), "from NoneType"),
     # kinds
