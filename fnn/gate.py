@@ -408,14 +408,19 @@ def _for_parameters(params, wrong) -> str:
     return "write np.asarray(..., np.float32) for each parameter"
 
 
-def fits(net, params, x):
-    """Raise unless the parameters and the examples fit the network."""
+def check_examples(x):
+    """Raise unless all arrays of x have the same number of examples along their first axis."""
     for name, array in parts("x", x):
         if array.ndim < 1:
             raise ShapeError(f"{name}: expected a leading axis of examples, got shape {array.shape}")
     if len({array.shape[0] for _, array in parts("x", x)}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in parts("x", x))
         raise ShapeError(f"x: expected arrays of the same number of examples, got {shapes}")
+
+
+def fits(net, params, x):
+    """Raise unless the parameters and the examples fit the network."""
+    check_examples(x)
     expected = parameter_shapes(net, shape_of(x))
     net.check(x)
     if expected is not None:

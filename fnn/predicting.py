@@ -7,23 +7,28 @@ Probabilities p themselves underflow where their logarithms are −104 or less i
 others are below −17. The logarithms are computed from the logits, so that neither loses a digit.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from . import backend, checks, gate, random, trees  # noqa: F401 - random for the examples
+from . import backend, checks, gate, random, trees  # noqa: F401 - random for the example
 from .backend import at_least_float32, cast, floating
 from .backpropagation import check_problem
-from .errors import KindError, ShapeError, integer, usage
+from .errors import FnnError, KindError, ShapeError, integer, usage
 from .gate import Data, parts
-from .layers import Layer
-from .layers.activations import Sigmoid, Softmax
-from .losses import BinaryCrossEntropy, Loss
-from .losses.base import last_function
+from .layers import Layer, Scale
+from .layers.activations import Identity, Sigmoid, Softmax
+from .losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    KullbackLeibler,
+    Loss,
+    SigmoidBinaryCrossEntropy,
+    SoftmaxCrossEntropy,
+)
 from .networks import Serial
-from .sources import Batches
-from .streams import padded_to
+from .sources import Batches, rows
+from .streams import inputs_of, padded_to
 
 
 @usage("fnn.predict(net, loss, params, x)")
@@ -91,11 +96,78 @@ def log_probabilities(net: Layer, loss: Loss, params: Any, x: Any, *, batch_size
     """
     check_problem(net, loss)
     if loss.takes == "probabilities":
-        net, params, last = without_last_function(net, params)
-        if not isinstance(last, Softmax | Sigmoid) or (isinstance(loss, BinaryCrossEntropy) and isinstance(last, Softmax)):
-            ends = "Sigmoid" if isinstance(loss, BinaryCrossEntropy) else "Softmax or Sigmoid"
-            raise KindError(
-                f"log_probabilities: expected a network that ends in fnn.{ends}, since the logarithm of a rounded "
-                "probability is not exact; or train with a cost on logits, such as fnn.SoftmaxCrossEntropy"
-            )
+        net, loss = _on_logits(net, loss)
     return _in_batches(net, loss, params, x, batch_size, "log_probabilities")
+
+
+def _on_logits(net, loss) -> tuple[Layer, Loss]:
+    """The network without its last function, and the cost on its input; the parameters are the same."""
+    binary = isinstance(loss, BinaryCrossEntropy)
+    changed = _without(Sigmoid if binary else Softmax, net)
+    if changed is None or not isinstance(loss, BinaryCrossEntropy | CrossEntropy | KullbackLeibler):
+        raise KindError(
+            f"log_probabilities: expected a network that ends in fnn.{'Sigmoid' if binary else 'Softmax'}(), since the "
+            "logarithm of a rounded probability is not exact; or train with a cost on logits, such as "
+            "fnn.SoftmaxCrossEntropy()"
+        )
+    return changed, SigmoidBinaryCrossEntropy() if binary else SoftmaxCrossEntropy()
+
+
+def _without(function, net) -> Layer | None:
+    """The network with z / T in place of a `Softmax` of temperature T at its end, or z in place of a `Sigmoid`."""
+    if isinstance(net, Serial) and net.layers:
+        last = _without(function, net.layers[-1])
+        return None if last is None else Serial((*net.layers[:-1], last))
+    if type(net) is not function:
+        return None
+    return Scale(1 / net.temperature) if isinstance(net, Softmax) else Identity()
+
+
+def _in_batches(net, loss, params, x, batch_size, method) -> np.ndarray:
+    """A method of the cost, of the network's outputs for all examples."""
+    batch_size, results = integer("batch_size", batch_size, least=1), []
+    gate.check_parameters(params)
+    if isinstance(x, Batches):
+        wholes = ((f"{place}: ", x) for place, x, _ in inputs_of(x))
+    else:
+        wholes = [("", gate.arrays("x", x))]
+    size: Any = None
+    for place, whole in wholes:
+        checks.on_the_host(method, "loss.predict(net.apply(params, x))", params, whole)
+        gate.check_examples(whole)
+        total = gate.size_of(whole)
+        if total == 0:
+            raise ShapeError(f"{place}x: expected at least one example, got none")
+        size = min(batch_size, total) if size is None and place else size or batch_size
+        compiled = backend.namespace(*trees.leaves((params, whole))) is not np
+        for start in range(0, total, size):
+            piece, n = _rows(whole, start, size), min(size, total - start)
+            try:
+                for name, array in parts("x", piece):
+                    if backend.is_floating(array.dtype):
+                        checks.finite(name, array)
+                padded = padded_to(size, Data(piece, None), weighted=False).x if compiled else piece
+                _, padded = gate.inputs(net, params, padded)
+            except FnnError as error:
+                at = f"{place}of examples {start} to {start + n - 1}, counted here from 0"
+                raise error.at(at if start else place.rstrip(": ")) if start or place else error  # noqa: B904
+            results.append(np.asarray(_outputs(params, padded, net=net, loss=loss, method=method))[:n])
+    return np.concatenate(results)
+
+
+def _rows(x, start, size):
+    """At most `size` examples from `start` on; of JAX's arrays always `size`, by indices: one program for any start."""
+
+    def some(array):
+        if backend.is_jax(array):
+            index = np.minimum(np.arange(start, start + size, dtype=np.int32), len(array) - 1)
+            return backend.jnp.take(array, index, axis=0, mode="clip")
+        return rows(array, slice(start, start + size))
+
+    return trees.map(some, x)
+
+
+@backend.jit(static=("net", "loss", "method"))
+def _outputs(params, x, *, net, loss, method):
+    output = floating(net.forward(params, x)[0])
+    return getattr(loss, method)(cast(output, at_least_float32(output.dtype)))

@@ -119,7 +119,7 @@ class Batches:
 
     def opened(self, epoch: int) -> Iterator:
         """An iterator over the batches of an epoch."""
-        source = self.source
+        source: Any = self.source
         if not hasattr(source, "__iter__") and callable(source):
             source = source(epoch=epoch) if _takes_epoch(source) else source()
             if isinstance(source, Iterator) or hasattr(source, "__iter__"):

@@ -4,6 +4,7 @@ A `Stream` is what `Data` is for arrays: the loop and the evaluation ask it for 
 host, and it is the one thing here that remembers its place, as the iterator does that it reads.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,35 @@ def admitted(net, loss, params, data, name="data", weights="positive", like=None
 def present(data) -> Data:
     """The data themselves, or of a stream its first batch."""
     return data.first if isinstance(data, Stream) else data
+
+
+def inputs_of(batches: Batches) -> Iterator[tuple[str, Any, Any]]:
+    """`(place, x, weights)` of each batch of one epoch, of which x has not been checked; weights may be None."""
+    number, first = -1, None
+    for number, given in enumerate(itertools.islice(batches.opened(0), batches.steps)):
+        place, weights = f"batch {number}", None
+        if isinstance(given, tuple | list) and not hasattr(given, "_fields"):
+            if len(given) not in (1, 2, 3):
+                raise KindError(f"{place}: expected x, (x, y) or (x, y, weights), got {len(given)} parts")
+            given, weights = given[0], given[2] if len(given) == 3 else None
+        try:
+            x = gate.arrays("x", given)
+            first = Data(x, None) if first is None else first
+            gate.check_like(Data(x, None), first)
+        except FnnError as error:
+            raise error.at(place)  # noqa: B904 - the same error, its place added
+        yield place, x, weights
+    if number + 1 < (batches.steps or 1):
+        wanted = "at least one batch" if batches.steps is None else f"{batches.steps} batches"
+        raise DataError(
+            f"data: expected {wanted}, got {number + 1} from {batches.name}{'' if batches.begins_anew else _ONCE}"
+        )
+
+
+_ONCE = (
+    "; an iterator can be read only once: give a function that makes a new one, such as "
+    "fnn.Batches(lambda: make_batches(), steps=...)"
+)
 
 
 class Stream:
@@ -229,17 +259,14 @@ class Stream:
     def _ended(self) -> FnnError:
         """The error for batches that end too early, with what to write."""
         wanted = "at least one batch" if self.batches.steps is None else f"{self.batches.steps} batches"
-        fix = f"write steps={self._done}" if self._done else "it must not be empty"
+        fix = f"; write steps={self._done}" if self._done else "; it must not be empty"
         if not self.batches.begins_anew:
-            fix = (
-                "an iterator can be read only once; give a function that makes a new one for each epoch, such as "
-                "fnn.Batches(lambda: make_batches(), steps=...)"
-            )
+            fix = _ONCE
         elif self._epoch and not self._done:
-            fix = "it must give its batches anew in each epoch: a function must make a new iterable at each call"
+            fix = "; it must give its batches anew in each epoch: a function must make a new iterable at each call"
         return DataError(
             f"{self.name}: expected {wanted} in each epoch, got {self._done} in epoch {self._epoch} from "
-            f"{self.batches.name}; {fix}"
+            f"{self.batches.name}{fix}"
         )
 
 

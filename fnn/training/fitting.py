@@ -172,7 +172,8 @@ def fit(
     if isinstance(optimizer, TrainState):
         state = prepared(resumed(optimizer, key=key, rule=rule, params=params))
         checks.on_the_host("fit", "fnn.train", state)
-        data = opened(data, batch_size=batch_size, epoch=int(next_epoch(state).epoch))
+        epoch = int(np.asarray(state.epoch)) + bool(np.asarray(state.seen) > 0)  # an unfinished one is skipped
+        data = opened(data, batch_size=batch_size, epoch=epoch)
     else:
         data = opened(data, batch_size=batch_size)
         state = init_state(net, optimizer, key, data.shape, params=params, rule=rule)
