@@ -3,6 +3,7 @@
 Letters: N examples; x and y (N, ...); μ and σ shaped as an example; δ = ∂L/∂y, shaped as y.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class Standardize(Layer):
             x = nearest(x if xp is not np or isinstance(x, np.ndarray) else as_array("x", x, np))
             whole = [("", x, weights)]
         with np.errstate(over="ignore", invalid="ignore"):  # results that are not finite are refused below
-            mean, std = mean_and_std(piece for part in whole for piece in weighted_pieces(*part))
+            mean, std = mean_and_std(itertools.chain.from_iterable(itertools.starmap(weighted_pieces, whole)))
             params = constants(mean, std, dtype)
         return trees.lock(trees.map(xp.asarray, params))
 
