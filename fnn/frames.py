@@ -23,13 +23,10 @@ def is_frame(given: Any) -> bool:
 def as_numbers(what: str, frame: Any) -> np.ndarray:
     """A table as an array (N, columns) of numbers, a column as (N,); raises if a column has anything else."""
     is_table = hasattr(frame, "columns")
-    try:
+    if not is_table or hasattr(frame, "iloc"):  # polars would make numbers of dates that stand beside others
         array = np.asarray(frame)
-    except (TypeError, ValueError):  # columns that have no type in common
-        array = np.empty((0, 0), object)
-    fits = array.ndim == 2 or not is_table
-    if fits and (array.dtype.kind in "iubc" or (array.dtype.kind == "f" and not np.isnan(array).any())):
-        return array
+        if array.dtype.kind in "iubc" or (array.dtype.kind == "f" and not np.isnan(array).any()):
+            return array
     columns = _columns(frame) if is_table else [(getattr(frame, "name", None), frame)]
     found = [(name, *_sorted_out(np.asarray(column), is_table)) for name, column in columns]
     wrong: dict[str, list] = {}
@@ -39,7 +36,9 @@ def as_numbers(what: str, frame: Any) -> np.ndarray:
     if wrong:
         texts = [_text(kind, what, frame, names if is_table else None) for kind, names in wrong.items()]
         raise (DataError if list(wrong) == ["gaps"] else KindError)(f"{what}: expected numbers, got {'; '.join(texts)}")
-    return np.stack([values for *_, values in found], axis=1) if is_table else found[0][2]
+    if not is_table:
+        return found[0][2]
+    return np.stack([values for *_, values in found], axis=1) if found else np.asarray(frame)
 
 
 def _columns(table) -> list[tuple[Any, Any]]:

@@ -124,7 +124,7 @@ class Batches:
             source = source(epoch=epoch) if _takes_epoch(source) else source()
             if isinstance(source, Iterator) or hasattr(source, "__iter__"):
                 return iter(source)
-            raise KindError(f"data: expected {self.name} to return an iterable of batches, got {shorten(source)}")
+            raise KindError(f"fnn.Batches: expected {self.name} to return batches, got {shorten(source)}")
         return iter(source)
 
 
