@@ -131,8 +131,7 @@ def integrated_gradients(net: Layer, *, steps: int = 50) -> Callable[..., Integr
         f, x, embedded = _entered(net, params, x, of)
         base = _base(baseline, x, embedded)
         wide, xp = _wide(x), namespace(*trees.leaves((params, x)))
-        nodes, shares = np.polynomial.legendre.leggauss(steps)  # on [−1, 1]
-        line = tuple(xp.asarray(v, dtype=wide) for v in ((nodes + 1) / 2, shares / 2))
+        line = tuple(xp.asarray(v, dtype=wide) for v in _line(steps))
 
         def add(total, point):
             alpha, share = point
@@ -187,6 +186,12 @@ def smooth_gradients(net: Layer, *, deviation: float, samples: int = 50) -> Call
         return backend.scan(add, _map(lambda a: xp.zeros(a.shape, wide), x), xp.arange(samples, dtype=np.int32))[0]
 
     return run
+
+
+def _line(steps) -> tuple[np.ndarray, np.ndarray]:
+    """αₖ and wₖ of the Gauss-Legendre rule on [0, 1]."""
+    nodes, shares = np.polynomial.legendre.leggauss(steps)  # on [−1, 1]
+    return (nodes + 1) / 2, shares / 2
 
 
 # ---- the function and its gradient -----------------------------------------------------------------------------------

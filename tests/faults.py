@@ -13,6 +13,7 @@ import importlib
 import math
 import sys
 
+import faults_of_data
 import faults_of_influence
 import faults_of_kfac
 import faults_of_laplace
@@ -1070,6 +1071,7 @@ FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACT
 FAULTS += CURVATURE
 FAULTS += [*faults_of_rules.FAULTS, *faults_of_kfac.FAULTS, *faults_of_laplace.FAULTS, *faults_of_influence.FAULTS]
 FAULTS += faults_of_runs.FAULTS
+FAULTS += faults_of_data.FAULTS
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------
