@@ -418,6 +418,11 @@ def test_a_translation_of_your_own_is_used_and_none_is_inherited(tmp_path):
         fnn.onnx.translation(Gain)(lambda *_: 3)
         with pytest.raises(errors.KindError, match="1 Gain: expected a Value"):
             export(net, params, tmp_path / "net.onnx", (4, 5, 2))
+        for op, attributes in (("Gane", {}), ("Relu", {"alpha": 1.0}), ("Flatten", {})):
+            fnn.onnx.translation(Gain)(lambda _, p, x, graph, op=op, given=attributes: graph.node(op, x, **given))
+            with pytest.raises(errors.KindError, match="expected translations into valid ONNX"):
+                export(net, params, tmp_path / "other.onnx", (4, 5, 2))
+        assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
     with pytest.raises(errors.KindError, match="expected classes of layers"):
         fnn.onnx.translation(Gain())
 
