@@ -143,11 +143,11 @@ def _in_batches(net, loss, params, x, batch_size, method) -> np.ndarray:
         for start in range(0, total, size):
             piece, n = _rows(whole, start, size), min(size, total - start)
             try:
-                for name, array in parts("x", piece):
-                    if backend.is_floating(array.dtype):
-                        checks.finite(name, array)
                 padded = padded_to(size, Data(piece, None), weighted=False).x if compiled else piece
                 _, padded = gate.inputs(net, params, padded)
+                for name, array in parts("x", padded):
+                    if backend.is_floating(array.dtype):
+                        checks.finite(name, array)
             except FnnError as error:
                 at = f"{place}of examples {start} to {start + n - 1}, counted here from 0"
                 raise error.at(at if start else place.rstrip(": ")) if start or place else error  # noqa: B904
