@@ -231,10 +231,10 @@ def _differentiable(net, params, x) -> tuple[Layer, Any, Any, Any]:
     for place, array in parts("x", x):
         if is_floating(array.dtype):
             continue
-        real = each(lambda name, a: floating(a, dtype) if name == place else a, "x", x)  # noqa: B023 - called at once
+        numbers = each(lambda name, a: floating(a, dtype) if name == place else a, "x", x)  # noqa: B023 - called at once
         try:
-            net.check(real)
-            x = real
+            net.check(numbers)
+            x = numbers
         except KindError:  # symbols, or lengths
             pass
     if not any(is_floating(array.dtype) for _, array in parts("x", x)):

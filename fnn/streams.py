@@ -77,7 +77,8 @@ class Stream:
         self.batches, self.name = batches, name
         self._iterator: Iterator | None = None
         self._epoch, self._done, self._begun = epoch, 0, False
-        self._check: Any = None
+        self._check: Any = None  # of a batch, for a network and a cost, and
+        self._model: Any = None  # the first batch after it
         self._kept: tuple[int, Any] = 0, None  # the batches that were read last, and the number of the first
         self.first = self._given()
         self._pending: Data | None = self.first
