@@ -193,6 +193,43 @@ def digits(scale=16):
     return x / np.float32(scale), y, x_test / np.float32(scale), y_test
 
 
+def factors():
+    """The gradients of three examples as outer products δ aᵀ, and their sum, from the tape of chapter 7."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 4)), np.array([0, 1, 2, 0, 1, 2])
+    net, loss = fnn.mlp((5, 3), activation=fnn.Tanh()), fnn.SoftmaxCrossEntropy()
+    params = net.init(key(0), (4,), dtype=np.float64)
+    tape = fnn.backprop(net, loss)(params, x, y)
+    delta, a = net.factors(params, tape.residuals, tape.deltas)[0].w
+    each = np.einsum("no,ni->noi", delta, a)[:3]
+    figure, axes = canvas(1, 1, (10, 3))
+    ax, limits, at = axes[0, 0], [abs(v).max() for v in (delta[:3], a[:3], each)], 0.0
+    style = {"cmap": "cividis", "aspect": "auto"}
+    for n, g in enumerate(each):
+        for values, limit, left, top in (
+            (delta[n][:, None], limits[0], at, 0),
+            (a[n][None], limits[1], at + 1.4, 1.4),
+            (g, limits[2], at + 1.4, 0),
+        ):
+            rows, columns = values.shape
+            place = (left, left + columns, top - rows if top == 0 else top - 1, top)
+            ax.imshow(values, extent=place, vmin=-limit, vmax=limit, **style)
+        for where, text in (
+            ((at + 0.5, 0.35), f"δ{'₁₂₃'[n]}"),
+            ((at + 0.9, 0.9), f"a{'₁₂₃'[n]}"),
+            ((at + 3.4, -5.6), f"g{'₁₂₃'[n]}"),
+        ):
+            ax.text(*where, text, ha="center", va="center", size=11)
+        at += 6.6
+        ax.text(at - 0.6, -2.5, "+" if n < 2 else "+ … =", ha="center", va="center", size=12)
+    total = np.einsum("no,ni->oi", delta, a)
+    ax.imshow(total, extent=(at + 0.6, at + 4.6, -5, 0), vmin=-abs(total).max(), vmax=abs(total).max(), **style)
+    ax.text(at + 2.6, -5.6, "δᵀ a, the sum over the batch", ha="center", va="center", size=11)
+    ax.set(xlim=(-0.3, at + 5.6), ylim=(-6.1, 1.8), aspect="equal")
+    ax.set_axis_off()
+    return figure
+
+
 def gradients():
     """The error at each layer of deep networks before training."""
     x, y, _, _ = digits()
@@ -330,7 +367,7 @@ def through_time():
     return figure
 
 
-PICTURES = [neuron, two_moons, costs, descent, flow, one_weight]
+PICTURES = [neuron, two_moons, costs, descent, flow, one_weight, factors]
 PICTURES += [gradients, overfitting, optimizers, schedules, filters, through_time]
 ANIMATED = {flow: 1.5, one_weight: 1.2}
 
