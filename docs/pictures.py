@@ -221,7 +221,7 @@ def factors():
         ):
             ax.text(*where, text, ha="center", va="center", size=11)
         at += 6.6
-        ax.text(at - 0.6, -2.5, "+" if n < 2 else "+ … =", ha="center", va="center", size=12)
+        ax.text(at - 0.6 + 0.35 * (n == 2), -2.5, "+" if n < 2 else "+…=", ha="center", va="center", size=12)
     total = np.einsum("no,ni->oi", delta, a)
     ax.imshow(total, extent=(at + 0.6, at + 4.6, -5, 0), vmin=-abs(total).max(), vmax=abs(total).max(), **style)
     ax.text(at + 2.6, -5.6, "δᵀ a, the sum over the batch", ha="center", va="center", size=11)
