@@ -26,8 +26,8 @@ from sklearn.utils.validation import validate_data
 import fnn
 from fnn import errors
 from fnn.backend import jax
-from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling, base
-from fnn.sklearn.base import Seen
+from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling, base, running
+from fnn.sklearn.scaling import Seen
 from fnn.training import loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -228,7 +228,7 @@ def test_both_backends_learn_the_same_and_large_work_goes_to_jax(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
     small = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
-    monkeypatch.setattr(fnn.sklearn.base, "WORTH_COMPILING", 1000)
+    monkeypatch.setattr(running, "WORTH_COMPILING", 1000)
     large = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
     assert (params_of(small)[-1].dtype, params_of(large)[-1].dtype) == (np.float64, np.float32)
     assert large.fit(x, Y).loss_curve_ == theirs.loss_curve_
@@ -541,7 +541,7 @@ def interrupted(monkeypatch, after):
             raise KeyboardInterrupt
         return loop.advance(*arguments)
 
-    monkeypatch.setattr(base, "advance", advance)
+    monkeypatch.setattr(running, "advance", advance)
 
 
 @pytest.mark.parametrize("how", [{"verbose": True}, {"early_stopping": True}])

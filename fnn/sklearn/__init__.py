@@ -5,9 +5,16 @@ they learn is an fnn network: `net_.apply(params_, X)`, which `fnn.checkpoints.s
 This package is imported on request, `import fnn.sklearn`, since importing scikit-learn takes a second.
 """
 
+from ..errors import MissingExtraError
 from ..static import make_exportable
-from .base import InverseScaling as InverseScaling
+
+try:
+    import sklearn  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("fnn.sklearn needs scikit-learn 1.6 or later: pip install 'fnn[sklearn]'") from error
+
 from .classifier import FNNClassifier as FNNClassifier
+from .parameters import InverseScaling as InverseScaling
 from .regressor import FNNRegressor as FNNRegressor
 
 make_exportable("fnn.sklearn.")

@@ -12,10 +12,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ..errors import ArgumentError, shorten
 from ..layers.activations import LogSigmoid, LogSoftmax
 from ..losses import SigmoidBinaryCrossEntropy, SoftmaxCrossEntropy
-from .base import Network, knows_its_parameters, relative
+from .base import Estimator, relative
+from .parameters import knows_its_parameters
 
 
-class FNNClassifier(ClassifierMixin, Network):
+class FNNClassifier(ClassifierMixin, Estimator):
     """A multilayer perceptron that classifies, or assigns sets of labels, trained on the cross-entropy.
 
     The parameters have the names of scikit-learn's `MLPClassifier`, except for the last three. Three defaults differ

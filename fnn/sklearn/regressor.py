@@ -9,7 +9,8 @@ from sklearn.utils.validation import column_or_1d
 
 from ..errors import ArgumentError, DataError, shorten
 from ..losses import Huber, MeanAbsoluteError, PoissonNll, Quadratic
-from .base import Network, knows_its_parameters
+from .base import Estimator
+from .parameters import knows_its_parameters
 
 LOSSES = {
     "squared_error": Quadratic(),
@@ -19,7 +20,7 @@ LOSSES = {
 }
 
 
-class FNNRegressor(RegressorMixin, Network):
+class FNNRegressor(RegressorMixin, Estimator):
     """A multilayer perceptron for regression.
 
     The parameters are those of `FNNClassifier`, with the following differences. The attributes are the same, except for
