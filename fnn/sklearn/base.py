@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .. import checks, gate, random, trees
-from ..errors import ArgumentError, DataError, KindError, same_shape
-from ..layers import DenseParams, Standardize
+from .. import gate, random, trees
+from ..errors import ArgumentError, DataError
+from ..layers import DenseParams, Dropout
 from ..training import init_state
+from .examples import held_out, readable, relative, standardized
 from .parameters import Parameters
 from .running import Run, applied
 from .scaling import Seen, with_scaling
@@ -38,30 +38,15 @@ class Estimator(Parameters):
     validation_scores_: Any
     best_validation_score_: Any
 
-    def fit(self, X, y, sample_weight=None):
-        """Fit the network to the data.
-
-        With `warm_start` it continues from where the last call ended, with the present parameters; otherwise it starts
-        afresh. Ctrl-C ends training with a warning, as in scikit-learn, and the network of the last whole epoch is
-        kept (with early stopping that of the best; before the end of the first epoch, the one it began with).
-
-        Args:
-            X: the inputs (n_samples, n_features).
-            y: the targets.
-            sample_weight: (n_samples,), at least 0. Only their ratios matter. Default: None, equal weights.
-
-        Returns:
-            The estimator.
-        """
-        return self._fit(X, y, sample_weight, anew=not (self.warm_start and hasattr(self, "params_")))
-
-    def _fit(self, X, y, weights, anew, epochs=None, classes=None):
+    def _fit(self, X, y, weights, anew=None, epochs=None, classes=None):
         """`fit`, or `epochs` more epochs."""
+        anew = not (self.warm_start and hasattr(self, "params_")) if anew is None else anew
         self._check_parameters()
         if not anew:
             self._check_continued()
         X, y = self._checked(X, y, multi_output=True, y_numeric=not isinstance(self, ClassifierMixin), reset=anew)
-        weights = None if weights is None else relative(weights, len(X))
+        y = y.toarray() if hasattr(y, "toarray") else y
+        weights = None if weights is None else relative(weights, len(y))
         if anew:
             vars(self).pop("params_", None)  # if this fit fails, there is no network
             self._seen, self._dtype = {}, X.dtype
@@ -71,7 +56,7 @@ class Estimator(Parameters):
             if epochs is not None:
                 raise ArgumentError("early_stopping: expected False for partial_fit, got True")
             X, y, weights, *held = self._split(X, y, weights, chance)
-        weights = self._weighted(y, weights, epochs)
+        X, weights = readable(X), self._weighted(y, weights, epochs)
         loss, targets = self._targets(y)
         X, targets, seen = self._standardized(X, targets, weights)
         if anew:
@@ -95,30 +80,18 @@ class Estimator(Parameters):
             new = Seen.of(arrays[name], weights, before)
             used = new if used is None else new.close_to(used)
             seen[name], self._constants[name] = (new, used), used.constants(self._dtype, name)
-            arrays[name] = Standardize().apply(self._constants[name], arrays[name].astype(self._dtype))
+            arrays[name] = standardized(arrays[name], self._constants[name], self._dtype)
         return arrays["X"], arrays["y"], seen
 
     def _to_standardize(self) -> tuple[str, ...]:
         return ("X",)
 
     def _split(self, X, y, weights, chance) -> Any:
-        """X, y and weights for training, and those that are held out; classes are stratified."""
-        single = isinstance(self, ClassifierMixin) and y.ndim == 1
-        arrays = [X, y] if weights is None else [X, y, weights]
-        options = {"test_size": self.validation_fraction, "random_state": chance, "stratify": y if single else None}
-        try:
-            split = train_test_split(*arrays, **options)
-        except ValueError as error:  # a class of one example, or fewer examples held out than there are classes
-            hint = "another validation_fraction may help; early_stopping=False holds out nothing"
-            raise ArgumentError(f"early_stopping: {error} ({hint})") from None
-        if len(split[1]) < 2:
-            raise ArgumentError(
-                f"validation_fraction: expected a fraction that holds out at least 2 examples, got {len(split[1])}"
-            )
-        for part in split[4:]:
-            if not np.any(part):
-                raise ArgumentError("sample_weight: expected weights above 0 in training and held out, got only zeros")
-        return *(*split[::2], None)[:3], *(*split[1::2], None)[:3]
+        """X, y and weights for training, and those that are held out; classes are stratified where that can be had."""
+        labels = y if isinstance(self, ClassifierMixin) and y.ndim == 1 else None
+        parts = held_out(len(y), self.validation_fraction, chance, weights, labels)
+        chosen = ((X[part], y[part], None if weights is None else weights[part]) for part in parts)
+        return *next(chosen), *next(chosen)
 
     def _begin(self, X, targets, chance):
         """A new network, and the state of its run at step 0."""
@@ -134,7 +107,12 @@ class Estimator(Parameters):
 
     def _check_continued(self):
         """Raise if the parameters do not suit the network that is continued."""
-        net = self._network()
+        net, dropped = self._network(), any(isinstance(layer, Dropout) for layer in self._net.layers)
+        if bool(self.dropout) != dropped:
+            raise ArgumentError(
+                f"dropout: expected {'above 0' if dropped else 0}, as in the last fit, which is continued, got "
+                f"{self.dropout}; fit with warm_start=False begins a new network"
+            )
         if not trees.alike(self._state.params, gate.parameter_shapes(net, (self.n_features_in_,))):
             raise ArgumentError(
                 f"hidden_layer_sizes: expected the layers of the last fit, which is continued, {self._net.layers}, "
@@ -173,10 +151,15 @@ class Estimator(Parameters):
         check_is_fitted(self)
         return applied(self.net_, self.params_, self._checked(X, reset=False))
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def _checked(self, *data, **options) -> Any:
         """X, or X and y, as arrays, checked by scikit-learn."""
         try:
-            return validate_data(self, *data, dtype=(np.float64, np.float32), **options)
+            return validate_data(self, *data, accept_sparse="csr", dtype=(np.float64, np.float32), **options)
         except ValueError as error:
             if "could not convert string" not in str(error):
                 raise
@@ -196,16 +179,3 @@ class Estimator(Parameters):
     def _dense(self):
         check_is_fitted(self)
         return [p for p in self.params_ if isinstance(p, DenseParams)]
-
-
-def relative(weights, n, name="sample_weight"):
-    """The weights of n examples, checked, relative to the largest, so that only their ratios matter."""
-    weights = checks.as_array(name, weights, np)
-    if weights.dtype.kind == "c":
-        raise KindError(f"{name}: expected real numbers, got dtype {weights.dtype}")
-    same_shape(name, weights, (n,))
-    checks.finite(name, weights)
-    checks.not_negative(name, weights)
-    if not weights.any():
-        raise ArgumentError(f"{name}: expected at least one weight above 0, and all are zero")
-    return weights / weights.max().astype(np.float64)

@@ -9,11 +9,12 @@ from sklearn.base import BaseEstimator
 
 from .. import backend
 from ..backend import namespace
+from ..callbacks import check_callbacks
 from ..errors import ArgumentError, KindError, integer, shape, shorten
 from ..initializers import GlorotUniform
-from ..layers import Layer
+from ..layers import Dense, Dropout, Layer
 from ..layers.activations import Identity, Relu, Sigmoid, Tanh
-from ..networks import mlp
+from ..networks import Serial
 from ..optimizers import Adam, Momentum, Nesterov, Sgd
 from ..static import Interval, declared
 
@@ -64,6 +65,7 @@ class Parameters(BaseEstimator):
     beta_2: Annotated[float, Interval("[0, 1)")]
     epsilon: Annotated[float, Interval("(0, ∞)")]
     max_iter: Annotated[int, Interval("[1, ∞)")]
+    dropout: Annotated[float, Interval("[0, 1)")]
 
     hidden_layer_sizes: Any
     activation: Any
@@ -78,6 +80,7 @@ class Parameters(BaseEstimator):
     early_stopping: bool
     n_iter_no_change: Any
     standardize: bool
+    callbacks: Any
     backend: Any
 
     n_outputs_: int
@@ -110,6 +113,10 @@ class Parameters(BaseEstimator):
             raise ArgumentError(f"backend: expected None, 'jax' or 'numpy', got {shorten(self.backend)}")
         if self.backend == "jax":
             backend.need_jax("backend='jax'")
+        for name in ("shuffle", "verbose", "warm_start", "nesterovs_momentum", "early_stopping", "standardize"):
+            if not isinstance(value := getattr(self, name), bool | np.bool):
+                raise KindError(f"{name}: expected True or False, got {shorten(value)}")
+        check_callbacks(self.callbacks)
         for name, field in declared(type(self)).items():
             if field.interval is not None:
                 field.interval.check(name, getattr(self, name), field.whole)
@@ -120,9 +127,11 @@ class Parameters(BaseEstimator):
 
     def _network(self):
         """The network of the present parameters."""
-        hidden = np.ravel(self.hidden_layer_sizes).astype(int).tolist()
+        sizes = [*np.ravel(self.hidden_layer_sizes).astype(int).tolist(), self.n_outputs_]
         activation = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
-        return mlp((*hidden, self.n_outputs_), activation, GlorotUniform())
+        after = (activation, Dropout(self.dropout)) if self.dropout else (activation,)
+        layers = [layer for size in sizes for layer in (Dense(size, initializer=GlorotUniform()), *after)]
+        return Serial(tuple(layers[: -len(after)]))
 
     def _recipe_for(self, n):
         """All that determines the optimizer, for n examples."""

@@ -1,19 +1,23 @@
 """The training of an estimator, epoch by epoch: what is recorded, when it stops, and what is kept."""
 
 import math
+import time
 import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .. import backend, gate, random, trees
+from .. import backend, random, trees
 from ..backpropagation import Problem
+from ..callbacks import Epoch, begun, call
 from ..errors import DivergenceError
 from ..losses import L2
+from ..optimizers.rates import last_rate
 from ..order import Plan
 from ..training.loop import advance
-from ..training.state import next_epoch
+from ..training.state import changed, next_epoch
+from .examples import Rows, admitted
 from .parameters import USUAL_BATCH
 
 WORTH_COMPILING = 1e10  # operations of a whole run: about a second of NumPy's
@@ -33,7 +37,7 @@ class Run:
 
     def __init__(self, model, held, epochs, n):
         self.model, self.held, self.epochs, self.n = model, held, epochs, n
-        self.waited, self.best = 0, None
+        self.waited, self.best, self.started = 0, None, time.perf_counter()
 
     def train(self, X, targets, weights, loss) -> Any:
         """The state after training."""
@@ -43,27 +47,28 @@ class Run:
         if chosen is None:
             chosen = "jax" if work * most > WORTH_COMPILING and backend.jax is not None else "numpy"
         state = on_backend(chosen, model._state)
-        data = gate.dataset(model._net, loss, state.params, (X, targets, weights))
+        data = admitted(model._net, loss, state.params, X, targets, weights)
         state = next_epoch(state)
         per_epoch, plan = -(-n // size), Plan(n, size, model.shuffle)
         nominal = USUAL_BATCH if model.batch_size == "auto" else model.batch_size
-        penalty = L2(data[0].dtype.type(model.alpha / nominal)) if model.alpha else None
+        penalty = L2(trees.leaves(state.params)[0].dtype.type(model.alpha / nominal)) if model.alpha else None
         problem = Problem(model._net, loss, penalty)
         self._begin_records()
         stopped = False
+        alone = chosen == "numpy" and self.held is None and not model.verbose and not model.callbacks
         try:
-            while model.n_iter_ < most and not stopped:
-                at_once = 1
-                if (
-                    chosen == "numpy" and self.held is None and not model.verbose
-                ):  # it cannot stop before these are done
-                    at_once = min(model.n_iter_no_change + 1 - self.waited, most - model.n_iter_, 1 + QUICK // work)
-                state, history = advance(problem, state, data, plan, int(at_once) * per_epoch)
-                losses, sizes = (np.asarray(history[k], np.float64).reshape(-1, per_epoch) for k in ("loss", "weight"))
-                for value in (losses * sizes).sum(axis=1) / sizes.sum(axis=1):
-                    self._end_epoch(float(value), state)
-                if epochs is None and self.waited > model.n_iter_no_change:
-                    state, stopped = self._slower(state)
+            with begun(model.callbacks, state):
+                while model.n_iter_ < most and not stopped:
+                    at_once = 1  # or as many as must be done before it can stop
+                    if alone:
+                        at_once = min(model.n_iter_no_change + 1 - self.waited, most - model.n_iter_, 1 + QUICK // work)
+                    state, history = advance(problem, state, data, plan, int(at_once) * per_epoch)
+                    losses, sizes = (np.asarray(history[k], float).reshape(-1, per_epoch) for k in ("loss", "weight"))
+                    for value in (losses * sizes).sum(axis=1) / sizes.sum(axis=1):
+                        self._end_epoch(float(value), state)
+                    state, stopped = self._told(state)
+                    if epochs is None and not stopped and self.waited > model.n_iter_no_change:
+                        state, stopped = self._slower(state)
         except KeyboardInterrupt:
             if epochs is not None:  # so that a loop of partial_fit can be stopped; the network remains that of before
                 raise
@@ -86,9 +91,10 @@ class Run:
     def _begin_records(self):
         """The records of the estimator, continued; what was best on other data is no measure for these."""
         model, held = self.model, self.held
+        model.loss_curve_ = list(model.loss_curve_)  # a copy of the estimator keeps the earlier one
         if self.epochs is None or model.best_loss_ is None:
             model.best_loss_, model.best_validation_score_ = (None, -math.inf) if held else (math.inf, None)
-            model.validation_scores_ = (model.validation_scores_ or []) if held else None
+            model.validation_scores_ = list(model.validation_scores_ or []) if held else None
         model.n_iter_ = 0
 
     def _end_epoch(self, value, state):
@@ -121,6 +127,18 @@ class Run:
                 raise self._diverged(f"the loss is {value:g}")
         self.waited = 0 if watched <= best - model.tol else self.waited + 1
 
+    def _told(self, state):
+        """`(state, whether to stop)` after the callbacks were told of the epoch."""
+        model = self.model
+        if not model.callbacks:
+            return state, False
+        curves = {"loss": model.loss_curve_}
+        if self.held is not None:
+            curves["validation_score"] = model.validation_scores_
+        metrics, history = ({k: f(v) for k, v in curves.items()} for f in (lambda v: v[-1], np.array))
+        counters, seconds = (int(state.epoch), int(state.step)), time.perf_counter() - self.started
+        return call(model.callbacks, Epoch(*counters, metrics, state, last_rate(state), seconds, history), changed)
+
     def _diverged(self, what):
         model = self.model
         message = f"epoch {model.n_iter_}: {what}; a lower learning_rate_init helps, or standardize=True"
@@ -135,8 +153,10 @@ class Run:
 
 
 def applied(net, params, X):
-    """The outputs of the network, computed for 10,000 examples at a time."""
-    return np.concatenate([net.apply(params, X[i : i + 10_000]) for i in range(0, len(X), 10_000)])
+    """The outputs of the network, computed for at most 10,000 examples at a time; sparse ones are made dense there."""
+    X = Rows(X) if hasattr(X, "toarray") else X
+    size = min(10_000, X.at_once) if isinstance(X, Rows) else 10_000
+    return np.concatenate([net.apply(params, X[i : i + size]) for i in range(0, len(X), size)])
 
 
 def on_backend(chosen, state):
