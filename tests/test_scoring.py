@@ -147,7 +147,7 @@ def test_what_cannot_be_scored_is_refused_before_the_run(name, monkeypatch):
 
 def test_a_run_is_not_resumed_with_another_score_of_the_same_name(tmp_path):
     train(metrics={"score": "f1_macro"}, checkpoint=tmp_path)
-    with pytest.raises(errors.ArgumentError, match="Score.'f1_macro'. in the checkpoint, Score.'accuracy'. here"):
+    with pytest.raises(errors.ArgumentError, match=r"Score.'f1_macro'. in the checkpoint, Score.'accuracy'. here"):
         train(metrics={"score": "accuracy"}, checkpoint=tmp_path, resume=True)
 
 
