@@ -89,7 +89,7 @@ def shares_of_classes():
 
 @quiet
 def sparse_as_dense():
-    x = np.where(np.arange(360).reshape(60, 6) % 3 == 0, X, 0)
+    x = np.where(np.arange(360).reshape(60, 6) % 5 == 0, X, 0)
     rows = examples.Rows(sparse.csr_matrix(x))
     constants = Seen.of(x, None).constants(np.float64, "x")
     wanted = (x - x.mean(axis=0)) / x.std(axis=0)
