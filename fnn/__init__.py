@@ -42,7 +42,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
                     influence; of scalars: autodiff
     inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
-    files           load_network, checkpoints, datasets
+    files           load_network, checkpoints, datasets; onnx, for other runtimes
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
 """
@@ -63,6 +63,7 @@ from . import influence as influence
 from . import initializers as initializers
 from . import laplace as laplace
 from . import layers as layers
+from . import onnx as onnx
 from . import order as order
 from . import per_example as per_example
 from . import plots as plots
