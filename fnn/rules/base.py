@@ -24,6 +24,7 @@ from ..backend import Held, cast, is_traced, namespace
 from ..errors import ArgumentError, KindError, ShapeError, real, shorten
 from ..static import Choice as Choice
 from ..static import Field, check_ranges, declared
+from ..static import unwrapped as unwrapped
 
 _PLAIN = Field(None, False, False)
 
@@ -100,17 +101,6 @@ def prepare(rule, params) -> Any:
         return number(place, value, field)
 
     return strong(type(rule).__name__, rule, _PLAIN)
-
-
-def unwrapped(rule) -> Any:
-    """The rule with its choices as the user gave them, including those of the rules inside it."""
-    if isinstance(rule, Held):
-        return rule.thing
-    if hasattr(rule, "_fields"):
-        return rule._replace(**{name: unwrapped(value) for name, value in rule._asdict().items()}) if rule else rule
-    if isinstance(rule, tuple | list):
-        return type(rule)(unwrapped(value) for value in rule)
-    return {key: unwrapped(value) for key, value in rule.items()} if isinstance(rule, dict) else rule
 
 
 def first_state(rule, problem, params, key) -> Any:
