@@ -32,10 +32,12 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     ExponentialCost, ItakuraSaito, GeneralizedKullbackLeibler; of distributions: Quantile, GaussianNll;
                     FunctionLoss; a base for your own: Loss; in the module losses. Penalties: L1, L2
     optimizers      Sgd, Momentum, Nesterov, Adam, AdamW, Adagrad, Adadelta, Adamax, AMSGrad, Nadam, RMSProp, Lion,
-                    Muon, Lbfgs, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate, Average,
-                    MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
+                    Muon, Lbfgs, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate,
+                    Average, MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates:
+                    schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
-                    minimize; in the module training. After each epoch: callbacks. How a batch becomes a gradient: rules, privacy
+                    minimize; in the module training. After each epoch: callbacks. How a batch becomes a gradient:
+                    rules, privacy
     weights         class_weights
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration

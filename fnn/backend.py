@@ -366,7 +366,7 @@ def cond(pred, true_fn, false_fn, *args) -> Any:
 
 
 def choose(condition, yes, no) -> Any:
-    """`yes` where the condition holds, else `no`, two trees of arrays; of a known condition just the one or the other."""
+    """`yes` where the condition holds, else `no`, two trees of arrays; a known condition just chooses one of them."""
     if is_traced(condition):
         return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
     return yes if condition else no

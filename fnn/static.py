@@ -64,7 +64,7 @@ class Interval:
 _T = TypeVar("_T")
 _CHOICE = "choice"
 Choice = Annotated[_T, _CHOICE]
-"""`steps: Choice[int] = 5` declares a field of a rule or optimizer as static rather than a number that may be traced."""
+"""`steps: Choice[int] = 5` declares a field of a rule or optimizer as static, not a number that may be traced."""
 
 
 class Field(typing.NamedTuple):

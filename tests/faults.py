@@ -16,6 +16,7 @@ import sys
 import faults_of_influence
 import faults_of_kfac
 import faults_of_laplace
+import faults_of_lbfgs
 import faults_of_rules
 import faults_of_runs
 import numpy as np
@@ -1069,7 +1070,7 @@ CURVATURE = [
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 FAULTS += CURVATURE
 FAULTS += [*faults_of_rules.FAULTS, *faults_of_kfac.FAULTS, *faults_of_laplace.FAULTS, *faults_of_influence.FAULTS]
-FAULTS += faults_of_runs.FAULTS
+FAULTS += [*faults_of_runs.FAULTS, *faults_of_lbfgs.FAULTS]
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------

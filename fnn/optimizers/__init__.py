@@ -18,6 +18,7 @@ are entry by entry. Hyperparameters are leaves, so they can be traced: another l
     quasi_newton   the curvature from the last few steps: Lbfgs, for whole batches
     line_search    how far to go along its direction
     combinators    around other optimizers: clipping, accumulation, averages, an optimizer for each layer
+    extras         what an optimizer may ask for besides the gradient: the cost as a function
     preparation    checks of the hyperparameters, and Optax's optimizers
 """
 

@@ -7,7 +7,7 @@ A step is accepted under the strong Wolfe conditions, with c₁ = 10⁻⁴ and c
     φ(a) ≤ φ(0) + c₁ a φ'(0)        |φ'(a)| ≤ c₂ |φ'(0)|
 
 Near a minimum φ(a) − φ(0) is less than the rounding error of either. There the first condition is replaced by one on
-slopes, to which it is equal where φ is quadratic: φ(a) ≤ φ(0) + ε |φ(0)| and φ'(a) ≤ (2 c₁ − 1) φ'(0).
+slopes, to which it is equal where φ is quadratic: |φ(a) − φ(0)| ≤ ε |φ(0)| and φ'(a) ≤ (2 c₁ − 1) φ'(0).
 
 Source: J. Nocedal, S. Wright, "Numerical Optimization" (2006), eq. 3.7 and algorithm 3.5; W. Hager, H. Zhang, "A new
 conjugate gradient method with guaranteed descent and an efficient line search" (2005), eq. 4.1, for the slopes.
@@ -40,7 +40,7 @@ class Search(NamedTuple):
     """The state of a search: an interval that holds an acceptable step, and the next step to try.
 
     low           the longest step yet with a sufficient decrease beyond which φ still falls; at first 0
-    high          the shortest step yet that is too long, and its slope; at first ∞ and NaN
+    high          the shortest step yet that is too long, and its slope, NaN if its cost is too high; at first ∞
     a             the next step
     evaluations   how many steps have been tried
     done          whether `low` is acceptable, or nothing can be
@@ -55,10 +55,11 @@ class Search(NamedTuple):
 
 
 def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, Any]:
-    """The step along d from x, and how often f was evaluated; the step is 0 if none with a sufficient decrease is found.
+    """The step along d from x, and how often f was evaluated; the step is 0 if none has a sufficient decrease.
 
-    Between the two steps of an interval the next one is where the slope would be 0 if it were linear, but not in the
-    outer tenths. A step is too long if its decrease is insufficient or φ rises there, also if φ is NaN or infinite.
+    A step is too long if its decrease is insufficient or φ rises there, also if φ is NaN or infinite; it is too short
+    if φ still falls too steeply. Each trial replaces one end of the interval between the two. After `EVALUATIONS`
+    trials a step that is too short is better than none.
 
     Args:
         f: `f(x) -> (value, grad)`, for vectors.
@@ -76,7 +77,8 @@ def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, An
         done = enough & (abs(point.slope) <= -CURVATURE * start.slope)
         short = enough & (point.slope <= 0)
         low = backend.choose(done | short, point, s.low)
-        high, high_slope = backend.choose(short, (s.high, s.high_slope), (point.a, point.slope))
+        slope = backend.choose(enough, point.slope, np.nan * point.slope)
+        high, high_slope = backend.choose(short, (s.high, s.high_slope), (point.a, slope))
         a = backend.choose(high < np.inf, between(low, high, high_slope), FURTHER * low.a)
         return Search(low, high, high_slope, a, s.evaluations + 1, done)
 
@@ -84,20 +86,27 @@ def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, An
     hopeless = ~((start.slope < 0) & xp.isfinite(start.slope) & xp.isfinite(start.value))
     begin = Search(start, number(np.inf), number(np.nan), a, xp.asarray(0, dtype=np.int32)[()], hopeless)
     end = backend.while_loop(lambda s: ~s.done & (s.evaluations < EVALUATIONS), trial, begin)
-    return end.low, end.evaluations
+    return backend.choose(end.done | ~equal(start, end.low), end.low, start), end.evaluations
 
 
 def sufficient(start: Point, point: Point) -> Any:
     """Whether the decrease is sufficient: by the values, or by the slopes where the values are as good as equal."""
     xp = namespace(point.value)
     by_value = point.value <= start.value + DECREASE * point.a * start.slope
-    equal = point.value <= start.value + ROUNDING * np.finfo(point.value.dtype).eps * abs(start.value)
-    by_slope = equal & (point.slope <= (2 * DECREASE - 1) * start.slope)
+    by_slope = equal(start, point) & (point.slope <= (2 * DECREASE - 1) * start.slope)
     return (by_value | by_slope) & xp.isfinite(point.value) & xp.isfinite(point.slope)
 
 
+def equal(start: Point, point: Point) -> Any:
+    """Whether two values are the same to within rounding."""
+    return abs(point.value - start.value) <= ROUNDING * np.finfo(point.value.dtype).eps * abs(start.value)
+
+
 def between(low: Point, high: Any, high_slope: Any) -> Any:
-    """The next step in an interval, by the secant of the slopes; a quarter of it if φ does not rise at its end."""
+    """The next step in an interval: where the slope would be 0 if it were linear, but not in the outer tenths.
+
+    It is a quarter of the interval on if the cost is too high at its end, which may be far off.
+    """
     xp = namespace(high)
     fraction = backend.choose(high_slope > 0, low.slope / (low.slope - high_slope), 0.25 + 0 * low.slope)
     return low.a + xp.minimum(xp.maximum(fraction, 0.1), 0.9) * (high - low.a)

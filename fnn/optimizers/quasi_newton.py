@@ -51,8 +51,8 @@ class Lbfgs(NamedTuple):
     is the better choice. Steps share the memory: 10 steps of 20 iterations are 200 of them. Noise of layers such as
     dropout is the same within a step.
 
-    A trial at which the cost is NaN or infinite is too long, and a shorter one is tried. If no step lowers the cost, the
-    memory is cleared, and if that does not help either, the run is at a minimum to within rounding.
+    A trial at which the cost is NaN or infinite is too long, and a shorter one is tried. If no step lowers the cost,
+    the memory is cleared, and if that does not help either, the run is at a minimum to within rounding.
 
     The history has of each step `iterations`, `evaluations` of the cost and its gradient, `loss_after`, and after it
     `gradient_norm`, max |g|, and `status`: 0 if the iterations were used up, 1 if the gradient was within its
@@ -66,7 +66,8 @@ class Lbfgs(NamedTuple):
         iterations: the most iterations of a step, at least 1. Default: 20.
         memory: m, the number of pairs, at least 1. Default: 10.
         gtol: the tolerance of the largest entry of the gradient. Default: 10⁻⁵.
-        ftol: the tolerance of the decrease; 0 for none. Default: 2.2 · 10⁻⁹, which in float32 is none.
+        ftol: the tolerance of the decrease; 0 for none. Default: 2.2 · 10⁻⁹; in float32 that is a cost that stays the
+            same.
 
     Source: J. Nocedal, S. Wright, "Numerical Optimization" (2006), algorithms 7.4 and 7.5; the tolerances are those of
     SciPy's L-BFGS-B.
@@ -120,7 +121,8 @@ def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progres
         d, one = -inverse_product(grad, s, y), 1 + 0 * value
         first = backend.choose(none, 1 / xp.maximum(largest(grad), 1), one)
         point, tried = search(f, x, Point(0 * one, value, dot(grad, d), grad), d, first)
-        step, change, moved = point.a * d, point.grad - grad, point.a > 0
+        moved = point.a > 0
+        step, change = backend.choose(moved, point.a * d, 0 * x), point.grad - grad  # d may be NaN
         s, y = backend.cond(moved, remembered, forgotten, s, y, step, change)
         small = abs(point.value - value) < ftol * xp.maximum(xp.maximum(abs(value), abs(point.value)), 1)
         reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)

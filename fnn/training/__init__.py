@@ -4,7 +4,6 @@ state        the state of a run: TrainState, init_state
 step         one update: make_step
 loop         many steps or epochs as one compiled call: train, and the loop that fit is built on
 evaluation   predictions, costs and metrics on data: evaluate
-extras       what an optimizer may ask for besides the gradient
 minimizing   any other function of parameters: minimize
 fitting      the loop on the host: fit, range_test
 resuming     the progress of a fit between two steps, its checkpoints, and signals

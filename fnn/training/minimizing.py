@@ -9,8 +9,8 @@ from .. import backend, trees
 from ..backend import at_least_float32, namespace
 from ..errors import KindError, ShapeError, integer, shorten
 from ..optimizers import apply_updates, prepare
+from ..optimizers.extras import check_extras, extra_arguments
 from ..rules import Backprop
-from .extras import check_extras, extra_arguments
 
 
 def minimize(

@@ -16,9 +16,9 @@ from ..backpropagation import Problem
 from ..errors import ArgumentError, FnnError, KindError, shape, shorten, usage
 from ..layers.base import Array, Layer
 from ..optimizers import prepare
+from ..optimizers.extras import check_extras
 from ..rules.base import first_state
 from ..rules.base import prepare as prepare_rule
-from .extras import check_extras
 
 LARGEST = 2**31 - 1  # of every counter
 

@@ -13,8 +13,8 @@ from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import apply_updates
 from ..optimizers.base import another_optimizers
+from ..optimizers.extras import extra_arguments
 from ..rules.base import Batch, Keys, settled, unwrapped
-from .extras import extra_arguments
 from .state import TrainState, check_counters, check_state, prepared
 
 

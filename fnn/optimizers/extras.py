@@ -16,8 +16,7 @@ import numpy as np
 
 from .. import backend, trees
 from ..errors import FnnError, KindError, shorten
-from ..optimizers.base import is_optimizer
-from ..rules import Backprop
+from .base import is_optimizer
 
 NAMES = ("value", "grad", "value_fn", "value_and_grad_fn")
 
@@ -40,11 +39,11 @@ def check_extras(optimizer: Any, rule: Any, params: Any) -> None:
                 f"passes on the gradient alone, got {shorten(inner)}"
             )
     needed = _required(optimizer)
-    of_cost = isinstance(rule, Backprop) or ("value_and_grad_fn" not in needed and not getattr(rule, "private", False))
-    if needed and not of_cost:
+    has_it = getattr(rule, "exact", False) if "value_and_grad_fn" in needed else not getattr(rule, "private", False)
+    if needed and not has_it:
         raise KindError(
-            f"rule: expected fnn.rules.Backprop(), the gradient of the cost, with {type(optimizer).__name__}, which "
-            f"needs {' and '.join(needed)}, got {shorten(rule)}"
+            f"rule: expected fnn.rules.Backprop(), the gradient of the cost itself, with {type(optimizer).__name__}, "
+            f"which needs {' and '.join(needed)}, got {shorten(rule)}"
         )
     if _holds(optimizer) and any(map(backend.is_jax, trees.leaves(params))):
         _check_another_library(optimizer, rule, params)
