@@ -39,7 +39,7 @@ def check_extras(optimizer: Any, rule: Any, params: Any) -> None:
                 f"passes on the gradient alone, got {shorten(inner)}"
             )
     needed = _required(optimizer)
-    has_it = getattr(rule, "exact", False) if "value_and_grad_fn" in needed else not getattr(rule, "private", False)
+    has_it = getattr(rule, "of_cost", False) if "value_and_grad_fn" in needed else not getattr(rule, "private", False)
     if needed and not has_it:
         raise KindError(
             f"rule: expected fnn.rules.Backprop(), the gradient of the cost itself, with {type(optimizer).__name__}, "
@@ -70,10 +70,11 @@ def _of_another_library(held):
 
 @functools.lru_cache(maxsize=128)
 def _accepted(update):
-    """The names that an update takes."""
+    """The names that an update takes; one with `**extra_args` takes Optax's, and may refuse others."""
     parameters = inspect.signature(update).parameters.values()
+    named = {parameter.name for parameter in parameters}
     every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    return tuple(name for name in NAMES if every or name in {parameter.name for parameter in parameters})
+    return tuple(name for name in NAMES if name in named or (every and name in NAMES[:3]))
 
 
 def _required(optimizer):

@@ -18,7 +18,7 @@ class Backprop(NamedTuple):
     """
 
     draws = False
-    exact = True
+    of_cost = True
 
     def init(self, problem, params, key):
         """No state."""

@@ -12,7 +12,7 @@ the optimizer. Class attributes without an annotation say what a rule needs:
     sampling     "shuffled" (default): epochs that use each example once; "poisson": each example joins independently
     weighted     True (default); if False, data with weights are rejected
     draws        True (default); if False, no key is derived for the rule
-    exact        False (default); if True, the gradient is that of the cost itself, as `fnn.Lbfgs` needs it
+    of_cost      False (default); if True, the gradient is that of the cost itself, as `fnn.Lbfgs` needs it
     private      False (default); if True, no stopping criterion may depend on the training loss
 """
 
