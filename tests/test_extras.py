@@ -43,6 +43,7 @@ class Halving(NamedTuple):
         return trees.map(lambda g: (-rate * g).astype(g.dtype), grads), opt_state
 
 
+@pytest.mark.thorough(backend="jax")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_optimizer_of_ones_own_gets_the_value(backend):
     net, loss, state, data = run_problem(backend, Polyak())

@@ -6,7 +6,7 @@ import helpers_lbfgs
 import numpy as np
 import oracle
 import pytest
-from helpers import BACKENDS, THOROUGH, key, on, run_problem, wide
+from helpers import BACKENDS, key, on, run_problem, wide
 from helpers_lbfgs import TIGHT, rosenbrock
 
 import fnn
@@ -139,6 +139,7 @@ def test_fewer_pairs_are_another_run():
     assert abs(states[0].params[0].w - states[1].params[0].w).max() > 1e-6
 
 
+@pytest.mark.thorough(backend="jax")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_float32_goes_as_far_as_float32_can(backend):
     convex = {"net": fnn.Dense(3), "penalty": fnn.L2(1e-2)}
@@ -187,6 +188,7 @@ def test_a_run_that_is_resumed_is_the_same(tmp_path):
     assert {"iterations", "evaluations", "gradient_norm", "loss_after", "status"} <= set(history)
 
 
+@pytest.mark.thorough
 def test_each_lane_of_a_sweep_is_the_run_alone(needs_jax):
     net, loss, _, data = run_problem("numpy")
     with wide():
@@ -246,7 +248,7 @@ def test_the_state_of_another_optimizer_is_refused():
         fnn.range_test(net, loss, fnn.Lbfgs(), data, epochs=1, batch_size=50, key=key())
 
 
-@pytest.mark.skipif(not THOROUGH, reason="two programs")
+@pytest.mark.thorough
 def test_forward_mode_goes_through_a_run(needs_jax):
     net, loss, _, state, data = logistic("jax")
     with wide():
