@@ -13,6 +13,7 @@ import importlib
 import math
 import sys
 
+import faults_of_estimators
 import faults_of_influence
 import faults_of_kfac
 import faults_of_laplace
@@ -1070,7 +1071,7 @@ CURVATURE = [
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 FAULTS += CURVATURE
 FAULTS += [*faults_of_rules.FAULTS, *faults_of_kfac.FAULTS, *faults_of_laplace.FAULTS, *faults_of_influence.FAULTS]
-FAULTS += [*faults_of_runs.FAULTS, *faults_of_lbfgs.FAULTS]
+FAULTS += [*faults_of_runs.FAULTS, *faults_of_estimators.FAULTS, *faults_of_lbfgs.FAULTS]
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------
