@@ -116,14 +116,6 @@ def inverse(m):
     return backend.jax.scipy.linalg.cho_solve((xp.linalg.cholesky(m), True), xp.eye(len(m), dtype=m.dtype))
 
 
-def inverse_upper(m):
-    """m⁻¹ of an upper triangular matrix."""
-    xp = namespace(m)
-    if xp is np:
-        return np.linalg.inv(m)
-    return backend.jax.scipy.linalg.solve_triangular(m, xp.eye(len(m), dtype=m.dtype))
-
-
 def hypotenuse(z, c):
     """√(z² + c²) for a number c > 0; only a quotient of at most 1 is squared, so only the result can overflow."""
     xp, size = namespace(z), magnitude(z)

@@ -137,29 +137,46 @@ def pairs(n=7, m=4, seed=0):
     return s, s @ (root @ root.T + np.eye(n)) + 0.01 * rng.normal(size=(m, n)), rng.normal(size=n)
 
 
+def upper_inverse(s, y):
+    """R⁻¹ of the pairs that are there, and zeros elsewhere."""
+    there = [i for i in range(len(s)) if s[i].any()]
+    inverse = np.zeros((len(s), len(s)))
+    inverse[np.ix_(there, there)] = np.linalg.inv(np.triu(s[there] @ y[there].T)) if there else 0
+    return inverse
+
+
 def recursion():
     """H g is the two loops', and that of the dense matrix, with pairs missing too; H y = s for the newest pair."""
     s, y, g = pairs()
     for known in range(1, 5):
         empty = np.zeros((4 - known, 7))
         padded = [np.concatenate([empty, rows[-known:]]) for rows in (s, y)]
+        padded.append(upper_inverse(*padded))
         product = quasi_newton.inverse_product(g, *padded)
         np.testing.assert_allclose(product, two_loops(g, s[-known:], y[-known:]), rtol=1e-11)
         np.testing.assert_allclose(product, dense_inverse(s[-known:], y[-known:]) @ g, rtol=1e-11)
         np.testing.assert_allclose(quasi_newton.inverse_product(y[-1], *padded), s[-1], rtol=1e-11)
-    np.testing.assert_array_equal(quasi_newton.inverse_product(g, 0 * s, 0 * y), g)
+    np.testing.assert_array_equal(quasi_newton.inverse_product(g, 0 * s, 0 * y, np.zeros((4, 4))), g)
 
 
 def remembering():
-    """A new pair is the last, the oldest is dropped, and one without curvature is left out."""
+    """A new pair is the last, the oldest is dropped, and one without curvature is left out; R⁻¹ is theirs."""
     s, y, g = pairs()
-    new = quasi_newton.remembered(s, y, g, 2 * g)
+    known = s, y, upper_inverse(s, y)
+    new = quasi_newton.remembered(*known, g, 2 * g)
     np.testing.assert_array_equal(new[0], [*s[1:], g])
     np.testing.assert_array_equal(new[1], [*y[1:], 2 * g])
+    np.testing.assert_allclose(new[2], upper_inverse(*new[:2]), rtol=1e-10)
     for change in (-g, 0 * g, np.array([-g[1], g[0], 0, 0, 0, 0, 0])):
-        for kept, before in zip(quasi_newton.remembered(s, y, g, change), (s, y), strict=True):
+        for kept, before in zip(quasi_newton.remembered(*known, g, change), known, strict=True):
             np.testing.assert_array_equal(kept, before)
-    assert not any(map(np.any, quasi_newton.forgotten(s, y, g, g)))
+    none = quasi_newton.forgotten(*known, g, g)
+    assert not any(map(np.any, none))
+    for m in (1, 4):
+        few = tuple(rows[:m] for rows in (0 * s, 0 * y, np.zeros((m, m))))
+        for a, b in zip(s[:3], y[:3], strict=True):
+            few = quasi_newton.remembered(*few, a, b)
+        np.testing.assert_allclose(few[2], upper_inverse(*few[:2]), rtol=1e-10)
 
 
 def vectors():

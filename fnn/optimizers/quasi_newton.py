@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, numerics, trees
+from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
 from ..static import Choice, Interval, unwrapped
 from .base import NonNegative, no_update, own_state, zero
@@ -19,11 +19,15 @@ GRADIENT, DECREASE, STUCK = 1, 2, 3  # why it stopped
 
 
 class LbfgsState(NamedTuple):
-    """State of Lbfgs: the number of steps, the pairs s and y (m, P), 0 where there is none, and the last metrics."""
+    """State of Lbfgs: the number of steps, the pairs s and y (m, P), 0 where there is none, R⁻¹ (m, m), and metrics.
+
+    R is the upper triangle of the products sᵀy.
+    """
 
     count: Any
     s: Any
     y: Any
+    inverse: Any
     metrics: Any
 
 
@@ -35,6 +39,7 @@ class Progress(NamedTuple):
     grad: Any
     s: Any
     y: Any
+    inverse: Any
     iterations: Any
     evaluations: Any
     status: Any
@@ -90,49 +95,50 @@ class Lbfgs(NamedTuple):
         x = flat(params)
         xp, m = namespace(x), unwrapped(self).memory
         pairs = lambda: xp.zeros((m, len(x)), x.dtype)
-        return LbfgsState(zero(params), pairs(), pairs(), _metrics(begun(x, x[:0].sum(), x[:0], (), ())))
+        inverse, before = xp.zeros((m, m), x.dtype), begun(x, x[:0].sum(), x[:0], ())
+        return LbfgsState(zero(params), pairs(), pairs(), inverse, _metrics(before))
 
     def update(
         self, grads: Any, opt_state: Any, params: Any, *, value: Any, value_and_grad_fn: Callable
     ) -> tuple[Any, LbfgsState]:
         """The updates, which are added to the parameters, and the next state."""
-        count, s, y, _ = own_state(self, opt_state, LbfgsState)
+        count, *pairs, _ = own_state(self, opt_state, LbfgsState)
         x = flat(params)
 
         def f(x):
             value, grads = value_and_grad_fn(nested(x, params))
             return cast(value, x.dtype), flat(grads)
 
-        start = begun(x, cast(value, x.dtype), flat(grads), s, y)
+        start = begun(x, cast(value, x.dtype), flat(grads), pairs)
         start = start._replace(status=first_of([(largest(start.grad) <= self.gtol, GRADIENT)]))
         going = lambda now: (now.status == 0) & (now.iterations < self.iterations)
         with backend.any_number(), np.errstate(all="ignore"):  # at a trial that is too long
             end = backend.while_loop(going, iteration(f, self.gtol, self.ftol), start)
         updates = nested(end.x - x, params, fixed=no_update)
-        return updates, LbfgsState(count + 1, end.s, end.y, _metrics(end))
+        return updates, LbfgsState(count + 1, end.s, end.y, end.inverse, _metrics(end))
 
 
 def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progress]:
     """One iteration: a direction, a step along it, and the pair that comes of it."""
 
     def next_one(now: Progress) -> Progress:
-        x, value, grad, s, y, iterations, evaluations, _ = now
-        xp, none = namespace(x), ~s[-1].any()
-        d, one = -inverse_product(grad, s, y), 1 + 0 * value
+        x, value, grad, s, y, inverse, iterations, evaluations, _ = now
+        xp, none, one = namespace(x), inverse[-1, -1] == 0, 1 + 0 * value
+        d = -inverse_product(grad, s, y, inverse)
         first = backend.choose(none, 1 / xp.maximum(largest(grad), 1), one)
         point, tried = search(f, x, Point(0 * one, value, dot(grad, d), grad), d, first)
         moved = point.a > 0
         step, change = backend.choose(moved, point.a * d, 0 * x), point.grad - grad  # d may be NaN
-        s, y = backend.cond(moved, remembered, forgotten, s, y, step, change)
+        pairs = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
         small = abs(point.value - value) < ftol * xp.maximum(xp.maximum(abs(value), abs(point.value)), 1)
         reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)
         counts = iterations + 1, evaluations + tried
-        return Progress(x + step, point.value, point.grad, s, y, *counts, first_of(reasons))
+        return Progress(x + step, point.value, point.grad, *pairs, *counts, first_of(reasons))
 
     return next_one
 
 
-def inverse_product(g: Any, s: Any, y: Any) -> Any:
+def inverse_product(g: Any, s: Any, y: Any, inverse: Any) -> Any:
     """H g, where H begins as γ and each pair, from the oldest on, changes it as BFGS does.
 
         H ← (1 − ρ s yᵀ) H (1 − ρ y sᵀ) + ρ s sᵀ        ρ = 1 / sᵀy        γ = sᵀy / yᵀy of the newest pair
@@ -141,29 +147,37 @@ def inverse_product(g: Any, s: Any, y: Any) -> Any:
 
         R α = S g        r = γ (g − Yᵀ α)        Rᵀ c = D α − Y r        H g = r + Sᵀ c
 
-    where R is the upper triangle of S Yᵀ, and D its diagonal. c are the loops' α − β.
+    where R is the upper triangle of S Yᵀ, `inverse` is R⁻¹, and D is the diagonal of R. c are the loops' α − β.
     """
-    xp = namespace(g)
+    xp, rho = namespace(g), inverse.diagonal()
     with backend.exact_products():
-        upper = xp.triu(s @ y.T)
-        diagonal = upper.diagonal()
-        inverse = numerics.inverse_upper(upper + xp.diag(diagonal == 0))  # 1 for pairs that are not there
         alpha = inverse @ (s @ g)
-        curvature = dot(y[-1], y[-1]) * inverse[-1, -1]
+        curvature = dot(y[-1], y[-1]) * rho[-1]
         r = (g - alpha @ y) / backend.choose(curvature > 0, curvature, 1 + 0 * curvature)
-        return r + (diagonal * alpha - y @ r) @ inverse @ s
+        return r + (alpha / xp.where(rho > 0, rho, 1) - y @ r) @ inverse @ s
 
 
-def remembered(s: Any, y: Any, step: Any, change: Any) -> tuple[Any, Any]:
-    """The pairs with another one in place of the oldest, unless its curvature sᵀy is none or lost in rounding."""
-    with_last = lambda rows, row: namespace(rows).concatenate([rows[1:], row[None]])
-    curved = dot(step, change) > np.finfo(step.dtype).eps * dot(change, change)
-    return backend.choose(curved, (with_last(s, step), with_last(y, change)), (s, y))
+def remembered(s: Any, y: Any, inverse: Any, step: Any, change: Any) -> tuple[Any, Any, Any]:
+    """The pairs with another one in place of the oldest, unless its curvature sᵀy is none or lost in rounding.
+
+    Without its first row and column R⁻¹ is still an inverse, and with the new pair it becomes
+
+        R⁻¹ ← [[R⁻¹, −ρ R⁻¹ S y], [0, ρ]]
+    """
+    xp, product = namespace(step), dot(step, change)
+    curved = product > np.finfo(step.dtype).eps * dot(change, change)
+    rho = 1 / backend.choose(curved, product, 1 + 0 * product)
+    with backend.exact_products():
+        column = -rho * (inverse[1:, 1:] @ (s[1:] @ change))
+    upper = xp.concatenate([inverse[1:, 1:], column[:, None]], axis=1)
+    last = rho * (xp.arange(len(s)) == len(s) - 1)
+    new = [xp.concatenate([rows[1:], row[None]]) for rows, row in ((s, step), (y, change))]
+    return backend.choose(curved, (*new, xp.concatenate([upper, last[None]])), (s, y, inverse))
 
 
-def forgotten(s: Any, y: Any, step: Any, change: Any) -> tuple[Any, Any]:
+def forgotten(s: Any, y: Any, inverse: Any, step: Any, change: Any) -> tuple[Any, Any, Any]:
     """No pairs."""
-    return 0 * s, 0 * y
+    return 0 * s, 0 * y, 0 * inverse
 
 
 def first_of(reasons: Any) -> Any:
@@ -174,10 +188,10 @@ def first_of(reasons: Any) -> Any:
     return status
 
 
-def begun(x: Any, value: Any, grad: Any, s: Any, y: Any) -> Progress:
+def begun(x: Any, value: Any, grad: Any, pairs: Any) -> Progress:
     """Before the first iteration."""
     none = namespace(x).zeros((), np.int32)[()]
-    return Progress(x, value, grad, s, y, none, none, none)
+    return Progress(x, value, grad, *(pairs or [(), (), ()]), none, none, none)
 
 
 def _metrics(end: Progress) -> dict[str, Any]:

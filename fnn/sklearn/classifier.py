@@ -187,9 +187,9 @@ class FNNClassifier(ClassifierMixin, Estimator):
         check_classification_targets(y)
         multilabel = type_of_target(y).startswith("multilabel")
         y = y if multilabel else column_or_1d(y, warn=True)
-        if anew:
-            self.classes_, self._multilabel = unique_labels(y) if classes is None else np.unique(classes), multilabel
         present = unique_labels(y)
+        if anew:
+            self.classes_, self._multilabel = present if classes is None else np.unique(classes), multilabel
         unknown = np.setdiff1d(present, self.classes_)
         if len(unknown) or multilabel != self._multilabel:
             raise ArgumentError(f"y: expected classes of {shorten(self.classes_)}, got {shorten(unknown)} too")

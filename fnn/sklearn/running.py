@@ -93,7 +93,9 @@ class Run:
             warnings.warn(f"{error}; the best epoch's network is kept", ConvergenceWarning, stacklevel=4)
             stopped = True
         if epochs is None and not stopped:
-            message = f"max_iter: {most} {'iterations' if whole else 'epochs'} are done, and training has not converged yet"
+            message = (
+                f"max_iter: {most} {'iterations' if whole else 'epochs'} are done, and training has not converged yet"
+            )
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
         state = on_backend("numpy", state) if self.held is None or not model.n_iter_ else self.best
         if state is None or not all(np.isfinite(p).all() for p in trees.leaves(state.params)):
