@@ -189,6 +189,7 @@ def close(found, wanted, tolerance, scale=None):
 
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_runtime_computes_what_fnn_does_for_any_number_of_examples(name, tmp_path):
+    pytest.importorskip("onnxruntime")
     net, shape = CASES[name]
     params, x = drawn(net, shape)
     run = of_runtime(export(net, params, tmp_path / "net.onnx", shape))
@@ -203,6 +204,7 @@ IN_FLOAT32 = {"gelu": 1e-7, "sequence_conv": 1e-7, "positionwise": 1e-7}  # in t
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_IN_THE_REFERENCE])
 def test_the_graph_is_the_same_function_in_float64(name, tmp_path):
+    pytest.importorskip("onnx")
     net, shape = CASES[name]
     params, x = drawn(net, shape, 2, np.float64)
     dtype = None if trees.leaves(params) or isinstance(shape, dict) else x.dtype
@@ -210,6 +212,7 @@ def test_the_graph_is_the_same_function_in_float64(name, tmp_path):
     close(run(x), net.apply(params, x), IN_FLOAT32.get(name, 1e-12))
 
 
+@pytest.mark.numpy_alone
 def test_every_layer_of_fnn_has_a_translation_and_a_case():
     ours = {cls for name, cls in registered(Layer).items() if name.startswith("fnn.")}
     bases = {base for cls in ours for base in cls.__mro__[1:]} | {fnn.Function, Recorder}
@@ -217,6 +220,7 @@ def test_every_layer_of_fnn_has_a_translation_and_a_case():
     assert ours - bases - {type(layer) for net, _ in CASES.values() for _, layer in walk(net)} == set()
 
 
+@pytest.mark.numpy_alone
 @pytest.mark.parametrize("name", NETS)
 def test_a_network_takes_as_many_nodes_as_stated(name):
     net, shape, nodes = NETS[name]
@@ -224,6 +228,7 @@ def test_a_network_takes_as_many_nodes_as_stated(name):
     assert len(made.nodes) == nodes, [node.op for node in made.nodes]
 
 
+@pytest.mark.numpy_alone
 def test_images_are_transposed_once_on_the_way_in_and_once_on_the_way_out():
     block = fnn.Serial((C(4, (3, 3), padding="same"), fnn.PRelu(per_unit=True), fnn.Residual(C(4, (1, 1)))))
     net = fnn.Serial((block, fnn.Parallel((block, fnn.MaxPool((3, 3), 1, "same"))), fnn.Softmax(), fnn.Standardize()))
@@ -231,6 +236,7 @@ def test_images_are_transposed_once_on_the_way_in_and_once_on_the_way_out():
     assert [node.attributes["perm"] for node in made.nodes if node.op == "Transpose"] == [(0, 3, 1, 2), (0, 2, 3, 1)]
 
 
+@pytest.mark.numpy_alone
 def test_bytes_are_converted_once_and_what_has_no_effect_is_left_out():
     net = fnn.Serial((fnn.Residual(C(2, (3, 3), padding="same")), fnn.Flatten(), D(2)))
     made = traced(net, moved(net, (4, 4, 2), np.float32), (4, 4, 2), input_dtype="uint8")[0]
@@ -240,6 +246,7 @@ def test_bytes_are_converted_once_and_what_has_no_effect_is_left_out():
     assert [node.op for node in traced(alone, moved(alone, shape), shape)[0].nodes] == ["Gemm", "Tanh"]
 
 
+@pytest.mark.numpy_alone
 def test_weights_that_are_used_many_times_are_written_once():
     net = fnn.Hopfield((D(4), fnn.Tanh(), D(3), fnn.Tanh()), steps=9)
     made = traced(net, moved(net, (5,), np.float32), (5,))[0]
@@ -261,6 +268,7 @@ def test_an_axis_that_the_network_does_not_depend_on_may_have_another_size(name,
         close(run(x), net.apply(params, x), 2e-6)
 
 
+@pytest.mark.numpy_alone
 @pytest.mark.parametrize(
     ("net", "shape", "free", "output"),
     [
@@ -286,6 +294,7 @@ def test_only_axes_that_the_network_does_not_depend_on_are_open(net, shape, free
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_parameters_of_either_backend_may_be_narrow(backend, tmp_path):
+    pytest.importorskip("onnxruntime")
     net, shape = NETS["selu_dropout"][:2]
     params, x = drawn(net, shape, dtype=np.float16)
     run = of_runtime(export(net, on(backend, params), tmp_path / "net.onnx", shape))
@@ -325,6 +334,7 @@ def test_a_cost_predicts_last(loss, tmp_path):
     close(run(x), loss.predict(net.apply(params, x)), 1e-6)
 
 
+@pytest.mark.numpy_alone
 def test_every_cost_that_predicts_has_a_translation():
     for cls in registered(fnn.Loss).values():
         if "predict" in vars(cls) and cls is not fnn.Loss and cls.__module__.startswith("fnn."):

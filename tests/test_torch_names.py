@@ -137,6 +137,7 @@ def test_a_file_of_torch_is_loaded_and_computes_the_same(name, tmp_path):
     np.testing.assert_allclose(case.net.apply(params, x), outputs(module, x, case), 1e-10, 1e-12)
 
 
+@pytest.mark.numpy_alone
 def test_every_layer_that_has_weights_in_torch_too_has_a_case():
     inside = {type(layer) for case in CASES.values() for _, layer in fnn.composition.walk(case.net)}
     assert set(NAMES) <= inside
@@ -162,6 +163,7 @@ def test_the_way_there_and_back_is_exact_on_either_backend(backend, tmp_path):
 WORDS = fnn.Embedding(7, 4)
 
 
+@pytest.mark.numpy_alone
 @pytest.mark.parametrize(
     ("net", "shape", "message"),
     [
@@ -211,6 +213,7 @@ def test_bad_arguments_are_refused(tmp_path):
         checkpoints.load_safetensors(path, wider, input_shape=(5,), **options)
 
 
+@pytest.mark.numpy_alone
 def test_torchs_two_biases_become_one_and_ours_the_first():
     arrays = to_torch(
         fnn.Gru(2), fnn.GruParams(np.ones((6, 3)), np.ones((6, 2)), np.arange(6.0), np.array([7.0, 8])), (4, 3)
