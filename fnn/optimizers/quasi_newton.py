@@ -129,11 +129,11 @@ def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progres
         point, tried = search(f, x, Point(0 * one, value, dot(grad, d), grad), d, first)
         moved = point.a > 0
         step, change = backend.choose(moved, point.a * d, 0 * x), point.grad - grad  # d may be NaN
-        pairs = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
+        s, y, inverse = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
         small = abs(point.value - value) < ftol * xp.maximum(xp.maximum(abs(value), abs(point.value)), 1)
         reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)
         counts = iterations + 1, evaluations + tried
-        return Progress(x + step, point.value, point.grad, *pairs, *counts, first_of(reasons))
+        return Progress(x + step, point.value, point.grad, s, y, inverse, *counts, first_of(reasons))
 
     return next_one
 
@@ -191,7 +191,8 @@ def first_of(reasons: Any) -> Any:
 def begun(x: Any, value: Any, grad: Any, pairs: Any) -> Progress:
     """Before the first iteration."""
     none = namespace(x).zeros((), np.int32)[()]
-    return Progress(x, value, grad, *(pairs or [(), (), ()]), none, none, none)
+    s, y, inverse = pairs or ((), (), ())
+    return Progress(x, value, grad, s, y, inverse, none, none, none)
 
 
 def _metrics(end: Progress) -> dict[str, Any]:
