@@ -14,8 +14,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
 
 `help(fnn.fit)`, `help(fnn.Serial)` and so on describe each public name:
 
-    networks        Serial, mlp, Residual, Parallel, Frozen, summary; a base for your own: Composition; that settle
-                    or compare labels: Hopfield, Goodness, in the module energies
+    networks        Serial, mlp, Residual, Parallel, Frozen, Remat, summary; a base for your own: Composition; that
+                    settle or compare labels: Hopfield, Goodness, in the module energies
     layers          Dense (DenseParams), Dropout, Flatten, LayerNorm, RMSNorm, Scale, Standardize (StandardizeParams),
                     Function; of images: Conv, MaxPool, AvgPool, GlobalMaxPool, GlobalAvgPool; of sequences: Embedding,
                     Rnn, Lstm (RecurrentParams), Gru (GruParams), and Last, of unequal length; a base for your own:
@@ -215,6 +215,7 @@ from .optimizers import SkipNonFinite as SkipNonFinite
 from .optimizers import apply_updates as apply_updates
 from .optimizers import from_optax as from_optax
 from .overview import summary as summary
+from .remat import Remat as Remat
 from .sequences import Last as Last
 from .static import Interval as Interval
 from .training import Best as Best

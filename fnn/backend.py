@@ -448,6 +448,29 @@ def _after(array, other):
     return array if xp is np or not other.size else xp.where(other.ravel()[0] > np.inf, 0, array)
 
 
+def once_known(x, dy):
+    """`x`, a tree of arrays (N, ...), made to depend on `dy` (N, ...), so that a compiler has to wait for dy.
+
+    What is computed from it is not shared with what was computed from x before. Each example depends on its own entry
+    of dy, which lies on the same device; if dy has an axis of `vmap` that x has not, x gets none.
+    """
+    if not is_traced(dy) or not dy.size:
+        return x
+    never = _never(jax.lax.stop_gradient(dy[(slice(None), *(0,) * (dy.ndim - 1))]))
+    return tree_map(lambda a: jnp.where(never.reshape(-1, *(1,) * (a.ndim - 1)), 0, a).astype(a.dtype), x)
+
+
+if jax is not None:
+
+    @jax.custom_batching.custom_vmap
+    def _never(values):
+        return values > np.inf
+
+    @_never.def_vmap
+    def _never_of_first(size, batched, values):
+        return _never(values[0]), False
+
+
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
