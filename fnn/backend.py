@@ -419,6 +419,23 @@ def sum_of_blocks(f, size, *args) -> Any:
     return by_platform(functools.partial(total, size), functools.partial(total, 256 * size), *args)
 
 
+def sum_of_parts(f, size, *args):
+    """The sum of the trees `f(k, *part)` over parts of `size` examples, k = 0, 1, …; the last part may be smaller."""
+    parts, rest = _blocks(size, args)
+    if parts is None:
+        return f(0, *rest)
+    count = len(tree_leaves(parts)[0])
+    numbered = np.arange(count, dtype=np.int32), *parts
+    add = lambda total, part: tree_map(lambda a, b: a + b, total, f(*part))
+    first = tree_map(lambda a: a[0], numbered)
+    if is_traced(*tree_leaves(parts)):  # zeros first, so that f is compiled once for all whole parts
+        total = tree_map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f, *first))
+    else:
+        total, numbered = f(*first), tree_map(lambda a: a[1:], numbered)
+    total = scan(lambda total, part: (add(total, part), None), total, numbered)[0] if len(numbered[0]) else total
+    return total if rest is None else add(total, (count, *rest))
+
+
 def _blocks(size, args) -> tuple:
     """Arrays (N, ...) as blocks (N // size, size, ...) and the rest (N % size, ...); None for either that is empty."""
     n = len(tree_leaves(args)[0])

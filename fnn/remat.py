@@ -44,7 +44,7 @@ class Remat(Around):
     backward pass follows its forward pass at once.
 
     Quantities that need the factors of all layers together, such as clipped gradients, hold them in any case; there,
-    use smaller parts of a batch (`fnn.rules.Accumulated`). On NumPy, and on JAX outside a compiled function, the errors
+    use smaller parts of a batch (`fnn.rules.InParts`). On NumPy, and on JAX outside a compiled function, the errors
     of all layers are computed before the first gradient, so only about half of the memory is saved. A tape records the
     outputs of all layers inside. Layers that draw, such as `Dropout`, draw the same numbers again.
 

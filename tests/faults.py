@@ -18,6 +18,7 @@ import faults_of_kfac
 import faults_of_laplace
 import faults_of_rules
 import faults_of_runs
+import faults_of_scale
 import numpy as np
 import oracle
 from helpers import Mean, as_on_a_gpu, blocks_of, key, moved, on, problem
@@ -1069,7 +1070,7 @@ CURVATURE = [
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 FAULTS += CURVATURE
 FAULTS += [*faults_of_rules.FAULTS, *faults_of_kfac.FAULTS, *faults_of_laplace.FAULTS, *faults_of_influence.FAULTS]
-FAULTS += faults_of_runs.FAULTS
+FAULTS += [*faults_of_runs.FAULTS, *faults_of_scale.FAULTS]
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------
