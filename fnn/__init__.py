@@ -41,7 +41,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
                     influence; of scalars: autodiff
-    inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
+    inspection      diagnose (findings), memory (of a step), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
@@ -86,6 +86,7 @@ from .composition import Composition as Composition
 from .energies import Goodness as Goodness
 from .energies import Hopfield as Hopfield
 from .findings import diagnose as diagnose
+from .footprint import memory as memory
 from .initializers import Constant as Constant
 from .initializers import GlorotNormal as GlorotNormal
 from .initializers import GlorotUniform as GlorotUniform

@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np  # noqa: F401 - for the example
+
 from .. import backend, random, trees
 from ..backend import at_least_float32, cast, is_floating, namespace
 from ..backpropagation import normalized
