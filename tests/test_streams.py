@@ -130,6 +130,13 @@ def test_an_epoch_of_a_function_is_that_of_the_state():
     assert asked == [0, 1, 2]
 
 
+def test_validation_batches_are_always_those_of_epoch_0():
+    asked = []
+    validation = Batches(lambda epoch: asked.append(epoch) or cut(X, Y), steps=5)
+    fit(Batches(cut(X, Y)), validation=validation, epochs=3)
+    assert asked == [0, 0, 0]
+
+
 def test_evaluation_and_a_range_test_take_batches():
     params = NET.init(key(), (5,), np.float64)
     metrics = {"accuracy": fnn.accuracy, "all": lambda p, y, w: p}
