@@ -107,9 +107,9 @@ class Lbfgs(NamedTuple):
 
         def f(x):
             value, grads = value_and_grad_fn(nested(x, params))
-            return cast(value, x.dtype), flat(grads)
+            return cast(value, x.dtype), flat(grads, x.dtype)
 
-        start = begun(x, cast(value, x.dtype), flat(grads), pairs)
+        start = begun(x, cast(value, x.dtype), flat(grads, x.dtype), pairs)
         start = start._replace(status=first_of([(largest(start.grad) <= self.gtol, GRADIENT)]))
         going = lambda now: (now.status == 0) & (now.iterations < self.iterations)
         with backend.any_number(), np.errstate(all="ignore"):  # at a trial that is too long
@@ -208,12 +208,13 @@ def largest(grad: Any) -> Any:
 # ---- all parameters as one vector ------------------------------------------------------------------------------------
 
 
-def flat(params: Any) -> Any:
-    """The parameters that are learnt as one vector (P,), in float32 or wider."""
+def flat(params: Any, dtype: Any = None) -> Any:
+    """The parameters that are learnt as one vector (P,), by default in float32 or wider."""
     arrays = trees.learnt(params)
-    xp = namespace(*arrays, *trees.leaves(params))
-    wide = at_least_float32(np.result_type(np.float32, *(w.dtype for w in arrays)))
-    return xp.concatenate([cast(w, wide).reshape(-1) for w in arrays]) if arrays else xp.zeros(0, wide)
+    dtype = at_least_float32(np.result_type(np.float32, *(w.dtype for w in arrays))) if dtype is None else dtype
+    if not arrays:
+        return namespace(*trees.leaves(params)).zeros(0, dtype)
+    return namespace(*arrays).concatenate([cast(w, dtype).reshape(-1) for w in arrays])
 
 
 def nested(x: Any, params: Any, fixed: Callable = lambda w: w) -> Any:
