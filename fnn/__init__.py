@@ -32,10 +32,12 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     ExponentialCost, ItakuraSaito, GeneralizedKullbackLeibler; of distributions: Quantile, GaussianNll;
                     FunctionLoss; a base for your own: Loss; in the module losses. Penalties: L1, L2
     optimizers      Sgd, Momentum, Nesterov, Adam, AdamW, Adagrad, Adadelta, Adamax, AMSGrad, Nadam, RMSProp, Lion,
-                    Muon, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate, Average,
-                    MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
+                    Muon, Lbfgs, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate,
+                    Average, MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates:
+                    schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
-                    in the module training. After each epoch: callbacks. How a batch becomes a gradient: rules, privacy
+                    minimize; in the module training. After each epoch: callbacks. How a batch becomes a gradient:
+                    rules, privacy
     data            Batches, of an iterable such as a DataLoader; standardized; weights: class_weights
     predicting      predict, log_probabilities; attribution (integrated gradients and others)
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
@@ -205,6 +207,7 @@ from .optimizers import Average as Average
 from .optimizers import ClipByGlobalNorm as ClipByGlobalNorm
 from .optimizers import ClipByNorm as ClipByNorm
 from .optimizers import ClipByValue as ClipByValue
+from .optimizers import Lbfgs as Lbfgs
 from .optimizers import Lion as Lion
 from .optimizers import MaxNorm as MaxNorm
 from .optimizers import Momentum as Momentum
@@ -232,6 +235,7 @@ from .training import fit as fit
 from .training import folds as folds
 from .training import init_state as init_state
 from .training import make_step as make_step
+from .training import minimize as minimize
 from .training import range_test as range_test
 from .training import sweep as sweep
 from .training import train as train

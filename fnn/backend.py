@@ -324,6 +324,15 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
     return carry, tree_map(stacked, *outputs) if outputs else None
 
 
+def while_loop(condition, f, carry) -> Any:
+    """`lax.while_loop` if any array is traced; otherwise a loop: `carry = f(carry)` as long as `condition(carry)`."""
+    if jax is not None and is_traced(*tree_leaves(carry)):
+        return jax.lax.while_loop(condition, f, carry)
+    while condition(carry):
+        carry = f(carry)
+    return carry
+
+
 def _stacked(*leaves):
     """Arrays or numbers along a new first axis; a subclass of arrays is kept, which takes longer."""
     plain = type(leaves[0]) is np.ndarray or not isinstance(leaves[0], np.ndarray)
@@ -354,6 +363,13 @@ def cond(pred, true_fn, false_fn, *args) -> Any:
     if is_traced(pred):
         return jax.lax.cond(pred, true_fn, false_fn, *args)
     return (true_fn if pred else false_fn)(*args)
+
+
+def choose(condition, yes, no) -> Any:
+    """`yes` where the condition holds, else `no`, two trees of arrays; a known condition just chooses one of them."""
+    if is_traced(condition):
+        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    return yes if condition else no
 
 
 def by_platform(cpu, other, *args) -> Any:

@@ -18,6 +18,7 @@ class Backprop(NamedTuple):
     """
 
     draws = False
+    of_cost = True
 
     def init(self, problem, params, key):
         """No state."""

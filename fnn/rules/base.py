@@ -12,6 +12,7 @@ the optimizer. Class attributes without an annotation say what a rule needs:
     sampling     "shuffled" (default): epochs that use each example once; "poisson": each example joins independently
     weighted     True (default); if False, data with weights are rejected
     draws        True (default); if False, no key is derived for the rule
+    of_cost      False (default); if True, the gradient is that of the cost itself, as `fnn.Lbfgs` needs it
     private      False (default); if True, no stopping criterion may depend on the training loss
 """
 
@@ -24,6 +25,7 @@ from ..backend import Held, cast, is_traced, namespace
 from ..errors import ArgumentError, KindError, ShapeError, real, shorten
 from ..static import Choice as Choice
 from ..static import Field, check_ranges, declared
+from ..static import unwrapped as unwrapped
 
 _PLAIN = Field(None, False, False)
 
@@ -100,17 +102,6 @@ def prepare(rule, params) -> Any:
         return number(place, value, field)
 
     return strong(type(rule).__name__, rule, _PLAIN)
-
-
-def unwrapped(rule) -> Any:
-    """The rule with its choices as the user gave them, including those of the rules inside it."""
-    if isinstance(rule, Held):
-        return rule.thing
-    if hasattr(rule, "_fields"):
-        return rule._replace(**{name: unwrapped(value) for name, value in rule._asdict().items()}) if rule else rule
-    if isinstance(rule, tuple | list):
-        return type(rule)(unwrapped(value) for value in rule)
-    return {key: unwrapped(value) for key, value in rule.items()} if isinstance(rule, dict) else rule
 
 
 def first_state(rule, problem, params, key) -> Any:
