@@ -77,7 +77,8 @@ class Stream:
         self.batches, self.name = batches, name
         self._iterator: Iterator | None = None
         self._epoch, self._done, self._begun = epoch, 0, False
-        self._check: Any = None
+        self._check: Any = None  # of a batch, for a network and a cost, and
+        self._model: Any = None  # the first batch after it
         self._kept: tuple[int, Any] = 0, None  # the batches that were read last, and the number of the first
         self.first = self._given()
         self._pending: Data | None = self.first
@@ -154,8 +155,8 @@ class Stream:
         """A batch that is like the first one, of at most B examples, in the dtypes of the parameters."""
         if batch.size > self.batch_size:
             raise ShapeError(
-                f"{place}: expected at most {self.batch_size} examples, as the first batch has, got {batch.size}; the "
-                f"largest batch is an argument of fit, batch_size={batch.size}"
+                f"{place}: expected at most {self.batch_size} examples, got {batch.size}; the size of the largest "
+                f"batch, by default that of the first, is an argument of fit, batch_size={batch.size}"
             )
         batch = self._check(batch, place, self.first)
         expected, found = _outline(self._model), _outline(batch)
@@ -248,9 +249,12 @@ class Stream:
                 f"fnn.Batches(lambda: ((b[{keys[0]}], b[{keys[1]}]) for b in loader), steps=len(loader))"
             )
         data = gate.opened(given, place)
-        if data.y is None or not data.size:
-            raise ShapeError(f"{place}: expected at least one example and its target, got none")
-        return Data(*trees.map(np.asarray, tuple(data)))
+        try:
+            gate.check_examples(data.x)
+            gate.check_counts(data)
+        except FnnError as error:
+            raise error.at(place)  # noqa: B904 - the same error, its place added
+        return Data(*trees.map(np.array, tuple(data)))  # a copy, since some loaders fill the same memory again
 
     def _place(self, batch) -> str:
         prefix = "" if self.name == "data" else f"{self.name}: "

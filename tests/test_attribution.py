@@ -190,6 +190,7 @@ WRONG = {
         lambda p: attribution.gradients(DEEPER)(DEEPER.init(key(), {"x": (5,), "length": ()}), SYMBOLS, 0),
         "x: expected an input that has a derivative, got integers",
     ),
+    "no examples": (lambda p: INTEGRATED(p, X[:0], 0), "x: expected at least one example"),
     "x first": (lambda p: GRADIENTS(X, p, 0), "the parameters come first"),
 }
 

@@ -12,15 +12,20 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ..errors import ArgumentError, shorten
 from ..layers.activations import LogSigmoid, LogSoftmax
 from ..losses import SigmoidBinaryCrossEntropy, SoftmaxCrossEntropy
-from .base import Network, knows_its_parameters, relative
+from .base import Estimator
+from .examples import relative
+from .parameters import knows_its_parameters
 
 
-class FNNClassifier(ClassifierMixin, Network):
+class FNNClassifier(ClassifierMixin, Estimator):
     """A multilayer perceptron that classifies, or assigns sets of labels, trained on the cross-entropy.
 
-    The parameters have the names of scikit-learn's `MLPClassifier`, except for the last three. Three defaults differ
+    The parameters have the names of scikit-learn's `MLPClassifier`, except for the last five. Three defaults differ
     from scikit-learn's, where `alpha` is 0.0001, `learning_rate_init` 0.001 and `batch_size` at most 200: with the
     defaults here, training is as accurate and faster.
+
+    X may be a sparse matrix or array of SciPy's. A large one is made dense a few batches at a time, here and in
+    `predict`; the result is that of the dense array.
 
     It computes in the precision of X; on JAX in float32, unless 64 bits are enabled there. It passes scikit-learn's
     `check_estimator`, except on JAX in float32 for one comparison to ten digits.
@@ -49,16 +54,21 @@ class FNNClassifier(ClassifierMixin, Network):
         nesterovs_momentum: whether 'sgd' uses Nesterov's momentum. Default: True.
         early_stopping: whether to monitor the score on held-out data in place of the loss; the network of the best
             epoch is then returned, also if the run diverges after it. Default: False.
-        validation_fraction: the fraction held out for early stopping. Default: 0.1.
+        validation_fraction: the fraction held out for early stopping. Classes keep their shares as far as that can be
+            had: a class of one example is trained on, and so are examples of weight 0. Default: 0.1.
         beta_1: the decay rate of the first moment of 'adam'. Default: 0.9.
         beta_2: the decay rate of the second moment of 'adam'. Default: 0.999.
         epsilon: the constant for numerical stability of 'adam'. Default: 10⁻⁸.
         n_iter_no_change: the number of epochs without improvement after which training stops, see `tol`. Default: 10.
         standardize: whether a first layer, with constants from the training data, standardizes the inputs to mean 0 and
             standard deviation 1. Default: True.
+        dropout: the probability with which each output of a hidden layer is dropped in training, in [0, 1). Default: 0.
         class_weight: 'balanced', or a dict `{class: weight}`, in which those left out are 1, as for other classifiers
             of scikit-learn. They multiply `sample_weight` in training, and not in the score of held-out data. `fit`
             alone takes 'balanced', as `partial_fit` does not see all classes. Default: None, all 1.
+        callbacks: functions, or objects such as `fnn.callbacks.CsvLog(path)`, called after each epoch, as those of
+            `fnn.fit`; see `fnn.callbacks`. Their metrics are `loss` and, with early stopping, `validation_score`; the
+            `state` is that of the network between the standardization of X and of y. Default: none.
         backend: 'numpy', 'jax', or None to choose by the amount of work. Default: None.
 
     Attributes: `classes_`, `net_` and `params_`, `coefs_`, `intercepts_`, `loss_`, `best_loss_`, `loss_curve_`,
@@ -101,11 +111,30 @@ class FNNClassifier(ClassifierMixin, Network):
         epsilon=1e-8,
         n_iter_no_change=10,
         standardize=True,
+        dropout=0.0,
         class_weight: Any = None,
+        callbacks=(),
         backend=None,
     ):
         # scikit-learn reads the names and defaults from this signature
         super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the network to the data.
+
+        With `warm_start` it continues from where the last call ended, with the present parameters; otherwise it starts
+        afresh. Ctrl-C ends training with a warning, as in scikit-learn, and the network of the last whole epoch is
+        kept (with early stopping that of the best; before the end of the first epoch, the one it began with).
+
+        Args:
+            X: the inputs (n_samples, n_features), an array, a frame or a sparse matrix.
+            y: the classes (n_samples,), or labels (n_samples, n_labels) of 0 and 1.
+            sample_weight: (n_samples,), at least 0; only their ratios matter. Default: None, equal weights.
+
+        Returns:
+            The estimator.
+        """
+        return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Train for one more epoch; the first call must be given `classes`, all classes that will occur.

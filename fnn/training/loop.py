@@ -74,7 +74,8 @@ def train(
         penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         validation: data of the same form, on which the network is evaluated after every epoch. Default: None.
-        metrics: functions by name that JAX can compile, such as `{"accuracy": fnn.accuracy}`. Default: None.
+        metrics: functions by name that JAX can compile, such as `{"accuracy": fnn.accuracy}`; on NumPy scikit-learn's
+            scores too, as for `fit`. Default: None.
 
     Returns:
         `(state, history)`. The history is a dict with `loss` and `weight` of each step, (steps,), and the rule's
