@@ -55,9 +55,8 @@ y = {name: part[:, 6:].astype(np.float32) for name, part in parts.items()}
 data, held = ((x[name], y[name], fnn.class_weights(y[name])) for name in ("train", "validation"))
 
 # 2. The search: nine runs, each with the parameters of its epoch of least validation loss.
-net = fnn.Serial((fnn.Frozen(fnn.Standardize()), *fnn.mlp((32, 16, 1)).layers))
 loss, key, size = fnn.SigmoidBinaryCrossEntropy(), fnn.random.key(0), x["train"].shape[1:]
-start = (fnn.trees.Fixed(fnn.Standardize().measured(x["train"])), *net.init(key, size)[1:])
+net, start = fnn.standardized(fnn.mlp((32, 16, 1)), x["train"], key)
 
 
 def run(rate, decay):
@@ -74,8 +73,8 @@ print(f"chosen: learning rate {rates[chosen]:.3f}, penalty {decays[chosen]:.4f},
 
 # 3. The calibration, as one more layer, which begins as the identity.
 platt, z = fnn.Dense(1, initializer=fnn.Ones()), net.apply(params, x["validation"])
-begun = fnn.init_state(platt, fnn.Adam(0.05), fnn.random.key(1, backend="numpy"), (1,))
-state, _ = fnn.fit(platt, loss, begun, (z, y["validation"]), epochs=50, batch_size=500)
+how = {"key": fnn.random.key(1, backend="numpy"), "epochs": 50, "batch_size": 500}
+state, _ = fnn.fit(platt, loss, fnn.Adam(0.05), (z, y["validation"]), **how)
 served, parameters = fnn.Serial((*net.layers, platt)), (*params, state.params)
 p, result, scores = {}, {}, ("roc_auc", "average_precision", "neg_log_loss")
 for name, (model, weights) in {"trained": (net, params), "calibrated": (served, parameters)}.items():
@@ -114,6 +113,7 @@ metrics.RocCurveDisplay.from_predictions(y["test"], p["calibrated"], ax=left, pl
 for name, q in p.items():
     curve = calibration.calibration_curve(y["test"][:, 0], q[:, 0], n_bins=10, strategy="quantile")
     calibration.CalibrationDisplay(*curve, q, estimator_name=name).plot(ax=right)
+right.legend(loc="upper left")
 figure.savefig(OUT / "churn.png", dpi=150)
 if abs(answer - p["calibrated"][0, 0]) > 1e-6 or result["calibrated"]["loss"] > 0.8 * result["trained"]["loss"]:
     raise SystemExit(f"expected the served probability, and a calibration that helps: {answer} {result}")

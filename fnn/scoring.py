@@ -24,7 +24,6 @@ from .backend import is_traced
 from .errors import ArgumentError, KindError, ShapeError, require, same_shape
 from .metrics import classes_of
 from .static import Static
-from .streams import Stream
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,12 @@ class Score(Static):
 def check_scores(net: Any, loss: Any, data: Any, metrics: dict[str, Any]) -> None:
     """Raise if a score cannot be one of such predictions for these targets, which a trial with equal ones shows.
 
-    The targets of a `Stream` are not known yet; there the first evaluation shows it.
+    Of batches that are yet to come the targets are not known, so the scores show it themselves.
     """
     for score in (metric for metric in metrics.values() if isinstance(metric, Score)):
         if data.weights is not None and not score.takes_weights:
             raise ArgumentError(f"metrics: {score.name!r} takes no weights, and the data have some")
-        if isinstance(data, Stream):
+        if not data.known:
             continue
         shape = (data.size, *net.output_shape(data.shape))
         prediction = np.asarray(loss.predict(np.full(shape, 1 / shape[-1], np.float32)))

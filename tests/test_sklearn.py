@@ -783,7 +783,7 @@ def test_logarithms_of_probabilities_are_finite_where_probabilities_are_0():
 WRONG = {
     "hidden_layer_sizes": [(0,), -1, "100", 2.5, (3, "x")],
     "activation": ["Relu", fnn.Relu, None, 3],
-    "solver": ["lbfgs", None, 3],
+    "solver": ["newton", None, 3],
     "learning_rate": ["fast", 0.1],
     "backend": ["torch", 1],
     "alpha": [-1, math.nan, "0"],

@@ -42,6 +42,8 @@ class Estimator(Parameters):
         """`fit`, or `epochs` more epochs."""
         anew = not (self.warm_start and hasattr(self, "params_")) if anew is None else anew
         self._check_parameters()
+        if epochs is not None and self.solver == "lbfgs":
+            raise ArgumentError("solver: expected another than 'lbfgs' for partial_fit, since it needs all examples")
         if not anew:
             self._check_continued()
         X, y = self._checked(X, y, multi_output=True, y_numeric=not isinstance(self, ClassifierMixin), reset=anew)

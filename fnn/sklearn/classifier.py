@@ -33,20 +33,21 @@ class FNNClassifier(ClassifierMixin, Estimator):
     Args:
         hidden_layer_sizes: the number of units of each hidden layer. Default: (100,).
         activation: 'relu', 'identity', 'logistic', 'tanh', or a layer such as `fnn.Gelu()`. Default: 'relu'.
-        solver: 'adam', 'sgd', or an optimizer's class such as `fnn.AdamW`. Default: 'adam'.
+        solver: 'adam', 'sgd', 'lbfgs' (all examples in each step; for small data often the fastest and the most
+            accurate), or an optimizer's class such as `fnn.AdamW`. Default: 'adam'.
         alpha: the strength of the L2 penalty ½ α/B Σ w², which is added to the mean cost; B is `batch_size`, or 200 if
-            that is 'auto'. It depends neither on the number of examples nor on the scale of their weights. Default:
-            0.2.
+            that is 'auto', and with 'lbfgs' the number of examples, as in scikit-learn. It does not depend on the scale
+            of the weights, nor, but for 'lbfgs', on the number of examples. Default: 0.2.
         batch_size: examples per step; 'auto' is about 200, chosen so that all batches have about the same size.
             Default: 'auto'.
         learning_rate: 'constant', 'invscaling' or 'adaptive', for every solver. Default: 'constant'.
         learning_rate_init: the initial learning rate. Default: 0.005.
         power_t: the exponent of 'invscaling'. Default: 0.5.
-        max_iter: the maximum number of epochs. Default: 200.
+        max_iter: the maximum number of epochs, of 'lbfgs' of iterations. Default: 200.
         shuffle: whether to shuffle the examples in each epoch. Default: True.
         random_state: the seed, or a `RandomState`. Default: None.
         tol: training stops once the loss has not fallen (or the validation score risen) by at least this much for more
-            than `n_iter_no_change` epochs. Default: 10⁻⁴.
+            than `n_iter_no_change` epochs; with 'lbfgs', once no entry of the gradient is larger. Default: 10⁻⁴.
         verbose: whether to print the loss of each epoch. Default: False.
         warm_start: whether `fit` continues from where the last call ended, with the present parameters: another rate,
             solver, activation or penalty is used from there on; other sizes are refused. Default: False.
@@ -73,7 +74,8 @@ class FNNClassifier(ClassifierMixin, Estimator):
 
     Attributes: `classes_`, `net_` and `params_`, `coefs_`, `intercepts_`, `loss_`, `best_loss_`, `loss_curve_`,
     `n_iter_`, `t_`, `n_layers_`, `n_outputs_`, `validation_scores_`, `best_validation_score_`, `n_features_in_`. As in
-    scikit-learn `best_loss_` is None with early stopping, the validation scores are None without.
+    scikit-learn `best_loss_` is None with early stopping, the validation scores are None without. With 'lbfgs',
+    `loss_curve_` has an entry for each iteration only if callbacks, `verbose` or early stopping ask for it.
 
     >>> X, y = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), ["no", "yes", "yes", "no"]
     >>> FNNClassifier(solver="sgd", learning_rate_init=0.3, random_state=0).fit(X, y).predict(X).tolist()
@@ -185,9 +187,9 @@ class FNNClassifier(ClassifierMixin, Estimator):
         check_classification_targets(y)
         multilabel = type_of_target(y).startswith("multilabel")
         y = y if multilabel else column_or_1d(y, warn=True)
-        if anew:
-            self.classes_, self._multilabel = unique_labels(y) if classes is None else np.unique(classes), multilabel
         present = unique_labels(y)
+        if anew:
+            self.classes_, self._multilabel = present if classes is None else np.unique(classes), multilabel
         unknown = np.setdiff1d(present, self.classes_)
         if len(unknown) or multilabel != self._multilabel:
             raise ArgumentError(f"y: expected classes of {shorten(self.classes_)}, got {shorten(unknown)} too")

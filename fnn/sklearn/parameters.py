@@ -15,7 +15,7 @@ from ..initializers import GlorotUniform
 from ..layers import Dense, Dropout, Layer
 from ..layers.activations import Identity, Relu, Sigmoid, Tanh
 from ..networks import Serial
-from ..optimizers import Adam, Momentum, Nesterov, Sgd
+from ..optimizers import Adam, Lbfgs, Momentum, Nesterov, Sgd
 from ..static import Interval, declared
 
 ACTIVATIONS = {"identity": Identity(), "logistic": Sigmoid(), "tanh": Tanh(), "relu": Relu()}
@@ -101,9 +101,10 @@ class Parameters(BaseEstimator):
                 f"activation: expected one of {', '.join(ACTIVATIONS)}, or a layer such as fnn.Gelu(), "
                 f"got {shorten(self.activation)}"
             )
-        if self.solver not in ("adam", "sgd") and not callable(self.solver):
+        if self.solver not in ("adam", "sgd", "lbfgs") and not callable(self.solver):
             raise ArgumentError(
-                f"solver: expected 'adam', 'sgd', or an optimizer's class such as fnn.AdamW, got {shorten(self.solver)}"
+                "solver: expected 'adam', 'sgd', 'lbfgs', or an optimizer's class such as fnn.AdamW, "
+                f"got {shorten(self.solver)}"
             )
         if self.learning_rate not in ("constant", "invscaling", "adaptive"):
             raise ArgumentError(
@@ -135,12 +136,16 @@ class Parameters(BaseEstimator):
 
     def _recipe_for(self, n):
         """All that determines the optimizer, for n examples."""
+        if self.solver == "lbfgs":
+            return ["lbfgs", self.tol]
         names = ("solver", "learning_rate", "learning_rate_init", "power_t", "momentum", "nesterovs_momentum")
         numbers = [getattr(self, name) for name in (*names, "beta_1", "beta_2", "epsilon")]
         return [*numbers, n, self._batch(n)] if self.learning_rate == "invscaling" else numbers
 
     def _new_optimizer(self, n):
         """A new optimizer, for n examples."""
+        if self.solver == "lbfgs":
+            return Lbfgs(gtol=self.tol)
         rate: Any = float(self.learning_rate_init)
         if self.learning_rate == "invscaling":
             steps, count = -(-n // self._batch(n)), int(self._state.step) - self._restarted if self.t_ else 0
@@ -157,6 +162,8 @@ class Parameters(BaseEstimator):
 
     def _batch(self, n):
         """The batch size for n examples."""
+        if self.solver == "lbfgs":
+            return n
         if self.batch_size == "auto":
             return -(-n // max(1, round(n / USUAL_BATCH)))
         return min(self.batch_size, n)

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .. import backend, random, trees
+from ..backend import namespace
 from ..backpropagation import Problem
 from ..callbacks import Epoch, begun, call
 from ..errors import DivergenceError
@@ -22,6 +23,7 @@ from .parameters import USUAL_BATCH
 
 WORTH_COMPILING = 1e10  # operations of a whole run: about a second of NumPy's
 QUICK = WORTH_COMPILING / 100  # operations that are not worth an interruption
+TOGETHER = 20  # iterations of L-BFGS, each more than one gradient where they are apart
 
 
 class Run:
@@ -31,7 +33,7 @@ class Run:
     held      (X, y, weights) held out for early stopping, or None
     epochs    how many epochs `partial_fit` asks for; None for `fit`, which goes on until it stops
     n         the number of examples
-    waited    the number of epochs without an improvement
+    waited    the number of epochs without an improvement; an epoch of L-BFGS is an iteration
     best      the state of the best epoch on the data held out
     """
 
@@ -44,29 +46,39 @@ class Run:
         model, epochs, n = self.model, self.epochs, self.n
         most, size = model.max_iter if epochs is None else epochs, model._batch(n)
         chosen, work = model.backend, 6 * sum(p.size for p in trees.leaves(model._state.params)) * n
+        whole = model.solver == "lbfgs"  # which mostly ends long before max_iter, and takes longer to compile
         if chosen is None:
-            chosen = "jax" if work * most > WORTH_COMPILING and backend.jax is not None else "numpy"
+            worth = work * most > WORTH_COMPILING * (10 if whole else 1)
+            chosen = "jax" if worth and backend.jax is not None else "numpy"
         state = on_backend(chosen, model._state)
         data = admitted(model._net, loss, state.params, X, targets, weights)
         state = next_epoch(state)
         per_epoch, plan = -(-n // size), Plan(n, size, model.shuffle)
-        nominal = USUAL_BATCH if model.batch_size == "auto" else model.batch_size
+        nominal = n if whole else USUAL_BATCH if model.batch_size == "auto" else model.batch_size
         penalty = L2(trees.leaves(state.params)[0].dtype.type(model.alpha / nominal)) if model.alpha else None
         problem = Problem(model._net, loss, penalty)
         self._begin_records()
         stopped = False
-        alone = chosen == "numpy" and self.held is None and not model.verbose and not model.callbacks
+        alone = (chosen == "numpy" or whole) and self.held is None and not model.verbose and not model.callbacks
         try:
             with begun(model.callbacks, state):
                 while model.n_iter_ < most and not stopped:
                     at_once = 1  # or as many as must be done before it can stop
-                    if alone:
+                    if whole:
+                        state = state._replace(optimizer=self._iterating(state, work, most - model.n_iter_, alone))
+                    elif alone:
                         at_once = min(model.n_iter_no_change + 1 - self.waited, most - model.n_iter_, 1 + QUICK // work)
                     state, history = advance(problem, state, data, plan, int(at_once) * per_epoch)
-                    losses, sizes = (np.asarray(history[k], float).reshape(-1, per_epoch) for k in ("loss", "weight"))
-                    for value in (losses * sizes).sum(axis=1) / sizes.sum(axis=1):
-                        self._end_epoch(float(value), state)
+                    if whole:
+                        self._end_epoch(float(history["loss_after"][0]), state, int(history["iterations"][0]))
+                    else:
+                        losses, sizes = (
+                            np.asarray(history[k], float).reshape(-1, per_epoch) for k in ("loss", "weight")
+                        )
+                        for value in (losses * sizes).sum(axis=1) / sizes.sum(axis=1):
+                            self._end_epoch(float(value), state)
                     state, stopped = self._told(state)
+                    stopped = stopped or (whole and bool(history["status"][0]))
                     if epochs is None and not stopped and self.waited > model.n_iter_no_change:
                         state, stopped = self._slower(state)
         except KeyboardInterrupt:
@@ -81,7 +93,9 @@ class Run:
             warnings.warn(f"{error}; the best epoch's network is kept", ConvergenceWarning, stacklevel=4)
             stopped = True
         if epochs is None and not stopped:
-            message = f"max_iter: {most} epochs are done, and training has not converged yet"
+            message = (
+                f"max_iter: {most} {'iterations' if whole else 'epochs'} are done, and training has not converged yet"
+            )
             warnings.warn(message, ConvergenceWarning, stacklevel=4)
         state = on_backend("numpy", state) if self.held is None or not model.n_iter_ else self.best
         if state is None or not all(np.isfinite(p).all() for p in trees.leaves(state.params)):
@@ -97,13 +111,18 @@ class Run:
             model.validation_scores_ = list(model.validation_scores_ or []) if held else None
         model.n_iter_ = 0
 
-    def _end_epoch(self, value, state):
-        """Record the end of an epoch with this mean loss."""
+    def _iterating(self, state, work, most, alone):
+        """The optimizer with the number of iterations until something is to be told of them."""
+        iterations = min(most, TOGETHER + int(QUICK // work)) if alone else 1
+        return state.optimizer._replace(iterations=namespace(state.step).asarray(iterations, dtype=np.int32)[()])
+
+    def _end_epoch(self, value, state, iterations=1):
+        """Record the end of an epoch, or of iterations of L-BFGS, with this mean loss."""
         model = self.model
         if self.held is None and not math.isfinite(value):
             raise self._diverged(f"the loss is {value:g}")
-        model.n_iter_ += 1
-        model.t_ += self.n
+        model.n_iter_ += iterations
+        model.t_ += iterations * self.n
         model.loss_ = value
         model.loss_curve_.append(value)
         if model.verbose:
@@ -146,6 +165,8 @@ class Run:
 
     def _slower(self, state):
         """`(state, whether to stop)` once the loss stops falling: an adaptive rate is lowered before it stops."""
+        if self.model.solver == "lbfgs":  # which has no rate, and stops by itself unless examples are held out
+            return state, self.held is not None
         if self.model.learning_rate != "adaptive" or (rate := state.optimizer.learning_rate) <= 1e-6:
             return state, True
         self.waited = 0
