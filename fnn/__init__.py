@@ -46,6 +46,7 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     influence; of scalars: autodiff
     inspection      diagnose (findings), memory (of a step), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets; onnx, for other runtimes
+    devices         sharding
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
 """
@@ -75,6 +76,7 @@ from . import privacy as privacy
 from . import random as random
 from . import rules as rules
 from . import schedules as schedules
+from . import sharding as sharding
 from . import static as static
 from . import testing as testing
 from . import trees as trees

@@ -504,6 +504,33 @@ if jax is not None:
         return _never(values[0]), False
 
 
+# ---- several devices -------------------------------------------------------------------------------------------------
+
+DATA = "data"  # the axis of a mesh over which the examples of a batch are divided
+
+
+class Spread(NamedTuple):
+    """How the examples of a batch are divided over devices: their number, and the sharding of arrays (K, B, ...)."""
+
+    devices: int
+    sharding: Any
+
+
+def spread_of(array):
+    """How batches of an array are divided: over the axis "data" of the mesh that it lies on; None if there is none."""
+    if not is_jax(array) or is_traced(array) or not isinstance(array.sharding, jax.sharding.NamedSharding):
+        return None
+    mesh = array.sharding.mesh
+    if DATA not in mesh.shape or jax.sharding.AxisType.Explicit in mesh.axis_types:
+        return None
+    return Spread(mesh.shape[DATA], jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, DATA)))
+
+
+def spread(tree, how):
+    """Arrays (K, B, ...), each device with its examples of each batch."""
+    return tree if how is None else tree_map(lambda a: jax.lax.with_sharding_constraint(a, how.sharding), tree)
+
+
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
