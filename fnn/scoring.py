@@ -77,10 +77,15 @@ class Score(Static):
 
 
 def check_scores(net: Any, loss: Any, data: Any, metrics: dict[str, Any]) -> None:
-    """Raise if a score cannot be one of such predictions for these targets, which a trial with equal ones shows."""
+    """Raise if a score cannot be one of such predictions for these targets, which a trial with equal ones shows.
+
+    Of batches that are yet to come the targets are not known, so the scores show it themselves.
+    """
     for score in (metric for metric in metrics.values() if isinstance(metric, Score)):
         if data.weights is not None and not score.takes_weights:
             raise ArgumentError(f"metrics: {score.name!r} takes no weights, and the data have some")
+        if not data.known:
+            continue
         shape = (data.size, *net.output_shape(data.shape))
         prediction = np.asarray(loss.predict(np.full(shape, 1 / shape[-1], np.float32)))
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):

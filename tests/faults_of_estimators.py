@@ -67,7 +67,7 @@ def nan_scores_nan():
 
 @quiet
 def weights_refused():
-    data = type("", (), {"weights": WEIGHTS, "size": 60, "shape": (6,), "y": Y})
+    data = type("", (), {"weights": WEIGHTS, "size": 60, "shape": (6,), "y": Y, "known": True})
     net = type("", (), {"output_shape": lambda shape: (3,)})
     refused = False
     try:

@@ -85,7 +85,7 @@ class RowData(gate.Data):
     """Examples whose x is `Rows`: the loop reads them a few batches at a time, as if they were in a file."""
 
     @property
-    def in_files(self) -> bool:
+    def streamed(self) -> bool:
         return True
 
 

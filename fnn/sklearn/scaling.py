@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import trees
 from ..layers import Standardize, StandardizeParams
-from ..layers.standardize import constants, mean_and_std
+from ..layers.standardize import constants, mean_and_std, weighted_pieces
 from ..networks import Frozen, Serial
 
 
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
         """Those of x (N, K), merged with those before."""
         weights = np.ones(len(x)) if weights is None else weights
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by `constants`
-            new = cls(int(np.count_nonzero(weights)), *mean_and_std(x, weights))
+            new = cls(int(np.count_nonzero(weights)), *mean_and_std(weighted_pieces("", x, weights)))
             if before is None:
                 return new
             n = before.n + new.n
