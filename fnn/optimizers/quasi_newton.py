@@ -95,7 +95,7 @@ class Lbfgs(NamedTuple):
         x = flat(params)
         xp, m = namespace(x), unwrapped(self).memory
         pairs = lambda: xp.zeros((m, len(x)), x.dtype)
-        inverse, before = xp.zeros((m, m), x.dtype), begun(x, x[:0].sum(), x[:0], ())
+        inverse, before = xp.zeros((m, m), x.dtype), begun(x, x[:0].sum(), x[:0])
         return LbfgsState(zero(params), pairs(), pairs(), inverse, _metrics(before))
 
     def update(
@@ -109,7 +109,7 @@ class Lbfgs(NamedTuple):
             value, grads = value_and_grad_fn(nested(x, params))
             return cast(value, x.dtype), flat(grads, x.dtype)
 
-        start = begun(x, cast(value, x.dtype), flat(grads, x.dtype), pairs)
+        start = begun(x, cast(value, x.dtype), flat(grads, x.dtype), *pairs)
         start = start._replace(status=first_of([(largest(start.grad) <= self.gtol, GRADIENT)]))
         going = lambda now: (now.status == 0) & (now.iterations < self.iterations)
         with backend.any_number(), np.errstate(all="ignore"):  # at a trial that is too long
@@ -132,8 +132,9 @@ def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progres
         s, y, inverse = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
         small = abs(point.value - value) < ftol * xp.maximum(xp.maximum(abs(value), abs(point.value)), 1)
         reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)
-        counts = iterations + 1, evaluations + tried
-        return Progress(x + step, point.value, point.grad, s, y, inverse, *counts, first_of(reasons))
+        return Progress(
+            x + step, point.value, point.grad, s, y, inverse, iterations + 1, evaluations + tried, first_of(reasons)
+        )
 
     return next_one
 
@@ -188,10 +189,9 @@ def first_of(reasons: Any) -> Any:
     return status
 
 
-def begun(x: Any, value: Any, grad: Any, pairs: Any) -> Progress:
+def begun(x: Any, value: Any, grad: Any, s: Any = (), y: Any = (), inverse: Any = ()) -> Progress:
     """Before the first iteration."""
     none = namespace(x).zeros((), np.int32)[()]
-    s, y, inverse = pairs or ((), (), ())
     return Progress(x, value, grad, s, y, inverse, none, none, none)
 
 
