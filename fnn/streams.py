@@ -76,7 +76,8 @@ class Stream:
     def __init__(self, batches: Batches, name: str = "data", batch_size: int | None = None, epoch: int = 0):
         self.batches, self.name = batches, name
         self._iterator: Iterator | None = None
-        self._epoch, self._done, self._begun = epoch, 0, False
+        self._epoch, self._done, self._read_once = epoch, 0, False
+        self._begun = 1  # how often the batches were begun
         self._check: Any = None  # of a batch, for a network and a cost, and
         self._model: Any = None  # the first batch after it
         self._kept: tuple[int, Any] = 0, None  # the batches that were read last, and the number of the first
@@ -172,9 +173,9 @@ class Stream:
 
     def once(self) -> Iterator[Data]:
         """The batches of one epoch, to the end if the number of steps was not given."""
-        if self._begun:
-            self._begin(self._epoch + 1)
-        self._begun = True
+        if self._read_once:
+            self._begin(0 if self.batches.begins_anew else self._epoch + 1)  # the same, whenever a run is resumed
+        self._read_once = True
         while self.batches.steps is None or self._done < self.batches.steps:
             batch = self._next(may_end=self.batches.steps is None and self._done > 0)
             if batch is None:
@@ -219,6 +220,7 @@ class Stream:
     def _begin(self, epoch):
         self.close()
         self._epoch, self._done, self._pending = epoch, 0, None
+        self._begun += 1
 
     def _next(self, may_end=False) -> Any:
         """The next batch, checked; None at the end if there may be one."""
@@ -266,7 +268,7 @@ class Stream:
         fix = f"; write steps={self._done}" if self._done else "; it must not be empty"
         if not self.batches.begins_anew:
             fix = _ONCE
-        elif self._epoch and not self._done:
+        elif self._begun > 1 and not self._done:
             fix = "; it must give its batches anew in each epoch: a function must make a new iterable at each call"
         return DataError(
             f"{self.name}: expected {wanted} in each epoch, got {self._done} in epoch {self._epoch} from "

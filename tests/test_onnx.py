@@ -69,6 +69,7 @@ LAYERS |= {
     "parallel": (fnn.Parallel((fnn.Identity(), D(2), fnn.Serial((D(3), fnn.Tanh())))), (4,)),
     "parallel_images": (fnn.Parallel((fnn.Identity(), C(2, (1, 3), padding="same"), fnn.LayerNorm())), (4, 5, 2)),
     "parallel_inputs": (fnn.Parallel((D(2), fnn.Flatten()), inputs=("b", "a")), {"a": (2, 3), "b": (4,)}),
+    "computed again": (fnn.Remat(fnn.Serial((D(3), fnn.Tanh()))), (4,)),
     "frozen": (fnn.Frozen(fnn.Serial((D(3), fnn.Tanh()))), (4,)),
     "last": (fnn.Last(fnn.Serial((fnn.Embedding(7, 3), fnn.Gru(4, all_states=True)))), {"x": (5,), "length": ()}),
     "last_of_grids": (fnn.Last(D(3), inputs=("s", "n")), {"s": (5, 2, 4), "n": ()}),

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("sklearn")
 from helpers import THOROUGH
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score
@@ -515,6 +515,70 @@ def test_solvers_are_the_optimizers_they_name():
     assert type(FNNClassifier(momentum=0, **options).fit(X, Y)._state.optimizer) is fnn.Sgd
     beta = FNNClassifier(beta_1=0.8, beta_2=0.9, epsilon=1e-3, **SOON).fit(X, Y)._state.optimizer
     assert (float(beta.b1), float(beta.b2), float(beta.eps)) == (0.8, 0.9, 1e-3)
+
+
+# ---- L-BFGS ----------------------------------------------------------------------------------------------------------
+
+SMALL = {"hidden_layer_sizes": (5,), "activation": "tanh", "random_state": 0}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_lbfgs_ends_at_a_minimum_of_scikit_learns_objective(kind):
+    """Of the mean cost plus ½ α/n Σ w², as scikit-learn has it for this solver, with weights too."""
+    weights = np.linspace(0.5, 1.5, len(X))
+    model = kind(solver="lbfgs", alpha=3.0, tol=1e-6, max_iter=500, **SMALL).fit(X, Y, sample_weight=weights)
+    x = fnn.Standardize().apply(model.params_[0].params, X)
+    mean = np.average(Y, weights=weights)
+    std = np.sqrt(np.average((Y - mean) ** 2, weights=weights))
+    classes, numbers = (fnn.SoftmaxCrossEntropy(), Y), (fnn.Quadratic(), ((Y - mean) / std)[:, None])
+    loss, y = classes if kind is FNNClassifier else numbers
+    cost = fnn.value_and_grad(model._net, loss, penalty=fnn.L2(3.0 / len(X)))
+    value, grads = cost(model._state.params, x, y, weights)
+    assert max(abs(g).max() for g in fnn.trees.leaves(grads)) < 1e-4
+    np.testing.assert_allclose(model.loss_, value, rtol=1e-9)
+    assert 0 < model.n_iter_ < 500
+
+
+def test_lbfgs_takes_no_more_iterations_than_it_may_and_says_so():
+    with pytest.warns(ConvergenceWarning, match="max_iter: 7 iterations are done"):
+        assert FNNClassifier(solver="lbfgs", max_iter=7, **SMALL).fit(X, Y).n_iter_ == 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FNNClassifier(solver="lbfgs", max_iter=500, alpha=3.0, **SMALL).fit(X, Y)
+
+
+def test_lbfgs_is_the_same_whoever_listens(capsys):
+    told, options = [], {"solver": "lbfgs", "max_iter": 12, "alpha": 3.0, **SMALL}
+    alone = FNNClassifier(**options).fit(X, Y)
+    loud = FNNClassifier(verbose=True, callbacks=(lambda epoch: told.append(epoch.metrics["loss"]),), **options).fit(
+        X, Y
+    )
+    for a, b in zip(params_of(alone), params_of(loud), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    assert (loud.n_iter_, alone.n_iter_) == (12, 12)
+    assert told == loud.loss_curve_ == sorted(told, reverse=True)
+    assert capsys.readouterr().out.count("Iteration") == 12
+    held = FNNClassifier(early_stopping=True, n_iter_no_change=3, **options | {"max_iter": 100}).fit(X, Y)
+    assert held.best_validation_score_ == max(held.validation_scores_)
+    assert held.n_iter_ == len(held.validation_scores_) < 100
+
+
+def test_lbfgs_goes_on_with_warm_start_and_takes_no_parts():
+    model = FNNClassifier(solver="lbfgs", warm_start=True, alpha=3.0, max_iter=10, **SMALL).fit(X, Y)
+    first = model.loss_
+    assert model.fit(X, Y).loss_ < first
+    with pytest.raises(errors.ArgumentError, match="solver: expected another than 'lbfgs' for partial_fit"):
+        model.partial_fit(X, Y)
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
+def test_lbfgs_is_as_accurate_as_scikit_learns(load):
+    x, y = load(return_X_y=True)
+    x, scores = StandardScaler().fit_transform(x), []
+    for kind in (FNNClassifier, MLPClassifier):
+        model = lambda seed, kind=kind: kind((20,), solver="lbfgs", alpha=1e-4, random_state=seed)
+        scores.append(np.mean([model(seed).fit(x[::2], y[::2]).score(x[1::2], y[1::2]) for seed in range(3)]))
+    assert scores[0] > scores[1] - 0.02, scores
 
 
 @pytest.mark.parametrize("name", ["identity", "logistic", "tanh", "relu"])

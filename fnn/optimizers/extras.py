@@ -23,7 +23,8 @@ NAMES = ("value", "grad", "value_fn", "value_and_grad_fn")
 
 def extra_arguments(optimizer: Any, rule: Any, value: Any, grads: Any, value_and_grad_fn: Callable) -> dict[str, Any]:
     """What the optimizer's `update` is given by name; a private rule has nothing to give."""
-    names = _of_another_library(optimizer) if isinstance(optimizer, backend.Held) else _accepted(type(optimizer).update)
+    held = isinstance(optimizer, backend.Held)
+    names = (_names(optimizer.update) if held else _names_of_class(type(optimizer).update))[0]
     if not names or getattr(rule, "private", False):
         return {}
     given = (value, grads, lambda params: value_and_grad_fn(params)[0], value_and_grad_fn)
@@ -63,26 +64,21 @@ def _check_another_library(optimizer, rule, params):
         ) from error
 
 
-def _of_another_library(held):
-    """The names that an update takes; Optax's are functions that enclose others, and are not remembered."""
-    return _accepted.__wrapped__(held.update)
-
-
-@functools.lru_cache(maxsize=128)
-def _accepted(update):
-    """The names that an update takes; one with `**extra_args` takes Optax's, and may refuse others."""
+def _names(update) -> tuple[tuple[str, ...], list[str]]:
+    """The names that an update takes, and those that it needs; `**extra_args` takes Optax's, and may refuse others."""
     parameters = inspect.signature(update).parameters.values()
-    named = {parameter.name for parameter in parameters}
+    named = {parameter.name: parameter.default is parameter.empty for parameter in parameters}
     every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    return tuple(name for name in NAMES if name in named or (every and name in NAMES[:3]))
+    takes = tuple(name for name in NAMES if name in named or (every and name in NAMES[:3]))
+    return takes, [name for name in takes if named.get(name)]
+
+
+_names_of_class = functools.lru_cache(maxsize=128)(_names)  # Optax's updates enclose others, and are not remembered
 
 
 def _required(optimizer):
     """The names without which the update of one of fnn's optimizers, or a user's, cannot be called."""
-    if isinstance(optimizer, backend.Held):
-        return ()
-    parameters = inspect.signature(type(optimizer).update).parameters.values()
-    return [p.name for p in parameters if p.name in NAMES and p.default is p.empty]
+    return [] if isinstance(optimizer, backend.Held) else _names_of_class(type(optimizer).update)[1]
 
 
 def _inside(optimizer) -> Iterator[Any]:

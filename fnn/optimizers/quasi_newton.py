@@ -107,9 +107,9 @@ class Lbfgs(NamedTuple):
 
         def f(x):
             value, grads = value_and_grad_fn(nested(x, params))
-            return cast(value, x.dtype), flat(grads)
+            return cast(value, x.dtype), flat(grads, x.dtype)
 
-        start = begun(x, cast(value, x.dtype), flat(grads), pairs)
+        start = begun(x, cast(value, x.dtype), flat(grads, x.dtype), pairs)
         start = start._replace(status=first_of([(largest(start.grad) <= self.gtol, GRADIENT)]))
         going = lambda now: (now.status == 0) & (now.iterations < self.iterations)
         with backend.any_number(), np.errstate(all="ignore"):  # at a trial that is too long
@@ -129,11 +129,11 @@ def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progres
         point, tried = search(f, x, Point(0 * one, value, dot(grad, d), grad), d, first)
         moved = point.a > 0
         step, change = backend.choose(moved, point.a * d, 0 * x), point.grad - grad  # d may be NaN
-        pairs = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
+        s, y, inverse = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
         small = abs(point.value - value) < ftol * xp.maximum(xp.maximum(abs(value), abs(point.value)), 1)
         reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)
         counts = iterations + 1, evaluations + tried
-        return Progress(x + step, point.value, point.grad, *pairs, *counts, first_of(reasons))
+        return Progress(x + step, point.value, point.grad, s, y, inverse, *counts, first_of(reasons))
 
     return next_one
 
@@ -191,7 +191,8 @@ def first_of(reasons: Any) -> Any:
 def begun(x: Any, value: Any, grad: Any, pairs: Any) -> Progress:
     """Before the first iteration."""
     none = namespace(x).zeros((), np.int32)[()]
-    return Progress(x, value, grad, *(pairs or [(), (), ()]), none, none, none)
+    s, y, inverse = pairs or ((), (), ())
+    return Progress(x, value, grad, s, y, inverse, none, none, none)
 
 
 def _metrics(end: Progress) -> dict[str, Any]:
@@ -207,12 +208,13 @@ def largest(grad: Any) -> Any:
 # ---- all parameters as one vector ------------------------------------------------------------------------------------
 
 
-def flat(params: Any) -> Any:
-    """The parameters that are learnt as one vector (P,), in float32 or wider."""
+def flat(params: Any, dtype: Any = None) -> Any:
+    """The parameters that are learnt as one vector (P,), by default in float32 or wider."""
     arrays = trees.learnt(params)
-    xp = namespace(*arrays, *trees.leaves(params))
-    wide = at_least_float32(np.result_type(np.float32, *(w.dtype for w in arrays)))
-    return xp.concatenate([cast(w, wide).reshape(-1) for w in arrays]) if arrays else xp.zeros(0, wide)
+    dtype = at_least_float32(np.result_type(np.float32, *(w.dtype for w in arrays))) if dtype is None else dtype
+    if not arrays:
+        return namespace(*trees.leaves(params)).zeros(0, dtype)
+    return namespace(*arrays).concatenate([cast(w, dtype).reshape(-1) for w in arrays])
 
 
 def nested(x: Any, params: Any, fixed: Callable = lambda w: w) -> Any:

@@ -14,6 +14,14 @@ the optimizer. Class attributes without an annotation say what a rule needs:
     draws        True (default); if False, no key is derived for the rule
     of_cost      False (default); if True, the gradient is that of the cost itself, as `fnn.Lbfgs` needs it
     private      False (default); if True, no stopping criterion may depend on the training loss
+
+A rule whose result is a function of sums over the examples may say so, and then `InParts` computes them for a few
+examples at a time. Its `gradient` is then `from_sums` of the `sums` of the whole batch:
+
+    sums(problem, params, state, batch, keys, share=1) -> a tree of arrays, which are added over the parts of the batch
+    from_sums(problem, params, state, batch, keys, sums) -> RuleOutput
+
+where, for a part, `problem.denominator` is that of the whole batch, and `share` is the part's share of all weight.
 """
 
 from typing import Any, NamedTuple
@@ -59,6 +67,11 @@ class RuleOutput(NamedTuple):
     grads: Any
     state: Any = ()
     metrics: dict = {}  # noqa: RUF012 - never changed
+
+
+def of_inner(name, default):
+    """A class attribute of a rule around another one, `rule.rule`: what that one says, or the default."""
+    return property(lambda self: getattr(self.rule, name, default), doc=f"The `{name}` of the inner rule.")
 
 
 def prepare(rule, params) -> Any:

@@ -213,11 +213,16 @@ def _steps(problem, state, data, plan, steps, whole, fresh=False):
     xp = namespace(*trees.leaves((state.params, data.x)))
     epoch, seen = plan.begin(state.epoch, state.seen, state.length)
     poisson = plan.sampling == "poisson"
-    padded, step = not whole or data.weights is not None, _stepper(problem, plan)
+    devices = 1 if plan.spread is None else plan.spread.devices
+    padded = not whole or data.weights is not None or plan.batch_size % devices > 0
+    step = _stepper(problem, plan)
 
     def block(state, chosen):
         index, used = tuple(a[None] for a in plan.sample(state.key, state.step)) if poisson else chosen
-        x, y = (trees.map(lambda a: _take(xp, a, index), a) for a in (data.x, data.y))
+        if index.shape[1] % devices:  # as many places on each device
+            index, used = (xp.pad(a, ((0, 0), (0, -a.shape[1] % devices))) for a in (index, used))
+        index, used = backend.spread((index, used), plan.spread)
+        x, y = (backend.spread(trees.map(lambda a: _take(xp, a, index), a), plan.spread) for a in (data.x, data.y))
         weights = None
         if data.weights is not None:
             weights = xp.where(used, _take(xp, data.weights, index), 0)
@@ -263,7 +268,7 @@ def plan_of(state, data, batch_size, shuffle) -> Plan:
         return Plan(data.size, data.batch_size, shuffle=False)
     if batch_size is None:
         raise ArgumentError("batch_size: expected the number of examples per step, such as batch_size=32, got None")
-    return Plan(data.size, batch_size, shuffle, sampling)
+    return Plan(data.size, batch_size, shuffle, sampling, backend.spread_of(trees.leaves(data.x)[0]))
 
 
 def is_whole(state, plan) -> bool:
