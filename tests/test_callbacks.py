@@ -1,5 +1,6 @@
 """Callbacks are told of each epoch of a run, can stop it and change it, and a resumed run is still the same run."""
 
+import copy
 import csv
 import math
 import sys
@@ -397,6 +398,11 @@ def test_tensorboard_gets_each_number_and_the_rate_and_hides_what_a_killed_run_l
         assert [epoch for epoch, _ in found[name]] == [1, 2, 3, 4]
         np.testing.assert_allclose([value for _, value in found[name]], history[name], rtol=1e-6)
     np.testing.assert_allclose([value for _, value in found["learning_rate"]], 0.1, rtol=1e-6)
+
+
+def test_tensorboard_can_be_copied_as_estimators_copy_their_parameters(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.ModuleType("tensorboardX"))
+    assert copy.deepcopy(TensorBoard(tmp_path)).folder == tmp_path
 
 
 def test_tensorboard_calls_its_library_and_names_its_extra(tmp_path, monkeypatch):

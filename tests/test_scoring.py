@@ -88,19 +88,27 @@ def test_nan_scores_nan_unless_it_does_not_count(name):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_fit_and_evaluate_take_names_and_the_history_has_the_scores(backend):
+def test_an_evaluation_has_the_scores_by_name(backend):
+    net, loss, (x, y) = fnn.mlp((3,)), fnn.SoftmaxCrossEntropy(), blobs(20)
+    params = on(backend, net.init(key(), (6,)))
+    p = np.asarray(loss.predict(net.apply(params, *on(backend, (x.astype(np.float32),)))))
+    wanted = metrics.f1_score(y, p.argmax(axis=1), average="macro", sample_weight=WEIGHTS[:20])
+    found = fnn.evaluate(net, loss, params, (x, y, WEIGHTS[:20]), metrics={"f1": "f1_macro", "accuracy": fnn.accuracy})
+    assert found["f1"] == pytest.approx(wanted, rel=1e-6)
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(y, p.argmax(1), sample_weight=WEIGHTS[:20]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.thorough(backend="jax")
+def test_the_history_of_a_fit_has_the_scores(backend):
     x, y = blobs(60)
     held = (x[:20], y[:20], WEIGHTS[:20] + 1)
     net, loss, how = fnn.mlp((8, 3)), fnn.SoftmaxCrossEntropy(), {"key": key(backend), "batch_size": 20, "epochs": 4}
-    state, history = fnn.fit(
-        net, loss, fnn.Adam(0.02), (x, y), validation=held, metrics=("roc_auc_ovr", "f1_macro"), **how
-    )
+    names = ("roc_auc_ovr", "f1_macro")
+    state, history = fnn.fit(net, loss, fnn.Adam(0.02), (x, y), validation=held, metrics=names, **how)
     assert history["validation_roc_auc_ovr"].shape == history["validation_f1_macro"].shape == (4,)
-    p = np.asarray(loss.predict(net.apply(state.params, *on(backend, (x[:20].astype(np.float32),)))))
-    wanted = metrics.f1_score(y[:20], p.argmax(axis=1), average="macro", sample_weight=held[2])
-    assert history["validation_f1_macro"][-1] == pytest.approx(wanted, rel=1e-6)
-    mixed = {"f1": "f1_macro", "accuracy": fnn.accuracy}
-    assert fnn.evaluate(net, loss, state.params, held, metrics=mixed)["f1"] == pytest.approx(wanted, rel=1e-6)
+    last = fnn.evaluate(net, loss, state.params, held, metrics=names)
+    assert [history[f"validation_{name}"][-1] for name in names] == [last[name] for name in names]
 
 
 def test_the_epoch_with_the_largest_score_is_returned():

@@ -945,6 +945,10 @@ BAD = {
         lambda: FNNClassifier(warm_start=True, **SOON).fit(X, Y).set_params(dropout=0.5).fit(X, Y),
         "dropout: expected 0, as in the last fit, which is continued, got 0.5",
     ),
+    "dropout in whole batches": (
+        lambda: FNNClassifier(solver="lbfgs", dropout=0.5).fit(X, Y),
+        "dropout: expected 0 with solver='lbfgs'",
+    ),
     "dropout ended": (
         lambda: FNNRegressor(dropout=0.5, **SOON).fit(X, Y).set_params(dropout=0.0).partial_fit(X, Y),
         "dropout: expected above 0, as in the last fit",

@@ -118,6 +118,10 @@ class Parameters(BaseEstimator):
             if not isinstance(value := getattr(self, name), bool | np.bool):
                 raise KindError(f"{name}: expected True or False, got {shorten(value)}")
         check_callbacks(self.callbacks)
+        if self.solver == "lbfgs" and self.dropout:
+            raise ArgumentError(
+                f"dropout: expected 0 with solver='lbfgs', which needs a cost without noise, got {self.dropout}"
+            )
         for name, field in declared(type(self)).items():
             if field.interval is not None:
                 field.interval.check(name, getattr(self, name), field.whole)
