@@ -7,6 +7,10 @@ First the compiler's own figures for the whole run as one program, `memory_analy
 needed beyond arguments and results. The same scan with `jax.grad` has the same layout, order and blocks. Then the
 resident memory of fresh processes that train for an epoch, each with its own libraries and the same images: before
 training, when they have been imported and the images are in memory, and at the peak.
+
+Of larger networks only the plan is made, which takes no memory: a gradient of one of 100 million parameters at batch
+4,096 beside `jax.grad`, and of 32 layers of 1,024 at batch 8,192 with and without `fnn.Remat`, and beside
+`jax.checkpoint`. The time of Remat is measured on layers of 512 at batch 2,048.
 """
 
 import argparse
@@ -50,6 +54,77 @@ def planned(sizes, batch, n):
         sizes = program.compile().memory_analysis()
         found[name] = {kind: getattr(sizes, f"{kind}_size_in_bytes") for kind in ("temp", "argument", "output")}
     return found
+
+
+DEEP = (8, 7, 6, 5, 4, 2)  # layers in each block, fewer towards the output; the last block is kept as it is
+
+
+def deep(width, remat):
+    """32 dense layers in blocks."""
+    import fnn
+
+    *blocks, last = (fnn.Serial((fnn.Dense(width), fnn.Relu()) * count) for count in DEEP)
+    return fnn.Serial((*(fnn.Remat(block) if remat else block for block in blocks), last))
+
+
+def by_jax(checkpoint=lambda f: f):
+    """`jax.value_and_grad` of blocks of dense layers with Relu, nested as those of fnn, and half the sum of squares."""
+    import jax
+
+    @checkpoint
+    def block(params, x):
+        for layer in params[::2]:
+            x = jax.nn.relu(x @ layer.w.T + layer.b)
+        return x
+
+    def cost(params, x, y):
+        for of_block in params:
+            x = block(of_block, x)
+        return ((x - y) ** 2).sum(axis=1).mean() / 2
+
+    return jax.value_and_grad(cost)
+
+
+def planned_gradients(width, n, large, inputs, batch):
+    """The compiler's temporary memory, in bytes, of gradients of the deep network, and of one of many parameters."""
+    import jax
+    import numpy as np
+
+    import fnn
+
+    def temporary(gradient, net, n, width):
+        params = jax.eval_shape(lambda key: net.init(key, (width,)), jax.random.key(0))
+        x, y = (jax.ShapeDtypeStruct((n, *shape), np.float32) for shape in ((width,), net.output_shape((width,))))
+        return jax.jit(gradient).lower(params, x, y).compile().memory_analysis().temp_size_in_bytes
+
+    of = lambda net: fnn.value_and_grad(net, fnn.Quadratic())
+    plain, remat = deep(width, False), deep(width, True)
+    wide = fnn.Serial((fnn.Serial((fnn.Dense(large), fnn.Relu()) * 4),))
+    return {
+        "32 layers: fnn": temporary(of(plain), plain, n, width),
+        "32 layers: fnn with Remat": temporary(of(remat), remat, n, width),
+        "32 layers: jax.grad": temporary(by_jax(), plain, n, width),
+        "32 layers: jax.grad with jax.checkpoint": temporary(by_jax(jax.checkpoint), plain, n, width),
+        "100 million parameters: fnn": temporary(of(wide), wide, batch, inputs),
+        "100 million parameters: jax.grad": temporary(by_jax(), wide, batch, inputs),
+    }
+
+
+def remat_times(width, n, options):
+    """Seconds of a gradient of the deep network, with and without Remat, in turns."""
+    import jax
+
+    import fnn
+
+    params = deep(width, False).init(fnn.random.key(0), (width,))
+    x = jax.random.normal(jax.random.key(1), (n, width))
+
+    def side(remat):
+        step = jax.jit(fnn.value_and_grad(deep(width, remat), fnn.Quadratic()))
+        jax.block_until_ready(step(params, x, x))
+        return harness.seconds(lambda: jax.block_until_ready(step(params, x, x)))
+
+    return harness.turns({"fnn": side(False), "fnn with Remat": side(True)}, options)
 
 
 def resident(what):
@@ -98,7 +173,15 @@ def main():
     }
     rows = [[name, *(f"{size / MIB:.0f}" for size in (*pair, pair[1] - pair[0]))] for name, pair in low.items()]
     text += "\n\n" + harness.table(("process", "before training, MiB", "peak, MiB", "difference, MiB"), rows)
-    harness.publish("memory", "Memory of an epoch", text, {"planned": plan, "resident": samples}, options)
+
+    gradients = planned_gradients(*((16, 64, 32, 8, 64) if options.smoke else (1024, 8192, 5700, 784, 4096)))
+    rows = [[name, f"{size / MIB:.1f}"] for name, size in gradients.items()]
+    text += "\n\n" + harness.table(("one gradient", "temporary, MiB"), rows)
+    times = remat_times(*((16, 64) if options.smoke else (512, 2048)), options)
+    rows = [[name, f"{harness.lower(runs):.3f}"] for name, runs in times.items()]
+    text += "\n\n" + harness.table(("32 layers of 512, batch 2,048", "seconds"), rows)
+    figures = {"planned": plan, "resident": samples, "gradients": gradients, "remat": times}
+    harness.publish("memory", "Memory of an epoch", text, figures, options)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def alike(tree, expected) -> bool:
         return (
             isinstance(tree, dict) and tree.keys() == expected.keys() and all(alike(tree[k], expected[k]) for k in tree)
         )
-    return np.shape(tree) == np.shape(expected) and not isinstance(tree, tuple | list | dict | Record)
+    return not isinstance(tree, tuple | list | dict | Record) and np.shape(tree) == np.shape(expected)
 
 
 def same_structure(name, tree, expected, path=""):

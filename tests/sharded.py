@@ -25,6 +25,7 @@ LOSS, PENALTY = fnn.SoftmaxCrossEntropy(), fnn.L2(1e-3)
 NET = fnn.mlp((16, 24, 8, 3), fnn.Tanh())
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(64, 6)), RNG.integers(0, 3, 64).astype(np.int32)
+RULES = None, rules.Private(1.0, 0.5), rules.KFac(every=2), rules.InParts(rules.Backprop(), 8)
 LAYOUTS = {  # by name: devices for data, for the model, and how parameters lie
     "one": (1, 1, "replicated"),
     "two": (2, 1, "replicated"),
@@ -38,7 +39,8 @@ LAYOUTS = {  # by name: devices for data, for the model, and how parameters lie
 
 @functools.cache
 def begin(rule=None, dtype=np.float32):
-    return fnn.init_state(NET, fnn.Adam(0.01), fnn.random.key(0), (6,), dtype, rule=rule)
+    optimizer = fnn.Momentum(0.03) if isinstance(rule, rules.KFac) else fnn.Adam(0.01)
+    return fnn.init_state(NET, optimizer, fnn.random.key(0), (6,), dtype, rule=rule)
 
 
 def placed(name, state, data, split=False):
@@ -86,11 +88,10 @@ def check_steps():
 # ---- whole runs ------------------------------------------------------------------------------------------------------
 
 
-def check_runs(dtype, tolerance, layouts):
-    """Batches of 20 of 64 examples, which no number of devices divides: the last one has 4."""
-    data = X.astype(dtype), Y
-    how = {"epochs": 2, "batch_size": 20}
-    for rule in (None, rules.Private(1.0, 0.5), rules.KFac(every=2), rules.InParts(rules.Backprop(), 8)):
+def check_runs(dtype, tolerance, layouts, of_rules=RULES):
+    """Batches of 20 of 64 examples, which eight devices do not divide: the last one has 4."""
+    data, how = (X.astype(dtype), Y), {"epochs": 2, "batch_size": 20}
+    for rule in of_rules:
         wanted, history = fnn.train(NET, LOSS, begin(rule, dtype), data, **how)
         for name in layouts:
             state, theirs = fnn.train(NET, LOSS, *placed(name, begin(rule, dtype), data), **how)
@@ -127,8 +128,10 @@ def check_fit_and_quantities():
 if __name__ == "__main__":
     check_steps()
     if "all" in sys.argv:
-        check_runs(np.float32, 1e-6, list(LAYOUTS)[1:])
         check_checkpoints()
         check_fit_and_quantities()
+        check_runs(np.float32, 1e-6, ("two", "four", "tensor parallel", "fully sharded"), RULES[:1])
+        check_runs(np.float32, 1e-6, ("eight", "both"))
         jax.config.update("jax_enable_x64", True)
-        check_runs(np.float64, 1e-12, ("eight", "both"))
+        begin.cache_clear()
+        check_runs(np.float64, 1e-12, ("eight", "both"), RULES[:3])
