@@ -81,6 +81,7 @@ def of_figures(params=PARAMS, x=X, y=Y):
         "network": lambda axes: plots.network(axes, NET, (2,), params),
         "feature_maps": lambda axes: plots.feature_maps(axes, IMAGES, of_images, x[:9, :1].reshape(3, 3, 1), layer="1"),
         "unrolled": lambda axes: plots.unrolled(axes, SEQUENCES, of_sequences, x[:4]),
+        "flow": lambda axes: plots.flow(axes, NET, LOSS, params, x[0], y[0]),
     }
 
 
@@ -144,6 +145,10 @@ def test_without_matplotlib_the_extra_is_named(name, monkeypatch):
 def test_what_is_no_axes_is_refused(name, wrong):
     with pytest.raises(errors.KindError, match="axes: expected an Axes of matplotlib, such as"):
         of_figures()[name](wrong)
+
+
+def _normed():
+    return fnn.Serial((fnn.Dense(2), fnn.LayerNorm())).init(KEY, (2,))
 
 
 NAN = np.array([[np.nan, 1.0], [0.0, 1.0]])
@@ -317,6 +322,16 @@ REFUSED = {
         errors.DataError,
         "states: expected finite numbers",
         lambda a: plots.unrolled(a, SEQUENCES, fnn.trees.map(lambda p: p * np.nan, OF_SEQUENCES), X[:4]),
+    ),
+    "a flow through a layer that is not dense": (
+        errors.KindError,
+        "Dense layers and elementwise activations, got LayerNorm",
+        lambda a: plots.flow(a, fnn.Serial((fnn.Dense(2), fnn.LayerNorm())), LOSS, _normed(), X[0], 0),
+    ),
+    "a flow through too many units": (
+        errors.ShapeError,
+        "at most 6 units in a layer.*got 7",
+        lambda a: plots.flow(a, fnn.mlp((7,)), LOSS, fnn.mlp((7,)).init(KEY, (2,)), X[0], 0),
     ),
     "too few units to show": (errors.ArgumentError, "most", lambda a: plots.network(a, NET, (2,), most=2)),
     "parameters of another network": (
@@ -760,6 +775,54 @@ def test_errors_that_vanish_or_explode_are_on_a_logarithmic_scale_with_few_ticks
     assert 1 <= len(bar.get_yticks()) <= 5
     assert [f"1e{np.log10(tick):.0f}" for tick in bar.get_yticks()] == [t.get_text() for t in bar.get_yticklabels()]
     assert not [text for text in axes.texts if text.get_text()[:1].isdigit()], "many cells have no numbers"
+
+
+# ---- both passes -----------------------------------------------------------------------------------------------------
+
+
+def in_steps(axes):
+    """The texts that appear in each step, and the arrows that are shown in it alone."""
+    texts, arrows = {}, {}
+    for artist in axes.get_children():
+        kind, _, rest = str(artist.get_gid()).partition("-")
+        if kind in ("step", "during"):
+            found = texts if kind == "step" else arrows
+            found.setdefault(int(rest.split("-")[0]), []).append(artist)
+    return {k: [t.get_text().replace("−", "-") for t in of] for k, of in texts.items()}, arrows
+
+
+def test_the_flow_has_the_numbers_of_the_tape_each_in_the_step_in_which_it_is_computed():
+    axes = draw(plots.flow(blank(), NET, LOSS, PARAMS, X[0], Y[0]))
+    tape = fnn.backprop(NET, LOSS)(PARAMS, X[:1], Y[:1])
+    grads = NET.gradient(PARAMS, tape.residuals, tape.deltas)
+    texts, arrows = in_steps(axes)
+    of = lambda step, letter: [float(t.split()[1]) for t in texts[step] if t.startswith(letter + " ")]
+    for step, letter, wanted in (
+        (1, "a", tape.outputs[1]), (2, "a", tape.outputs[2]), (4, "δ", tape.deltas[2]), (5, "∂", grads[2].w),
+        (6, "δ", tape.deltas[0]), (7, "∂", grads[0].w),
+    ):  # fmt: skip
+        np.testing.assert_allclose(of(step, letter), np.ravel(wanted), atol=5.1e-5)
+    assert f"ℓ = {float(tape.losses[0]):.4f}" in texts[3]
+    assert sorted(texts) == list(range(8))
+    assert {step: len(of) for step, of in arrows.items()} == {1: 8, 2: 12, 6: 12}, "forward, and back where δ goes"
+    assert not any(arrow.get_visible() for of in arrows.values() for arrow in of)
+
+
+def test_an_animation_shows_the_steps_in_their_order_and_leaves_the_figure_as_it_was():
+    axes = plots.flow(blank(), fnn.mlp((1,)), LOGISTIC, fnn.mlp((1,)).init(KEY, (2,)), X[0], [1.0])
+    axes.add_patch(arrow := matplotlib.patches.Circle((0, 0)))
+    arrow.set_gid("during-1-mine")
+    arrow.set_visible(False)
+    svg = plots.animated(axes.figure, seconds=2.0)
+    assert not arrow.get_visible()
+    assert svg == plots.animated(axes.figure, seconds=2.0), "the same each time"
+    assert 'id="during-1-mine"' in svg
+    begins = [svg.split(f"@keyframes step-{k} ")[1].split("%")[1].split()[-1] for k in range(5)]
+    assert [float(b) for b in begins] == pytest.approx([100 * k / 7 for k in range(5)], abs=0.01)
+    assert "step-4 14s step-end infinite" in svg
+    assert "prefers-reduced-motion: no-preference" in svg
+    with pytest.raises(errors.KindError, match="figure: expected a Figure"):
+        plots.animated(axes)
 
 
 # ---- the diagram -----------------------------------------------------------------------------------------------------

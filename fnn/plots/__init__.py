@@ -17,6 +17,8 @@ from .functions import hidden_plane as hidden_plane
 from .functions import reliability as reliability
 from .layers import feature_maps as feature_maps
 from .layers import unrolled as unrolled
+from .passes import animated as animated
+from .passes import flow as flow
 from .runs import alignment as alignment
 from .runs import gradient_flow as gradient_flow
 from .runs import learning_curves as learning_curves

@@ -1,0 +1,244 @@
+"""The pictures of the book, drawn by `fnn.plots` and matplotlib from runs and passes of fnn itself.
+
+    python docs/pictures.py            writes docs/book/pictures/
+    python docs/pictures.py --check    writes nothing; fails if a picture there is out of date, missing, or not used
+
+They stand on white, so that they can be read on light and on dark pages. Each function below draws one of them.
+"""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import fnn
+from fnn import plots
+from fnn.plots.common import COLORS, MARKERS, STYLES
+
+matplotlib = fnn.errors.require("matplotlib", "examples")
+figures = fnn.errors.require("matplotlib.figure", "examples")
+patches = fnn.errors.require("matplotlib.patches", "examples")
+images = fnn.errors.require("PIL.Image", "examples")
+BOOK = Path(__file__).parent / "book"
+BLUE, ORANGE, GREEN = COLORS[:3]
+key = lambda seed: fnn.random.key(seed, backend="numpy")
+
+
+def canvas(rows, columns, size):
+    figure = figures.Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def moons(seed, n, noise=0.12):
+    """Two interleaved half-moons: points (n, 2) and their labels."""
+    rng, y = np.random.default_rng(seed), np.arange(n) % 2
+    angle = np.pi * rng.random(n)
+    x = np.where(y, (1 - np.cos(angle), 0.5 - np.sin(angle)), (np.cos(angle), np.sin(angle))).T
+    return (x + noise * rng.normal(size=x.shape)).astype(np.float32), y
+
+
+def neuron():
+    """A step, a linear and a logistic neuron over the plane of its two inputs."""
+    figure, axes = canvas(1, 3, (9, 3.2))
+    w, b, along = np.array([2.0, -1.0]), 0.5, np.linspace(-2, 2, 101)
+    x = np.stack(np.meshgrid(along, along), axis=-1)
+    z = x @ w + b
+    units = {"a step": z > 0, "linear: a = z": z, "logistic: a = σ(z)": 1 / (1 + np.exp(-z))}
+    for ax, (name, a) in zip(axes[0], units.items(), strict=True):
+        image = ax.imshow(a.astype(float), origin="lower", extent=(-2, 2, -2, 2), cmap="cividis")
+        ax.plot(along, 2 * along + 0.5, color="white", linewidth=2)
+        ax.annotate("", (0.15 + 0.8, 0.8 - 0.4), (0.15, 0.8), arrowprops={"color": ORANGE, "width": 2, "headwidth": 8})
+        ax.text(0.75, 0.75, "w", color=ORANGE, weight="bold", size=11)
+        ax.text(-1.55, -1.45, "z = 0", color="white", rotation=63, weight="bold", ha="center", va="center")
+        ax.set(title=name, xlabel="x₁", ylabel="x₂", xlim=(-2, 2), ylim=(-2, 2), xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+        figure.colorbar(image, ax=ax, shrink=0.8)
+    return figure
+
+
+def two_moons():
+    """A network 2-16-16-2 while it learns."""
+    data, net, loss = moons(3, 200), fnn.mlp((16, 16, 2), activation=fnn.Tanh()), fnn.SoftmaxCrossEntropy()
+    figure, axes = canvas(1, 4, (10, 2.9))
+    state, done = fnn.init_state(net, fnn.Adam(0.01), key(6), (2,)), 0
+    for ax, epochs in zip(axes[0], (0, 2, 10, 60), strict=True):
+        if epochs > done:
+            state, done = fnn.train(net, loss, state, data, epochs=epochs - done, batch_size=20)[0], epochs
+        plots.decision_regions(ax, net, loss, state.params, *data)
+        ax.get_legend().remove()
+        right = float(fnn.accuracy(net.apply(state.params, data[0]), data[1]))
+        ax.set(title=f"epoch {epochs}: {100 * right:.0f} % correct", xticks=[], yticks=[], xlabel="", ylabel="")
+    return figure
+
+
+def costs():
+    """Cross-entropy and the squared error of a sigmoid unit with the target 1."""
+    z = np.linspace(-6, 6, 121)[:, None]
+    a, y = 1 / (1 + np.exp(-z)), np.ones_like(z)
+    entropy, squares = fnn.SigmoidBinaryCrossEntropy(), fnn.Quadratic()
+    figure, ((left, right),) = canvas(1, 2, (9, 3.2))
+    for ax, of_entropy, of_squares, label in (
+        (left, entropy.value(z, y), squares.value(a, y), "ℓ"),
+        (right, abs(entropy.delta(z, y)), abs(squares.delta(a, y) * a * (1 - a)), "|δ|"),
+    ):
+        ax.plot(z, of_entropy, color=BLUE, label="cross-entropy")
+        ax.plot(z, of_squares, color=ORANGE, linestyle="--", label="½ squared error")
+        ax.set(xlabel="z, for the target y = 1", ylabel=label, xlim=(-6, 6), ylim=(0, None))
+        ax.legend(frameon=False)
+        plots.common.no_frame(ax)
+    return figure
+
+
+def path(optimizer, gradient, start, steps):
+    """The points (steps + 1, 2) that an optimizer passes."""
+    w = np.array(start)
+    state, way = optimizer.init(w), [w]
+    for _ in range(steps):
+        updates, state = optimizer.update(gradient(w), state, w)
+        way.append(w := w + updates)
+    return np.array(way)
+
+
+def descent():
+    """A narrow valley, without and with momentum; the cost at four learning rates."""
+    h = np.array([1.0, 0.04])
+    figure, ((left, right),) = canvas(1, 2, (10, 3.6))
+    w = np.mgrid[-1.4:1.4:101j, -3.4:1.4:101j]
+    left.contour(*w, 0.5 * np.tensordot(h, w**2, 1), levels=np.geomspace(0.002, 1, 9), colors="0.8")
+    ways = {"plain": fnn.Sgd(1.6), "momentum 0.7": fnn.Momentum(1.0, 0.7)}
+    for i, (name, optimizer) in enumerate(ways.items()):
+        way = path(optimizer, lambda w: h * w, [1.2, -3.0], 30)
+        left.plot(*way.T, STYLES[i] + MARKERS[i], color=COLORS[i], markersize=3, linewidth=1, label=name)
+    left.plot(0, 0, "k*", markersize=11)
+    left.set(title="30 steps in a narrow valley", xlabel="w₁, steep", ylabel="w₂, flat")
+    left.legend(loc="upper left")
+    for i, rate in enumerate((0.05, 1.0, 1.9, 2.05)):
+        way = path(fnn.Sgd(rate), lambda w: h[0] * w, [1.0, 0.0], 60)[:, 0]
+        cost = np.maximum(0.5 * way**2, 1e-9)
+        right.semilogy(cost, STYLES[i], color=COLORS[i], label=f"η λ = {rate:g}")
+    right.set(title="The step size: the limit is η λ = 2", xlabel="step", ylabel="cost ½ λ w²", ylim=(1e-6, 1e3))
+    right.legend(frameon=False)
+    plots.common.no_frame(right)
+    return figure
+
+
+def by_hand():
+    """The network of chapter 5, its parameters, and its example."""
+    net = fnn.Serial((fnn.Dense(2), fnn.Sigmoid(), fnn.Dense(1), fnn.Sigmoid()))
+    first = fnn.DenseParams(np.array([[0.5, -0.4], [0.3, 0.8]]), np.array([0.1, -0.2]))
+    second = fnn.DenseParams(np.array([[0.6, -1.0]]), np.array([0.2]))
+    return net, fnn.Quadratic(), (first, (), second, ()), np.array([1.0, 0.5]), np.array([1.0])
+
+
+def flow():
+    """Both passes through the network of chapter 5, animated."""
+    figure, axes = canvas(1, 1, (9, 4.6))
+    plots.flow(axes[0, 0], *by_hand())
+    return figure
+
+
+def one_weight():
+    """The gradient of one weight as a product along its path, animated from the right to the left."""
+    net, loss, params, x, y = by_hand()
+    tape = fnn.backprop(net, loss)(params, x[None], y[None])
+    z1, a1, z2, a2 = (float(v[0, 0]) for v in tape.outputs)
+    boxes = ["w¹₁₂", -0.4], ["z¹₁", z1], ["a¹₁", a1], ["z²", z2], ["a²", a2], ["ℓ", float(tape.losses[0])]
+    links = (
+        ("x₂", x[1]),
+        ("a¹₁ (1 − a¹₁)", a1 * (1 - a1)),
+        ("w²₁₁", 0.6),
+        ("a² (1 − a²)", a2 * (1 - a2)),
+        ("a² − y", a2 - y[0]),
+    )
+    figure, axes = canvas(1, 1, (10, 3.3))
+    ax, product, gap = axes[0, 0], 1.0, 2.3
+    minus = lambda value: f"{value:.4f}".replace("-", "−")
+    place = {"ha": "center", "va": "center"}
+    for i, (name, value) in enumerate(boxes):
+        shape = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": BLUE}
+        artists = [
+            ax.add_patch(patches.FancyBboxPatch((gap * i - 0.45, -0.4), 0.9, 0.8, **shape)),
+            ax.text(gap * i, 0.17, name, color=BLUE, size=11, **place),
+            ax.text(gap * i, -0.2, minus(value) if i else "−0.4", size=10, **place),
+        ]
+        for k, artist in enumerate(artists):
+            artist.set_gid(f"step-{i}-box{k}")
+        if i:
+            arrow = patches.FancyArrowPatch(
+                (gap * (i - 1) + 0.58, 0), (gap * i - 0.58, 0), arrowstyle="-|>", mutation_scale=12
+            )
+            ax.add_patch(arrow).set_gid(f"step-{i}-arrow")
+    for i in range(len(links) - 1, -1, -1):
+        step, (name, value) = len(boxes) + len(links) - 1 - i, links[i]
+        product *= value
+        middle = gap * (i + 0.5)
+        ax.text(middle, -1.0, name, size=10, color=ORANGE, **place).set_gid(f"step-{step}-link")
+        ax.text(middle, -1.45, minus(value), size=10, **place).set_gid(f"step-{step}-value")
+        style = {"arrowstyle": "-|>", "mutation_scale": 12, "color": ORANGE}
+        back = patches.FancyArrowPatch((middle + 0.3 * gap, -2.2), (middle - 0.27 * gap, -2.2), **style)
+        ax.add_patch(back).set_gid(f"step-{step}-back")
+        ax.text(gap * i, -2.2, minus(product), size=10, color=ORANGE, **place).set_gid(f"step-{step}-product")
+        ax.text(gap * i, -2.6, f"∂ℓ/∂{boxes[i][0]}", size=10, color=ORANGE, **place).set_gid(f"step-{step}-name")
+    ax.text(gap * 5, -2.2, "1", size=10, color=ORANGE, **place).set_gid(f"step-{len(boxes)}-one")
+    for height, text in ((0, "value"), (-1.0, "derivative"), (-2.2, "product")):
+        ax.text(-0.75, height, text, size=9, color="0.35", ha="right", va="center")
+    ax.set(xlim=(-2.1, gap * 5 + 0.7), ylim=(-3, 0.7))
+    ax.set_axis_off()
+    return figure
+
+
+PICTURES = [neuron, two_moons, costs, descent, flow, one_weight]
+ANIMATED = {flow: 1.5, one_weight: 1.2}
+
+
+def made(draw):
+    """The name of a picture and its bytes."""
+    with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "fnn"}):
+        figure, file = draw(), io.BytesIO()
+        if draw in ANIMATED:
+            text = plots.animated(figure, seconds=ANIMATED[draw])
+            return f"{draw.__name__}.svg", re.sub(r"\n\s*", "\n", text).encode()
+        figure.savefig(file, dpi=120, metadata={"Software": None})
+    few = images.open(file).convert("RGB").quantize(128, method=images.Quantize.MEDIANCUT, dither=images.Dither.NONE)
+    file = io.BytesIO()
+    few.save(file, "PNG", optimize=True)
+    return f"{draw.__name__}.png", file.getvalue()
+
+
+def same(name, new, old):
+    """Whether a picture shows the same, on any machine: its texts if it is an SVG, else almost all of its pixels."""
+    if name.endswith(".svg"):
+        texts = lambda data: re.findall(r"<!--(.*?)-->|id=\"((?:step|during)-.*?)\"", data.decode(), re.DOTALL)
+        return texts(new) == texts(old)
+    new, old = (np.asarray(images.open(io.BytesIO(data)).convert("L"), float) for data in (new, old))
+    return new.shape == old.shape and abs(new - old).mean() < 5
+
+
+def main():
+    folder, check = BOOK / "pictures", "--check" in sys.argv
+    drawn = dict(map(made, PICTURES))
+    faults = []
+    if check:
+        there = {path.name: path.read_bytes() for path in folder.iterdir()}
+        faults += [f"{name}: no longer drawn" for name in there.keys() - drawn.keys()]
+        faults += [f"{name}: missing" for name in drawn.keys() - there.keys()]
+        faults += [
+            f"{name}: out of date" for name in drawn.keys() & there.keys() if not same(name, drawn[name], there[name])
+        ]
+    else:
+        folder.mkdir(exist_ok=True)
+        for name, data in drawn.items():
+            (folder / name).write_bytes(data)
+    chapters = "".join(path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md")))
+    shown = dict(map(reversed, re.findall(r"!\[([^]]*)\]\(pictures/([^)]*)\)", chapters)))
+    faults += [f"{name}: not shown in any chapter" for name in drawn.keys() - shown.keys()]
+    faults += [f"{name}: shown, but not drawn" for name in shown.keys() - drawn.keys()]
+    faults += [f"{name}: no description" for name, text in shown.items() if len(text) < 20]
+    print(f"{len(drawn)} pictures, {sum(map(len, drawn.values())) / 1e6:.2f} MB")
+    if faults:
+        sys.exit("\n".join(sorted(faults)))
+
+
+if __name__ == "__main__":
+    main()
