@@ -5,6 +5,7 @@ that it cannot set ends the build. So the pages need no script for them, only a 
 the site. KaTeX is an npm package; npm installs it into build/npm once.
 """
 
+import functools
 import html
 import json
 import re
@@ -24,6 +25,13 @@ ROOT = Path(__file__).parents[1]
 NPM = ROOT / "build" / "npm"
 PACKAGES = {"katex": "0.19.1", "iframe-worker": "1.0.4"}  # the second lets search run where there is no server
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
+BENCHMARKS = """Each section is what a script in `benchmarks/` has measured and written, with the machine, the versions and the
+repeats; `python benchmarks/epoch.py`, and so on, measures it again. All sides of a comparison run in one process, in turns, and the
+ratios are those of medians or lower quartiles, as it says. A ratio above 1 means that the other side takes longer.
+
+The hand-written gradient is about as fast as `jax.grad`. What is gained over other frameworks comes from compiling a whole run into one call,
+from the layout of the weights, from computing the order of examples inside the program, and from gathering small batches together. Where matrix
+products take nearly all of the time, no library can be much faster than another; convolutions on a CPU are where fnn is behind."""
 SET = """
 const katex = require(process.argv[1]);
 const set = ({tex, display}) => katex.renderToString(tex, {displayMode: display, throwOnError: true, strict: "ignore"});
@@ -67,6 +75,21 @@ def expanded(entry, config):
     return entry
 
 
+@functools.cache
+def planted():
+    """How many faults the tests plant in themselves."""
+    return run(sys.executable, "-c", "import faults; print(len(faults.FAULTS))", cwd=ROOT / "tests").strip()
+
+
+def benchmarks():
+    """The page of benchmarks: what each script in benchmarks/results/ has written, one section for each."""
+    parts = ["# Benchmarks", BENCHMARKS]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.md"), key=lambda path: (path.stem != "epoch", path.stem)):
+        parts.append(re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.M))  # its title is a section here
+    text = "\n\n".join(parts).replace("](scaling.png)", "](assets/scaling.png)")
+    return re.sub(r"\[([^\]]*)\]\(\w+\.md\)", r"\1", text)  # they are on this page
+
+
 def on_config(config):
     config.nav = expanded(config.nav, config)
     return config
@@ -80,8 +103,9 @@ def on_files(files, config):
 
     for page in reference.pages():
         add(f"reference/{page}.md", content=reference.markdown(page))
-    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    add("contributing.md", content=contributing)
+    add("contributing.md", content=(ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    add("benchmarks.md", content=benchmarks())
+    add("assets/scaling.png", abs_src_path=str(ROOT / "benchmarks" / "results" / "scaling.png"))
 
     katex = installed("katex") / "dist"
     css = (katex / "katex.min.css").read_text(encoding="utf-8")
@@ -94,7 +118,9 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Code that runs as a test needs an empty line at its end, which a reader does not."""
+    """Code that runs as a test needs an empty line at its end, which a reader does not; numbers that are counted."""
+    if "{planted}" in markdown:
+        markdown = markdown.replace("{planted}", planted())
     return re.sub(r"\n+\n```$", "\n```", markdown, flags=re.M)
 
 
