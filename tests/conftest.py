@@ -57,17 +57,24 @@ def needs_jax():
 
 
 def pytest_configure(config):
-    what = "thorough(**parameters): left to the thorough profile, if parameters are given only with these"
-    config.addinivalue_line("markers", what)
+    for what in (
+        "thorough(**parameters): left to the thorough profile, if parameters are given only with these",
+        "numpy_alone: JAX has no part in it, unless the test asks for it; run without JAX, and by the thorough profile",
+    ):
+        config.addinivalue_line("markers", what)
 
 
 def pytest_collection_modifyitems(items):
     """Skips what the profile leaves out, and the doctests that write of JAX where there is none."""
+    thorough = settings().max_examples >= 100
     for item in items:
         for mark in item.iter_markers("thorough"):
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
-            if settings().max_examples < 100 and mark.kwargs.items() <= parameters.items():
+            if not thorough and mark.kwargs.items() <= parameters.items():
                 item.add_marker(pytest.mark.skip(reason="run by the thorough profile"))
+        alone = item.get_closest_marker("numpy_alone") and {"needs_jax", "backend"}.isdisjoint(item.fixturenames)
+        if alone and jax is not None and not thorough:
+            item.add_marker(pytest.mark.skip(reason="run without JAX, and by the thorough profile"))
         doctest = getattr(item, "dtest", None)
         if jax is None and doctest and any("jax" in example.source for example in doctest.examples):
             item.add_marker(pytest.mark.skip(reason=WHY))

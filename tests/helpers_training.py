@@ -28,11 +28,11 @@ def same(ours, theirs, tolerance=0):
 
 @contextlib.contextmanager
 def compilations():
-    """A list that grows with each program that JAX compiles."""
+    """A list that grows by the name of each program that JAX compiles."""
     compiled = []
 
-    def listen(event, duration, **_):
-        compiled.append(event) if "backend_compile" in event else None
+    def listen(event, duration, fun_name=None, **_):
+        compiled.append(fun_name) if "backend_compile" in event else None
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

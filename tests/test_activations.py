@@ -160,6 +160,7 @@ def test_every_activation_is_compared_with_jax():
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.numpy_alone
 def test_derivatives_are_those_of_the_complex_step(name, dtype):
     z = np.random.default_rng(1).normal(size=(25, 4)) * [1, 1, 3, 3]
     check_layer(LAYERS[name], z, method="complex", on="numpy", dtype=dtype)

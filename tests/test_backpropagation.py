@@ -88,6 +88,7 @@ def test_gradients_of_random_networks_equal_jax_grad_to_1e_12(block, needs_jax):
                 oracle.assert_close(on_numpy, wanted, 1e-12)
 
 
+@pytest.mark.numpy_alone
 def test_gradients_are_those_of_the_complex_step_on_numpy_alone():
     for seed in range(0, NETWORKS, 1 if THOROUGH else 3):
         net, loss, params, x, y, weights, *_ = drawn(seed, without=["function"])  # which needs JAX

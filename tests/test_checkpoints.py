@@ -802,6 +802,7 @@ print(whole, left, os.listdir(os.path.dirname(path)))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.numpy_alone
 def test_whenever_the_process_is_killed_the_newest_whole_file_loads_and_nothing_is_left_behind(tmp_path):
     (tmp_path / "kill.py").write_text(KILLED)
     (tmp_path / "folder").mkdir()
@@ -813,6 +814,7 @@ def test_whenever_the_process_is_killed_the_newest_whole_file_loads_and_nothing_
     assert rest.strip() == "['run.npz']"
 
 
+@pytest.mark.numpy_alone
 def test_when_the_disk_is_full_the_old_file_is_whole_and_the_message_says_so(tmp_path):
     resource = pytest.importorskip("resource")
     path = tmp_path / "run.npz"

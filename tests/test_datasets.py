@@ -20,6 +20,7 @@ import pytest
 
 from fnn import datasets, errors
 
+pytestmark = pytest.mark.numpy_alone
 NAMES = tuple(datasets._MNIST)
 
 TYPES = [  # type code, format of `struct`, the type that comes back, and values at the ends of its range

@@ -8,6 +8,7 @@ from helpers import THOROUGH
 @pytest.mark.parametrize(
     "fault", faults.FAULTS[:: 1 if THOROUGH else 5], ids=lambda fault: f"{fault.what} in {fault.name}"
 )
+@pytest.mark.numpy_alone
 def test_a_planted_fault_is_found(fault):
     assert faults.killed_by(fault) is not None
 

@@ -139,6 +139,7 @@ NOTHING = np.zeros((1, 64), np.float32), np.zeros(1, int)
 
 
 @pytest.mark.parametrize("name", sick(*NOTHING))
+@pytest.mark.numpy_alone
 def test_a_sick_network_is_told_its_illness_and_no_other(name, digits, capsys):
     illness, layer, net, loss, x, y, optimizer, epochs = sick(*digits)[name]
     with np.errstate(over="ignore"):
@@ -245,6 +246,7 @@ def healthy(digits):
 
 @pytest.mark.parametrize("name", healthy(NOTHING))
 @pytest.mark.parametrize("epochs", [0, 1, 20] if THOROUGH else [0, 8])
+@pytest.mark.numpy_alone
 def test_of_a_healthy_network_nothing_is_said(name, epochs, digits, capsys):
     net, loss, x, y, optimizer = healthy(digits)[name]
     state = trained(net, loss, (x, y), optimizer, epochs)

@@ -90,6 +90,7 @@ def assert_right(name, found, curvatures):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.numpy_alone
 def test_scores_on_numpy_are_those_of_dense_algebra(name):
     p, _ = whole(name)
     curvatures = curvatures_of(p)

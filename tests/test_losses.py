@@ -65,6 +65,7 @@ def test_value_and_delta_are_those_of_jax(needs_jax):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.numpy_alone
 def test_deltas_are_those_of_the_complex_step(name, dtype):
     a, y = drawn(name, np.random.default_rng(1), n=25)
     check_loss(oracle.LOSSES[name].loss, a, y, method="complex", on="numpy", dtype=dtype)

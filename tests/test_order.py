@@ -21,6 +21,8 @@ from fnn import order, random
 from fnn.errors import ArgumentError, KindError, ShapeError
 from fnn.order import Plan
 
+pytestmark = pytest.mark.numpy_alone
+
 # Either side of 64, where sorting ends; primes, squares, a power of two and one more; and sizes of real data.
 SIZES = (1, 3, 64, 65, 66, 241, 4033, 10_011, 16_542, 60_000, 100_003)
 SPECIAL = [n for n in SIZES if n > 300]

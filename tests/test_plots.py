@@ -19,6 +19,7 @@ import fnn
 from fnn import diagnostics, errors, plots
 from fnn.plots import runs, structure
 
+pytestmark = pytest.mark.numpy_alone
 KEY = fnn.random.key(0, backend="numpy")
 NET, ONE = fnn.mlp((4, 3), activation=fnn.Tanh()), fnn.mlp((3, 1))
 PARAMS, OF_ONE = NET.init(KEY, (2,)), ONE.init(KEY, (2,))

@@ -76,6 +76,7 @@ def test_an_activation_has_the_derivative_of_jax(z, da, needs_jax):
 
 
 @given(z=matrix(NUMBERS))
+@pytest.mark.numpy_alone
 def test_an_activation_has_the_derivative_of_the_complex_step(z):
     z = np.concatenate([USUAL, off_kinks(z)])
     for layer in FIXED.values():
@@ -83,6 +84,7 @@ def test_an_activation_has_the_derivative_of_the_complex_step(z):
 
 
 @given(z=matrix(MODEST), move=arrays(np.float64, (2, K), elements=st.floats(-0.2, 0.2)))
+@pytest.mark.numpy_alone
 def test_a_learnt_activation_has_the_derivative_of_the_complex_step(z, move):
     z = np.concatenate([USUAL, off_kinks(z)])
     for layer in LEARNT.values():
@@ -120,6 +122,7 @@ NET = fnn.Serial((fnn.Dense(3), fnn.Tanh(), fnn.Dense(K)))
 
 
 @given(seed=st.integers(0, 2**32 - 1), weighted=st.booleans())
+@pytest.mark.numpy_alone
 def test_a_network_has_the_gradient_of_the_complex_step(seed, weighted):
     for cost in COSTS.values():
         rng = np.random.default_rng(seed)

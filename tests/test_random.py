@@ -460,6 +460,7 @@ LAWS = [  # draw, mean, variance, distribution function, smallest and largest va
 @pytest.mark.parametrize(
     ("draw", "mean", "variance", "cdf", "bounds"), [law[1:] for law in LAWS], ids=[law[0] for law in LAWS]
 )
+@pytest.mark.numpy_alone
 def test_draws_have_mean_variance_and_distribution_of_their_law(draw, mean, variance, cdf, bounds, dtype):
     for seed in (1, 2, 3):
         x = draw(numpy_key(seed), dtype)
@@ -541,6 +542,7 @@ def test_every_bit_is_set_half_of_the_time_and_no_two_agree():
     assert np.abs(signs.T @ signs - MANY * np.eye(32)).max() < limit
 
 
+@pytest.mark.numpy_alone
 def test_streams_of_related_keys_are_uncorrelated():
     key = numpy_key(0)
     keys = [key, *random.split(key, 4), *(random.fold_in(key, i) for i in (4, 5)), numpy_key(1), numpy_key(2)]
@@ -549,6 +551,7 @@ def test_streams_of_related_keys_are_uncorrelated():
         assert abs(a @ b) < 5.5 * math.sqrt(MANY)  # standard errors: p = 4e-8 for each of 36
 
 
+@pytest.mark.numpy_alone
 def test_every_permutation_is_as_likely():
     keys = random.split(numpy_key(0), 24 * 100)
     orders = [tuple(random.permutation(key, 4).tolist()) for key in keys]

@@ -344,6 +344,7 @@ def test_a_weight_is_so_many_examples():
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("how", [{}, {"early_stopping": True}])
+@pytest.mark.numpy_alone
 def test_only_the_ratios_of_weights_matter(kind, how):
     weights = RNG.integers(1, 4, 150)
     fit = lambda w: kind(hidden_layer_sizes=5, batch_size=60, max_iter=3, random_state=0, **how).fit(X, Y, w)
@@ -441,6 +442,7 @@ def test_of_parts_the_mean_and_deviation_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("first", ["constant", "narrow", "far"])
+@pytest.mark.numpy_alone
 def test_a_first_part_that_is_unlike_the_rest_does_no_harm(first):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(200, 2))
@@ -463,6 +465,7 @@ def test_parts_that_are_like_the_rest_change_predictions_by_training_only():
     np.testing.assert_allclose(model.predict(X), before, rtol=1e-9)
 
 
+@pytest.mark.numpy_alone
 def test_a_warm_start_is_measured_by_its_own_data():
     rng = np.random.default_rng(0)
     x, noise = rng.normal(size=(300, 2)), rng.normal(size=300)

@@ -46,6 +46,7 @@ def assert_right(name, found, right):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.numpy_alone
 def test_diagonals_on_numpy_are_those_of_dense_matrices_a_few_columns_at_a_time_too(name, monkeypatch):
     p = problem(name)
     right = wanted(name)

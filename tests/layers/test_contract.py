@@ -154,6 +154,7 @@ def test_output_gradient_factors_dx_and_tangent_of_a_layer_are_jaxs_on_both_back
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.numpy_alone
 def test_a_layer_has_the_derivatives_of_the_complex_step_and_factors_of_each_example(name, dtype):
     layer, input_shape, _ = (ALL)[name]
     x = np.random.default_rng(3).normal(size=(8, *input_shape))

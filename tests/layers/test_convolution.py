@@ -26,6 +26,7 @@ def drawn(seed):
 
 
 @pytest.mark.parametrize("seed", range(150 if THOROUGH else 30))
+@pytest.mark.numpy_alone
 def test_drawn_convolutions_have_the_derivatives_of_the_complex_step(seed):
     layer, input_shape = drawn(seed)
     check_layer(layer, input_shape, method="complex", on="numpy")
