@@ -25,13 +25,6 @@ ROOT = Path(__file__).parents[1]
 NPM = ROOT / "build" / "npm"
 PACKAGES = {"katex": "0.19.1", "iframe-worker": "1.0.4"}  # the second lets search run where there is no server
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
-BENCHMARKS = """Each section is what a script in `benchmarks/` has measured and written, with the machine, the versions and the
-repeats; `python benchmarks/epoch.py`, and so on, measures it again. All sides of a comparison run in one process, in turns, and the
-ratios are those of medians or lower quartiles, as it says. A ratio above 1 means that the other side takes longer.
-
-The hand-written gradient is about as fast as `jax.grad`. What is gained over other frameworks comes from compiling a whole run into one call,
-from the layout of the weights, from computing the order of examples inside the program, and from gathering small batches together. Where matrix
-products take nearly all of the time, no library can be much faster than another; convolutions on a CPU are where fnn is behind."""
 SET = """
 const katex = require(process.argv[1]);
 const set = ({tex, display}) => katex.renderToString(tex, {displayMode: display, throwOnError: true, strict: "ignore"});
@@ -82,12 +75,11 @@ def planted():
 
 
 def benchmarks():
-    """The page of benchmarks: what each script in benchmarks/results/ has written, one section for each."""
-    parts = ["# Benchmarks", BENCHMARKS]
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.md"), key=lambda path: (path.stem != "epoch", path.stem)):
-        parts.append(re.sub(r"^#", "##", path.read_text(encoding="utf-8"), flags=re.M))  # its title is a section here
-    text = "\n\n".join(parts).replace("](scaling.png)", "](assets/scaling.png)")
-    return re.sub(r"\[([^\]]*)\]\(\w+\.md\)", r"\1", text)  # they are on this page
+    """What each script in benchmarks/ has written, one section for each, that of an epoch first."""
+    results = sorted((ROOT / "benchmarks" / "results").glob("*.md"), key=lambda path: (path.stem != "epoch", path.stem))
+    text = "\n\n".join(re.sub("^#", "##", path.read_text(encoding="utf-8"), flags=re.M) for path in results)
+    text = text.replace("](scaling.png)", "](assets/scaling.png)")
+    return re.sub(r"\[([^\]]*)\]\(\w+\.md\)", r"\1", text)  # the others are on the same page
 
 
 def on_config(config):
@@ -104,7 +96,6 @@ def on_files(files, config):
     for page in reference.pages():
         add(f"reference/{page}.md", content=reference.markdown(page))
     add("contributing.md", content=(ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
-    add("benchmarks.md", content=benchmarks())
     add("assets/scaling.png", abs_src_path=str(ROOT / "benchmarks" / "results" / "scaling.png"))
 
     katex = installed("katex") / "dist"
@@ -118,9 +109,10 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Code that runs as a test needs an empty line at its end, which a reader does not; numbers that are counted."""
-    if "{planted}" in markdown:
-        markdown = markdown.replace("{planted}", planted())
+    """Puts in what is counted or measured, and drops the empty line at the end of code, which only a test needs."""
+    for name, made in (("{planted}", planted), ("{benchmarks}", benchmarks)):
+        if name in markdown:
+            markdown = markdown.replace(name, made())
     return re.sub(r"\n+\n```$", "\n```", markdown, flags=re.M)
 
 
