@@ -7,7 +7,6 @@
 5. Every block of Python is an example that runs (pytest), and every notebook runs (nbclient).
 """
 
-import asyncio
 import os
 import re
 import subprocess
@@ -122,29 +121,36 @@ def blocks():
 def examples():
     """Runs the examples of all pages, except those that compare fnn with libraries that may not be installed."""
     command = ["-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "--doctest-glob=*.md", "--ignore-glob=*.py"]
-    done = subprocess.run([sys.executable, *command, "--ignore=docs/from", "docs"], cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, *command, "--ignore=docs/from", "--ignore=docs/guides/exchange.md", "docs"],
+        cwd=ROOT,
+        check=False,
+    )
     return ["an example failed"] if done.returncode else []
 
 
 def notebooks():
-    """Runs each notebook that the site offers."""
+    """Runs each notebook that the site offers; the limit is one of CPU time, since others may use the machine, too."""
     import nbclient
     import nbformat
 
-    asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
     faults = []
     for path in sorted(SITE.rglob("*.ipynb")):
-        start = time.perf_counter()
+        before = used()
         try:
             nbclient.NotebookClient(
-                nbformat.read(path, 4), timeout=60, resources={"metadata": {"path": ROOT}}
+                nbformat.read(path, 4), timeout=600, resources={"metadata": {"path": ROOT}}
             ).execute()
         except Exception as error:
             faults.append(f"{path.relative_to(SITE)}: {error}")
-        seconds = time.perf_counter() - start
-        print(f"{path.relative_to(SITE)}: {seconds:.0f} s")
-        faults += [f"{path.relative_to(SITE)} took {seconds:.0f} s"] if seconds > 60 else []
+        print(f"{path.relative_to(SITE)}: {used() - before:.0f} s of CPU time")
+        faults += [f"{path.relative_to(SITE)} needs more than a minute"] if used() - before > 60 else []
     return faults
+
+
+def used():
+    """The CPU time of this process and of those that it has waited for."""
+    return sum(os.times()[:4])
 
 
 def main():

@@ -5,6 +5,7 @@ that it cannot set ends the build. So the pages need no script for them, only a 
 the site. KaTeX is an npm package; npm installs it into build/npm once.
 """
 
+import doctest
 import functools
 import html
 import json
@@ -24,6 +25,14 @@ import reference
 ROOT = Path(__file__).parents[1]
 NPM = ROOT / "build" / "npm"
 PACKAGES = {"katex": "0.19.1", "iframe-worker": "1.0.4"}  # the second lets search run where there is no server
+NOTEBOOKS = (
+    "start/quickstart",
+    "start/xor",
+    "guides/tape",
+    "guides/sweeps",
+    "guides/doctor",
+    "book/05-backpropagation",
+)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
 SET = """
 const katex = require(process.argv[1]);
@@ -52,20 +61,23 @@ def installed(name):
     return folder
 
 
-def expanded(entry, config):
-    """An entry of the navigation, with the files that a pattern such as book/*.md stands for, in order."""
-    if isinstance(entry, list):
-        parts = [expanded(item, config) for item in entry]
-        return [item for part in parts for item in (part if isinstance(part, list) else [part])]
+def expanded(entry, docs):
+    """An entry of the navigation; a pattern in a list stands for the files that the list does not name itself."""
     if isinstance(entry, dict):
         return {
-            title: reference.navigation() if item == "reference" else expanded(item, config)
+            title: reference.navigation() if item == "reference" else expanded(item, docs)
             for title, item in entry.items()
         }
-    if "*" in entry:
-        docs = Path(config.docs_dir)
-        return [path.relative_to(docs).as_posix() for path in sorted(docs.glob(entry))]
-    return entry
+    if not isinstance(entry, list):
+        return entry
+    result = []
+    for item in entry:
+        if isinstance(item, str) and "*" in item:
+            files = sorted(path.relative_to(docs).as_posix() for path in docs.glob(item))
+            result += [file for file in files if file not in entry]
+        else:
+            result.append(expanded(item, docs))
+    return result
 
 
 @functools.cache
@@ -82,8 +94,45 @@ def benchmarks():
     return re.sub(r"\[([^\]]*)\]\(\w+\.md\)", r"\1", text)  # the others are on the same page
 
 
+def notebook(page):
+    """A page as a notebook: its text, and its examples as cells that end where there is something to show."""
+    cells = []
+
+    def text(markdown):
+        markdown = re.sub(
+            r"!\[([^\]]*)\]\([^)]*\)", r"*\1*", markdown
+        )  # pictures and other pages are not at hand there
+        markdown = re.sub(r"\[([^\]]*)\]\((?!https:)[^)]*\)", r"\1", markdown).strip()
+        if markdown:
+            cells.append({"cell_type": "markdown", "metadata": {}, "source": markdown})
+
+    def code(source):
+        made = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": [], "source": source.strip()}
+        cells.append(made)
+
+    parts = re.split(r"^```pycon\n(.*?)^```$", page, flags=re.M | re.S)
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            text(part)
+            continue
+        source = ""
+        for example in doctest.DocTestParser().get_examples(part):
+            source += re.sub(r"  # doctest:.*", "", example.source)
+            if example.want:
+                code(source)
+                source = ""
+        if source:
+            code(source)
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i}"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return json.dumps(
+        {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}, indent=1
+    )
+
+
 def on_config(config):
-    config.nav = expanded(config.nav, config)
+    config.nav = expanded(config.nav, Path(config.docs_dir))
     return config
 
 
@@ -97,6 +146,9 @@ def on_files(files, config):
         add(f"reference/{page}.md", content=reference.markdown(page))
     add("contributing.md", content=(ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     add("assets/scaling.png", abs_src_path=str(ROOT / "benchmarks" / "results" / "scaling.png"))
+
+    for name in NOTEBOOKS:
+        add(f"{name}.ipynb", content=notebook(files.get_file_from_path(f"{name}.md").content_string))
 
     katex = installed("katex") / "dist"
     css = (katex / "katex.min.css").read_text(encoding="utf-8")
@@ -113,21 +165,48 @@ def on_page_markdown(markdown, page, config, files):
     for name, made in (("{planted}", planted), ("{benchmarks}", benchmarks)):
         if name in markdown:
             markdown = markdown.replace(name, made())
+    name = page.file.src_uri.removesuffix(".md")
+    if name in NOTEBOOKS:
+        link = f"[This page as a notebook]({Path(name).name}.ipynb){{ .notebook download }}"
+        markdown = re.sub(r"^(# .*\n)", rf"\1\n{link}\n", markdown, count=1)
     return re.sub(r"\n+\n```$", "\n```", markdown, flags=re.M)
 
 
-def on_page_content(content, page, config, files):
+def shortened(source):
+    """The source of a name without its docstring, which stands above it, and outside the index of the search."""
+    summary, code = re.search(r"(<summary>.*?</summary>).*<code>(.*)</code>", source[0], re.S).groups()
+    code = html.unescape(re.sub(r"<[^>]*>", "", code))
+    code = re.sub(r'^( *)"""(?:.*?)"""\n', "", code, count=1, flags=re.M | re.S)
+    code = f'<div class="highlight"><pre><code>{html.escape(code, quote=False)}</code></pre></div>'
+    return f'<details class="mkdocstrings-source" data-search-exclude>{summary}{code}</details>'
+
+
+def formulas(content, where):
     """Sets the formulas of a page."""
-    found = [match.group(2) for match in FORMULA.finditer(content)]
-    if not found:
-        return content
-    asked = [{"tex": html.unescape(text)[2:-2], "display": text.startswith("\\[")} for text in found]
+    asked = [
+        {"tex": html.unescape(found[2])[2:-2], "display": found[2].startswith("\\[")}
+        for found in FORMULA.finditer(content)
+    ]
     try:
         done = iter(json.loads(run("node", "-e", SET, str(installed("katex")), input=json.dumps(asked))))
     except PluginError as error:
-        raise PluginError(f"{page.file.src_uri}: {error}") from None
+        raise PluginError(f"{where}: {error}") from None
     return FORMULA.sub(
-        lambda match: f'<{match[1]} class="formula" data-search-exclude>{next(done)}</{match[1]}>', content
+        lambda found: f'<{found[1]} class="formula" data-search-exclude>{next(done)}</{found[1]}>', content
+    )
+
+
+def on_page_content(content, page, config, files):
+    if page.file.src_uri.startswith("reference/"):
+        return re.sub(r'<details class="mkdocstrings-source">.*?</details>', shortened, content, flags=re.S)
+    return formulas(content, page.file.src_uri) if FORMULA.search(content) else content
+
+
+def on_post_page(output, page, config):
+    """The theme indents its markup; without that a page is much smaller."""
+    parts = re.split(r"(<(pre|script|textarea)\b.*?</\2>)", output, flags=re.S)
+    return "".join(
+        re.sub(r"\s*\n\s*", "\n", part) if i % 3 == 0 else part for i, part in enumerate(parts) if i % 3 != 2
     )
 
 

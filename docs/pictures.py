@@ -188,7 +188,187 @@ def one_weight():
     return figure
 
 
-PICTURES = [neuron, two_moons, costs, descent, flow, one_weight]
+def digits(scale=16):
+    (x, y), (x_test, y_test) = fnn.datasets.digits()
+    return x / np.float32(scale), y, x_test / np.float32(scale), y_test
+
+
+def factors():
+    """The gradients of three examples as outer products δ aᵀ, and their sum, from the tape of chapter 7."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 4)), np.array([0, 1, 2, 0, 1, 2])
+    net, loss = fnn.mlp((5, 3), activation=fnn.Tanh()), fnn.SoftmaxCrossEntropy()
+    params = net.init(key(0), (4,), dtype=np.float64)
+    tape = fnn.backprop(net, loss)(params, x, y)
+    delta, a = net.factors(params, tape.residuals, tape.deltas)[0].w
+    each = np.einsum("no,ni->noi", delta, a)[:3]
+    figure, axes = canvas(1, 1, (10, 3))
+    ax, limits, at = axes[0, 0], [abs(v).max() for v in (delta[:3], a[:3], each)], 0.0
+    style = {"cmap": "cividis", "aspect": "auto"}
+    for n, g in enumerate(each):
+        for values, limit, left, top in (
+            (delta[n][:, None], limits[0], at, 0),
+            (a[n][None], limits[1], at + 1.4, 1.4),
+            (g, limits[2], at + 1.4, 0),
+        ):
+            rows, columns = values.shape
+            place = (left, left + columns, top - rows if top == 0 else top - 1, top)
+            ax.imshow(values, extent=place, vmin=-limit, vmax=limit, **style)
+        for where, text in (
+            ((at + 0.5, 0.35), f"δ{'₁₂₃'[n]}"),
+            ((at + 0.9, 0.9), f"a{'₁₂₃'[n]}"),
+            ((at + 3.4, -5.6), f"g{'₁₂₃'[n]}"),
+        ):
+            ax.text(*where, text, ha="center", va="center", size=11)
+        at += 6.6
+        ax.text(at - 0.6 + 0.35 * (n == 2), -2.5, "+" if n < 2 else "+…=", ha="center", va="center", size=12)
+    total = np.einsum("no,ni->oi", delta, a)
+    ax.imshow(total, extent=(at + 0.6, at + 4.6, -5, 0), vmin=-abs(total).max(), vmax=abs(total).max(), **style)
+    ax.text(at + 2.6, -5.6, "δᵀ a, the sum over the batch", ha="center", va="center", size=11)
+    ax.set(xlim=(-0.3, at + 5.6), ylim=(-6.1, 1.8), aspect="equal")
+    ax.set_axis_off()
+    return figure
+
+
+def gradients():
+    """The error at each layer of deep networks before training."""
+    x, y, _, _ = digits()
+    figure, axes = canvas(1, 1, (7, 3.4))
+    ax, loss = axes[0, 0], fnn.SoftmaxCrossEntropy()
+    kinds = {
+        "ReLU, weights of spread ½": (fnn.Relu(), fnn.Normal(0.5)),
+        "ReLU, He's initialization": (fnn.Relu(), fnn.HeNormal()),
+        "sigmoid": (fnn.Sigmoid(), fnn.LecunNormal()),
+    }
+    for i, (name, (activation, initializer)) in enumerate(kinds.items()):
+        net = fnn.mlp((32,) * 8 + (10,), activation, initializer)
+        found = fnn.diagnostics.statistics(net, loss)(net.init(key(0), (64,)), x[:500], y[:500])
+        ax.semilogy(range(1, 10), found.delta[::2], STYLES[i] + MARKERS[i], color=COLORS[i], label=name)
+    ax.set(xlabel="dense layer", ylabel="‖δ‖ of an example", xticks=range(1, 10))
+    ax.legend(frameon=False)
+    plots.common.no_frame(ax)
+    return figure
+
+
+def overfitting():
+    """300 digits, a fifth of them with a random label: both costs by epoch."""
+    x, y, x_test, y_test = digits()
+    rng, few, labels = np.random.default_rng(0), x[:300], y[:300].copy()
+    rng.integers(0, 10, size=150)  # as in the chapter
+    wrong = rng.random(300) < 0.2
+    labels[wrong] = rng.integers(0, 10, size=wrong.sum())
+    nets = {
+        "no remedy": fnn.mlp((64, 10)),
+        "dropout": fnn.Serial((fnn.Dense(64), fnn.Relu(), fnn.Dropout(0.5), fnn.Dense(10))),
+    }
+    figure, axes = canvas(1, 2, (9, 3.2))
+    for ax, (name, net) in zip(axes[0], nets.items(), strict=True):
+        options = {"key": key(0), "epochs": 60, "batch_size": 50, "validation": (x_test, y_test)}
+        _, history = fnn.fit(net, fnn.SoftmaxCrossEntropy(), fnn.Adam(0.005), (few, labels), **options)
+        epochs, held = range(1, 61), history["validation_loss"]
+        ax.plot(epochs, history["loss"], "--", color=BLUE, label="training")
+        ax.plot(epochs, held, color=ORANGE, label="validation")
+        ax.plot(1 + held.argmin(), held.min(), "v", color="black", label=f"its minimum, {held.min():.2f}")
+        ax.set(title=name, xlabel="epoch", ylabel="cost", ylim=(0, 1.6))
+        ax.legend(frameon=False)
+        plots.common.no_frame(ax)
+    return figure
+
+
+def optimizers():
+    """The cost of a network with two weights, w₂ tanh(w₁ x), and the first 15 steps of four optimizers."""
+    net, loss = fnn.Serial((fnn.Dense(1, bias=False), fnn.Tanh(), fnn.Dense(1, bias=False))), fnn.Quadratic()
+    x = np.linspace(-2, 2, 40)[:, None]
+    y = 1.5 * np.tanh(1.2 * x)
+    params = lambda w: (
+        fnn.DenseParams(np.reshape(w[0], (1, 1)), ()),
+        (),
+        fnn.DenseParams(np.reshape(w[1], (1, 1)), ()),
+    )
+    of, grad = fnn.value_and_grad(net, loss), fnn.grad(net, loss)
+    gradient = lambda w: np.array([float(g.w[0, 0]) for g in grad(params(w), x, y)[::2]])
+    along = np.linspace(-3, 2.2, 61), np.linspace(-2.4, 2.2, 61)
+    surface = [[of(params((w1, w2)), x, y)[0] for w1 in along[0]] for w2 in along[1]]
+    figure, axes = canvas(1, 4, (11, 3.2))
+    ways = {"Sgd": fnn.Sgd(0.1), "Momentum": fnn.Momentum(0.1, 0.9), "RMSProp": fnn.RMSProp(0.1), "Adam": fnn.Adam(0.1)}
+    for ax, (name, optimizer) in zip(axes[0], ways.items(), strict=True):
+        way = path(optimizer, gradient, [0.05, -0.6], 15)
+        ax.contourf(
+            *along, surface, levels=[0, 0.002, 0.02, 0.1, 0.3, 0.6, 1, 1.5, 2, 3, 5], cmap="cividis_r", extend="max"
+        )
+        ax.plot(*way.T, "-o", color="white", markersize=4.5, linewidth=2)
+        ax.plot(*way.T, "-o", color=ORANGE, markersize=3, linewidth=1)
+        ax.plot(*way[0], "X", color="white", markeredgecolor="black", markersize=9)
+        ax.set(
+            title=f"{name}: C = {float(of(params(way[-1]), x, y)[0]):.4f}",
+            xlabel="w₁",
+            ylabel="w₂" if name == "Sgd" else "",
+        )
+    return figure
+
+
+def schedules():
+    """Four learning rates by step."""
+    figure, axes = canvas(1, 1, (7, 3))
+    ax, t = axes[0, 0], np.arange(200)
+    rates = {
+        "Constant": fnn.schedules.Constant(0.1),
+        "CosineAnnealing": fnn.schedules.CosineAnnealing(0.1, steps=200),
+        "StepDecay": fnn.schedules.StepDecay(0.1, factor=0.1, every=100),
+        "OneCycle": fnn.schedules.OneCycle(0.1, steps=200),
+    }
+    for i, (name, rate) in enumerate(rates.items()):
+        ax.plot(t, np.broadcast_to(rate(t), t.shape), STYLES[i], color=COLORS[i], label=name)
+    ax.set(xlabel="step", ylabel="learning rate", ylim=(0, 0.115))
+    ax.legend(frameon=False, bbox_to_anchor=(1, 0.9), loc="upper left")
+    plots.common.no_frame(ax)
+    return figure
+
+
+def filters():
+    """A digit, two filters, and their responses."""
+    image = digits(1)[0][0].reshape(1, 8, 8, 1).repeat(4, axis=1).repeat(4, axis=2)
+    smooth = fnn.Conv(1, (5, 5), padding="same")
+    image = smooth.apply(fnn.DenseParams(np.full((1, 5, 5, 1), 1 / 400, np.float32), np.zeros(1, np.float32)), image)
+    sobel = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]], np.float32)
+    w = np.stack([sobel, sobel.T])[..., None]
+    conv = fnn.Conv(2, (3, 3))
+    responses = conv.apply(fnn.DenseParams(w, np.zeros(2, np.float32)), image)[0]
+    figure, axes = canvas(1, 5, (11, 2.6))
+    pictures = {"the image": image[0, :, :, 0], "filter 1": w[0, :, :, 0], "its response": responses[..., 0]}
+    pictures |= {"filter 2": w[1, :, :, 0], "its response ": responses[..., 1]}
+    for ax, (name, values) in zip(axes[0], pictures.items(), strict=True):
+        limit = abs(values).max()
+        ax.imshow(values, cmap="cividis", vmin=0 if name == "the image" else -limit, vmax=limit)
+        ax.set(title=name, xticks=[], yticks=[])
+        for (i, j), v in np.ndenumerate(values) if values.size == 9 else ():
+            ax.text(
+                j, i, f"{v:g}".replace("-", "−"), ha="center", va="center", color="black" if v > 0 else "white", size=12
+            )
+    return figure
+
+
+def through_time():
+    """States and errors of an Elman layer with small U, and of an LSTM with open forget gates."""
+    rng, length = np.random.default_rng(0), 24
+    x = 0.3 * rng.normal(size=(length, 1)).astype(np.float32)
+    x[0] = 1.0
+    figure, axes = canvas(1, 2, (10, 3.8))
+    kinds = {"Rnn, small U": fnn.Rnn(6, recurrent_initializer=fnn.Normal(0.15)), "Lstm, forget bias 5": fnn.Lstm(6)}
+    for ax, (name, layer) in zip(axes[0], kinds.items(), strict=True):
+        net = fnn.Serial((layer, fnn.Dense(2)))
+        first, last = net.init(key(0), x.shape)
+        if name.startswith("Lstm"):
+            bias = first.b.copy()
+            bias[6:12] = 5
+            first = first._replace(b=bias)
+        plots.unrolled(ax, net, (first, last), x, loss=fnn.SoftmaxCrossEntropy(), y=1)
+        ax.set_title(name)
+    return figure
+
+
+PICTURES = [neuron, two_moons, costs, descent, flow, one_weight, factors]
+PICTURES += [gradients, overfitting, optimizers, schedules, filters, through_time]
 ANIMATED = {flow: 1.5, one_weight: 1.2}
 
 

@@ -36,19 +36,21 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
                     in the module training. After each epoch: callbacks. How a batch becomes a gradient: rules, privacy
-    weights         class_weights
+    data            Batches, of an iterable such as a DataLoader; standardized; weights: class_weights
+    predicting      predict, log_probabilities; attribution (integrated gradients and others)
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
                     influence; of scalars: autodiff
     inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
-    files           load_network, checkpoints, datasets
+    files           load_network, checkpoints, datasets; onnx, for other runtimes
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
 """
 
 import typing as _typing
 
+from . import attribution as attribution
 from . import autodiff as autodiff
 from . import backend as backend
 from . import callbacks as callbacks
@@ -63,6 +65,7 @@ from . import influence as influence
 from . import initializers as initializers
 from . import laplace as laplace
 from . import layers as layers
+from . import onnx as onnx
 from . import order as order
 from . import per_example as per_example
 from . import plots as plots
@@ -215,7 +218,11 @@ from .optimizers import SkipNonFinite as SkipNonFinite
 from .optimizers import apply_updates as apply_updates
 from .optimizers import from_optax as from_optax
 from .overview import summary as summary
+from .predicting import log_probabilities as log_probabilities
+from .predicting import predict as predict
 from .sequences import Last as Last
+from .sources import Batches as Batches
+from .standardization import standardized as standardized
 from .static import Interval as Interval
 from .training import Best as Best
 from .training import TrainState as TrainState
@@ -246,7 +253,6 @@ if not _typing.TYPE_CHECKING:  # a type checker knows the names itself
             "MSELoss": "fnn.MeanSquaredError()",
             "CrossEntropyLoss": "fnn.SoftmaxCrossEntropy()",
             "BCEWithLogitsLoss": "fnn.SigmoidBinaryCrossEntropy()",
-            "predict": "loss.predict(net.apply(params, x))",
             "save": "fnn.checkpoints.save(path, state, net=net)",
             "load": "fnn.checkpoints.load(path), or fnn.load_network(path)",
             "sklearn": "import fnn.sklearn first",

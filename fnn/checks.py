@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import backend, trees
+from . import backend, frames, trees
 from .backend import is_floating
 from .errors import ArgumentError, DataError, KindError, shorten
 
@@ -13,10 +13,10 @@ def as_array(what, given, xp):
     if not backend.is_jax(value):
         if isinstance(value, np.ma.MaskedArray):
             raise KindError(f"{what}: expected an array without mask, got a masked one; give masked examples weight 0")
+        if frames.is_frame(value):
+            value = frames.as_numbers(what, value)
         try:
-            value = np.asarray(value)
-            if value.dtype.kind == "O" and not wrong_columns(given):  # a frame of numbers and of True and False
-                value = np.stack([np.asarray(given[name]) for name in given.columns], axis=1)
+            value = _read(value)
         except ValueError as error:  # rows of unequal length
             raise KindError(
                 f"{what}: expected an array of numbers, got rows of unequal length; pad sequences to the same length, "
@@ -43,17 +43,20 @@ def as_array(what, given, xp):
         return value if backend.is_jax(value) else backend.ready(backend.jnp.asarray(value))
 
 
-def wrong_columns(frame) -> list:
-    """The names of the columns of a data frame in which something is not a number; [None] for all other things."""
-    if not hasattr(frame, "__array__") or not hasattr(frame, "columns"):
-        return [None]
-    return [name for name in frame.columns if np.asarray(frame[name]).dtype.kind not in "fiub"]
+def _read(given):
+    """`np.asarray`; tensors of bfloat16, which NumPy alone does not know, through DLPack where JAX is installed."""
+    try:
+        return np.asarray(given)
+    except TypeError:
+        if backend.jnp is None or "bfloat16" not in str(getattr(given, "dtype", "")):
+            raise
+        return np.asarray(backend.jnp.from_dlpack(given))
 
 
 def for_objects(given, array) -> str:
     """A hint for a message: how to make numbers of what has been given."""
-    if wrong_columns(given) != [None]:
-        return f"; not all are numbers in the columns {wrong_columns(given)}; pd.get_dummies(x) encodes text"
+    if hasattr(given, "collect"):
+        return f", from {type(given).__name__}; write .collect() for its values"
     if isinstance(given, dict):
         return "; for weights of classes write fnn.class_weights(y, {0: 1.0, 1: 2.0})"
     kind = getattr(array.dtype, "kind", "V")

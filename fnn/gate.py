@@ -25,7 +25,7 @@ from .errors import (
     shorten,
     shown,
 )
-from .sources import mapped, rows
+from .sources import Batches, mapped, rows
 from .static import Static, check_static, instead
 
 AT_ONCE = 2**24  # bytes of examples that are read from files at a time
@@ -62,8 +62,8 @@ class Data(NamedTuple):
         return not backend.is_traced(*trees.leaves(tuple(self)))
 
     @property
-    def in_files(self) -> bool:
-        """Whether any of the arrays is memory-mapped."""
+    def streamed(self) -> bool:
+        """Whether any of the arrays is memory-mapped, so that the data are read in pieces."""
         return any(mapped(array) is not None for array in trees.leaves(tuple(self)))
 
     def take(self, index) -> "Data":
@@ -72,7 +72,7 @@ class Data(NamedTuple):
 
     def pieces(self, batch_size: int = 1) -> Iterator[tuple[int, "Data"]]:
         """Yield `(start, Data)` for all examples in order: at once or, for data in files, a few batches at a time."""
-        if not self.in_files:
+        if not self.streamed:
             yield 0, self
             return
         step = max(1, AT_ONCE // (self.nbytes * batch_size)) * batch_size
@@ -86,11 +86,16 @@ class Data(NamedTuple):
 
 def opened(data, name="data") -> Data:
     """`(x, y)` or `(x, y, weights)`, given as arrays, lists or data frames, as `Data` of arrays wherever they are."""
+    if isinstance(data, Batches):
+        raise KindError(
+            f"{name}: expected arrays (x, y), got {data}; batches are taken by fnn.fit, fnn.range_test, fnn.evaluate, "
+            "fnn.predict and fnn.standardized"
+        )
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         length = f" of length {len(data)}" if hasattr(data, "__len__") else ""
         hint = "write (x, y), with all examples in each"
         if hasattr(data, "__iter__") and not isinstance(data, dict) and not hasattr(data, "shape"):
-            hint = "if these are examples (x, y), write tuple(map(np.stack, zip(*data)))"
+            hint = "if these are examples (x, y), write tuple(map(np.stack, zip(*data))); if batches, fnn.Batches(data)"
         raise KindError(f"{name}: expected (x, y) or (x, y, weights), got {type(data).__name__}{length}; {hint}")
     names = ("x", "y", "weights")
     try:
@@ -234,7 +239,7 @@ def dataset(net, loss, params, data, name="data", weights="positive", like=None,
 def admitted(net, loss, params, data, name="data", weights="positive", like=None) -> Data:
     """`dataset`, except that data in files are checked in pieces and stay where they are."""
     data = opened(data, name)
-    if not data.in_files:
+    if not data.streamed:
         return dataset(net, loss, params, data, name, weights, like)
     data = Data(*trees.map(lambda a: np.asarray(a) if backend.is_jax(a) else a, tuple(data)))
     try:
@@ -403,14 +408,19 @@ def _for_parameters(params, wrong) -> str:
     return "write np.asarray(..., np.float32) for each parameter"
 
 
-def fits(net, params, x):
-    """Raise unless the parameters and the examples fit the network."""
+def check_examples(x):
+    """Raise unless all arrays of x have the same number of examples along their first axis."""
     for name, array in parts("x", x):
         if array.ndim < 1:
             raise ShapeError(f"{name}: expected a leading axis of examples, got shape {array.shape}")
     if len({array.shape[0] for _, array in parts("x", x)}) > 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in parts("x", x))
         raise ShapeError(f"x: expected arrays of the same number of examples, got {shapes}")
+
+
+def fits(net, params, x):
+    """Raise unless the parameters and the examples fit the network."""
+    check_examples(x)
     expected = parameter_shapes(net, shape_of(x))
     net.check(x)
     if expected is not None:

@@ -135,6 +135,22 @@ def exponentials(z, temperature=1.0):
     return shifted, e, e.sum(axis=-1, keepdims=True)
 
 
+def log_softmax(z):
+    """log softmax(z) = z − m − log Σ e^(z − m), m = max z, exact also where a probability is 1 but for rounding.
+
+    The largest term of the sum is 1, and log1p takes the others alone.
+    """
+    xp = namespace(z)
+    top = z.argmax(axis=-1)[..., None] == xp.arange(z.shape[-1])
+    shifted, e, _ = exponentials(z)
+    return shifted - xp.log1p(xp.where(top, 0, e).sum(axis=-1, keepdims=True))
+
+
+def log_sigmoids(z):
+    """log (1 − σ(z)) and log σ(z), (...) -> (..., 2)."""
+    return namespace(z).stack([-softplus(z), -softplus(-z)], axis=-1)
+
+
 # W. J. Cody, "Rational Chebyshev approximations for the error function" (1969); from the highest power down.
 _ERF = (
     (1.85777706184603153e-1, 3.16112374387056560, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),

@@ -6,6 +6,7 @@ as it is with `FNN_BACKEND=numpy` beside an installed JAX.
 
 import contextlib
 import os
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -65,8 +66,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Skips what the profile leaves out, and the doctests that write of JAX where there is none."""
+    """Skips what the profile leaves out, and the doctests that write of JAX, ONNX or PyTorch where there is none."""
     thorough = settings().max_examples >= 100
+    absent = [name for name in ("onnx", "onnxruntime", "torch") if find_spec(name) is None]
     for item in items:
         for mark in item.iter_markers("thorough"):
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
@@ -78,3 +80,6 @@ def pytest_collection_modifyitems(items):
         doctest = getattr(item, "dtest", None)
         if jax is None and doctest and any("jax" in example.source for example in doctest.examples):
             item.add_marker(pytest.mark.skip(reason=WHY))
+        for name in absent:
+            if doctest and any(re.search(rf"import .*\b{name}\b", example.source) for example in doctest.examples):
+                item.add_marker(pytest.mark.skip(reason=f"needs {name}"))

@@ -12,12 +12,8 @@ import functools
 import importlib
 import math
 import sys
+from pathlib import Path
 
-import faults_of_influence
-import faults_of_kfac
-import faults_of_laplace
-import faults_of_rules
-import faults_of_runs
 import numpy as np
 import oracle
 from helpers import Mean, as_on_a_gpu, blocks_of, key, moved, on, problem
@@ -1068,8 +1064,8 @@ CURVATURE = [
 
 FAULTS = [*LAYERS, *IMAGES, *SEQUENCES, *COMPOSITIONS, *TANGENTS, *FACTORS, *ACTIVATIONS, *COSTS, *HEART, *GATE, *RULES]
 FAULTS += CURVATURE
-FAULTS += [*faults_of_rules.FAULTS, *faults_of_kfac.FAULTS, *faults_of_laplace.FAULTS, *faults_of_influence.FAULTS]
-FAULTS += faults_of_runs.FAULTS
+for path in sorted(Path(__file__).parent.glob("faults_of_*.py")):
+    FAULTS += importlib.import_module(path.stem).FAULTS
 
 
 # ---- planting them ---------------------------------------------------------------------------------------------------

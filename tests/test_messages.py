@@ -143,7 +143,7 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
     ),
     "a column of text": (
         lambda: fit(data=(frame_like(age=X[:, 0], town=np.array(["a", "b"])[Y]), Y)),
-        "not all are numbers in the columns ['town']; pd.get_dummies(x) encodes text",
+        "x: expected numbers, got text in the columns ['town'] (pd.get_dummies(x, columns=['town']) makes a column",
     ),
     "None for x": (lambda: NET.apply(PARAMS, None), "from NoneType"),
     # kinds
@@ -423,6 +423,7 @@ def shown_by_help(thing):
 def test_help_begins_with_an_example_and_lists_every_public_name():
     words = set(re.findall(r"\w+", fnn.__doc__ or ""))
     inside = {"checks", "comparison", "gate", "numerics", "complex_step", "sources", "static", "files", "watching"}
+    inside |= {"frames", "streams", "standardization"}
     public = {name for name in vars(fnn) if not name.startswith("_")} - inside  # which are of no use to a user
     public -= {"backpropagation", "metrics", "networks", "overview", "sequences"}  # whose names are all in fnn
     assert public - words == set()

@@ -19,7 +19,7 @@ An array is named by its place, in a safetensors file with dots: `params[0].w`, 
     Gru              w, u, b, c       the same, and (H,)
 
 Layers within another one have its place before theirs: those of `Last`, `Residual` and `Serial` the number in a tuple,
-if there is one, and those of `Frozen` also `params`.
+if there is one, and those of `Frozen` also `params`. With names="torch" a safetensors file has the names of PyTorch.
 """
 
 from .archive import VERSION as VERSION

@@ -1,7 +1,7 @@
 """Parameters in the format safetensors, which PyTorch and others read.
 
-The arrays are named by their places with dots: `params[0].w` is "0.w". The format has no checksum of its own, so a
-SHA-256 of names, shapes, dtypes and values is put into its metadata.
+The arrays are named by their places with dots, `params[0].w` is "0.w", or as PyTorch names them, "0.weight". The format
+has no checksum of its own, so a SHA-256 of names, shapes, dtypes and values is put into its metadata.
 """
 
 import hashlib
@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import files
-from ..errors import ArgumentError, CheckpointError, KindError, require, shorten
+from .. import files, trees
+from ..errors import ArgumentError, CheckpointError, KindError, require, shape, shorten
+from ..gate import check_new, check_structure, parameter_shapes
+from ..layers import Layer
 from . import arrays
+from .torch_names import from_torch, to_torch
 from .tree import children
 
 _NAMES = {"BOOL": "bool", "BF16": "bfloat16", "C64": "complex64"} | {
@@ -25,16 +28,28 @@ _EXPECTED = "a valid safetensors file"
 _Path = str | os.PathLike
 
 
-def save_safetensors(path: _Path, params: Any, *, metadata: dict[str, str] | None = None) -> None:
+def save_safetensors(
+    path: _Path,
+    params: Any,
+    *,
+    metadata: dict[str, str] | None = None,
+    names: str | None = None,
+    net: Layer | None = None,
+    input_shape: Any = None,
+) -> None:
     """Write parameters into a safetensors file: completely, or not at all.
 
     Args:
         path: the file, written as by `fnn.checkpoints.save`.
         params: a tree of arrays and nothing else.
         metadata: strings by name (default: none). A SHA-256 of names, shapes, dtypes and values is added.
+        names: "torch" for the names and the order of `fnn.checkpoints.torch_names`, so that `torch.nn.Sequential` of
+            the same layers loads the file; default: those of the places of the parameters.
+        net, input_shape: with `names`, the network and the shape of an example, which decide on the order of weights.
 
     Raises:
-        KindError: a leaf is not an array that the format holds, as random keys and complex128 are not.
+        KindError: a leaf is not an array that the format holds, as random keys and complex128 are not; with `names`, a
+            layer has no counterpart in PyTorch.
         ArgumentError: two places have the same name.
         CheckpointError: the file cannot be written; an earlier one is then unchanged.
         MissingExtraError: safetensors is not installed.
@@ -50,6 +65,9 @@ def save_safetensors(path: _Path, params: Any, *, metadata: dict[str, str] | Non
     library, metadata = require("safetensors.numpy", "safetensors"), {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for item in metadata.items() for text in item):
         raise KindError(f"metadata: expected a dict of strings, got {shorten(metadata)}")
+    if (example := _of_torch(names, net, input_shape)) is not None:
+        check_new(net, params, example)
+        params, metadata = to_torch(net, params, example), {"format": "pt"} | metadata
     leaves, headers = _weights(params)
     values = {name: arrays.stored(name, leaf) for name, leaf in leaves.items()}
     digest = _digest(headers, values)
@@ -65,7 +83,15 @@ def save_safetensors(path: _Path, params: Any, *, metadata: dict[str, str] | Non
                 raise ValueError("reading it back gives something else")
 
 
-def load_safetensors(path: _Path, like: Any, *, backend: str | None = None) -> Any:
+def load_safetensors(
+    path: _Path,
+    like: Any,
+    *,
+    backend: str | None = None,
+    names: str | None = None,
+    net: Layer | None = None,
+    input_shape: Any = None,
+) -> Any:
     """Read the arrays of a safetensors file, whoever wrote it, into a tree.
 
     Args:
@@ -73,6 +99,8 @@ def load_safetensors(path: _Path, like: Any, *, backend: str | None = None) -> A
         like: a tree of arrays, or of what stands for them, such as parameters or `jax.eval_shape` of `init`. The file
             must have arrays of its names, shapes and dtypes, and no others.
         backend: "jax" or "numpy" (default: that of new keys). On NumPy bfloat16 becomes float32, which `like` may say.
+        names, net, input_shape: as for `save_safetensors`: with "torch", the file is that of the `state_dict` of such a
+            Sequential. PyTorch's two biases of a recurrent layer are added, as ours is their sum.
 
     Returns:
         The tree `like` with the arrays of the file.
@@ -93,6 +121,11 @@ def load_safetensors(path: _Path, like: Any, *, backend: str | None = None) -> A
     [{'w': array([1., 1., 1.])}]
     """
     library, chosen = require("safetensors.numpy", "safetensors"), arrays.backend_name(backend)
+    if (example := _of_torch(names, net, input_shape)) is not None:
+        check_structure(like, parameter_shapes(net, example) or like)
+        zeros = trees.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), like)
+        found = load_safetensors(path, to_torch(net, zeros, example), backend=chosen)
+        return from_torch(net, found, like, example)
     _, wanted = _weights(like)
     with files.reading(path, CheckpointError, _EXPECTED) as file, library.safe_open(path, "numpy") as opened:
         headers, where = _headers(opened), files.shown(path)
@@ -106,6 +139,20 @@ def load_safetensors(path: _Path, like: Any, *, backend: str | None = None) -> A
         if (opened.metadata() or {}).get(_DIGEST) not in (None, _digest(headers, values)):
             raise ValueError("it does not have the SHA-256 in its metadata")
         return _by_name(lambda name, _: arrays.placed(values[name], headers[name], chosen, f"{where}: {name}"), like)
+
+
+def _of_torch(names, net, input_shape):
+    """The shape of an example where PyTorch's names are asked for; None where they are not."""
+    if names is None and net is None and input_shape is None:
+        return None
+    if names != "torch":
+        raise ArgumentError(f"names: expected None or 'torch', with net= and input_shape=, got {shorten(names)}")
+    if not isinstance(net, Layer) or input_shape is None:
+        raise ArgumentError(
+            f"names='torch': expected net= and input_shape= beside it, since they decide on the order of the weights, "
+            f"got {shorten(net)} and {shorten(input_shape)}"
+        )
+    return shape("input_shape", input_shape)
 
 
 def _by_name(f, node, name=""):

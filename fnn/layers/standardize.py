@@ -3,7 +3,9 @@
 Letters: N examples; x and y (N, ...); μ and σ shaped as an example; δ = ∂L/∂y, shaped as y.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,9 +14,10 @@ import numpy as np
 from .. import backend, trees
 from ..backend import cast, floating, namespace
 from ..checks import as_array, finite, nearest, not_negative
-from ..errors import DataError, KindError, ShapeError, same_shape
+from ..errors import ArgumentError, DataError, KindError, ShapeError, same_shape
 from ..initializers import Constant
-from ..sources import rows
+from ..sources import Batches, rows
+from ..streams import inputs_of
 from .base import Array, Layer, added
 
 
@@ -33,9 +36,9 @@ class Standardize(Layer):
         dx = δ / σ                      dμ = −Σₙ δ / σ        dσ = −Σₙ δ y / σ
         dy = (dx − dμ − y dσ) / σ       along a direction
 
-    Put `Frozen(Standardize())` in front of a network and `trees.Fixed(Standardize().measured(x))` among its parameters:
-    the constants are then not learnt, but are saved and loaded with the network. In float32 a feature whose mean is
-    10⁶ times its standard deviation keeps one digit of it; such data need parameters of float64.
+    `fnn.standardized(net, x, key)` puts it in front of a network, with constants measured on x that are not learnt. In
+    float32 a feature whose mean is 10⁶ times its standard deviation keeps one digit of it; such data need parameters of
+    float64.
 
     Source: Y. LeCun et al., "Efficient BackProp" (1998), sec. 4.3.
 
@@ -80,7 +83,7 @@ class Standardize(Layer):
         than memory. The pieces are merged in a way that loses no digits to a large mean.
 
         Args:
-            x: data (N, ...).
+            x: data (N, ...); or `fnn.Batches`, of which x and the weights are used.
             weights: (N,), at least 0; an example of weight 0 is ignored. Default: 1 each.
             dtype: of the result. Default: float32.
 
@@ -101,21 +104,16 @@ class Standardize(Layer):
             raise KindError("x: expected data whose values are known, got a JAX tracer: measure them outside of jit")
         xp = namespace(x)
         dtype = backend.check_dtype(xp, dtype)
-        x = nearest(x if xp is not np or isinstance(x, np.ndarray) else as_array("x", x, np))
-        if x.ndim < 1:
-            raise ShapeError(f"x: expected a leading axis of examples, got shape {x.shape}")
-        if weights is None:
-            weights = np.broadcast_to(1.0, len(x))  # takes no memory
+        if isinstance(x, Batches):
+            if weights is not None:
+                raise ArgumentError("weights: expected None, as Batches bring their own")
+            whole = ((place, as_array("x", of_batch, np), w) for place, of_batch, w in inputs_of(x))
         else:
-            weights = cast(as_array("weights", weights, np), np.float64)
-            same_shape("weights", weights, x.shape[:1])
-            finite("weights", weights)
-            not_negative("weights", weights)
-        if not weights.any():
-            raise DataError(f"x: expected at least one example with a weight above 0, got {len(x)} without")
+            x = nearest(x if xp is not np or isinstance(x, np.ndarray) else as_array("x", x, np))
+            whole = [("", x, weights)]
         with np.errstate(over="ignore", invalid="ignore"):  # results that are not finite are refused below
-            mean, std = mean_and_std(x, weights)
-            params = constants(mean.reshape(x.shape[1:]), std.reshape(x.shape[1:]), dtype)
+            mean, std = mean_and_std(itertools.chain.from_iterable(itertools.starmap(weighted_pieces, whole)))
+            params = constants(mean, std, dtype)
         return trees.lock(trees.map(xp.asarray, params))
 
 
@@ -132,26 +130,45 @@ def constants(mean, std, dtype, name="x") -> StandardizeParams:
 PIECE = 2**18  # numbers converted to float64 at a time: 2 MiB, which fits a processor's cache
 
 
-def mean_and_std(x, weights):
-    """μ and σ (K,) of K features, piece by piece; σ of a constant feature is exactly 0."""
+def weighted_pieces(place, x, weights) -> Iterator[tuple[Any, Any]]:
+    """`(values, w)` of some rows of x (N, ...) at a time, in float64, those of weight 0 left out."""
+    at = f"{place}: " if place else ""
+    if x.ndim < 1:
+        raise ShapeError(f"{at}x: expected a leading axis of examples, got shape {x.shape}")
+    if weights is None:
+        weights = np.broadcast_to(1.0, len(x))  # takes no memory
+    else:
+        weights = cast(as_array(f"{at}weights", weights, np), np.float64)
+        same_shape(f"{at}weights", weights, x.shape[:1])
+        finite(f"{at}weights", weights)
+        not_negative(f"{at}weights", weights)
     rows_at_once = max(1, PIECE // max(1, math.prod(x.shape[1:])))
-    origin: Any = None  # subtracted from all examples, so that a constant feature is exactly 0
-    total = mean = squares = 0.0
     for start in range(0, len(x), rows_at_once):
         w = np.ascontiguousarray(weights[start : start + rows_at_once])  # otherwise a product takes three times as long
-        if not w.any():
-            continue
         piece = rows(x, slice(start, start + rows_at_once))
         values = as_array("x", piece, np)
         if values.dtype.kind == "c":
-            raise KindError(f"x: expected real numbers, got dtype {values.dtype}")
-        values = np.array(values, np.float64).reshape(len(w), -1)
-        values[w == 0] = values[w.argmax()]
-        if not np.isfinite(values).all():
+            raise KindError(f"{at}x: expected real numbers, got dtype {values.dtype}")
+        values = np.array(values, np.float64)
+        if w.any():
+            values[w == 0] = values[w.argmax()]
+        if w.any() and not np.isfinite(values).all():
             first = np.argwhere(~np.isfinite(values))[0]
-            place = start + first[0], *np.unravel_index(first[1], x.shape[1:])
-            at = ", ".join(str(i) for i in place)
-            raise DataError(f"x: expected finite numbers, got {values[tuple(first)]} at x[{at}]")
+            index = ", ".join(str(i) for i in (start + first[0], *first[1:]))
+            raise DataError(f"{at}x: expected finite numbers, got {values[tuple(first)]} at x[{index}]")
+        yield values, w
+
+
+def mean_and_std(pieces) -> tuple[Any, Any]:
+    """μ and σ (...) of pieces (N, ...) with weights, piece by piece; σ of a constant feature is exactly 0."""
+    origin: Any = None  # subtracted from all examples, so that a constant feature is exactly 0
+    total = mean = squares = 0.0
+    shape, count = (), 0
+    for values, w in pieces:
+        shape, count = values.shape[1:], count + len(w)
+        if not w.any():
+            continue
+        values = values.reshape(len(w), -1)
         if origin is None:
             origin = values[w.argmax()].copy()
         values -= origin
@@ -163,4 +180,7 @@ def mean_and_std(x, weights):
         squares = squares + w @ values + step * step * (total * share)
         mean = mean + step * share
         total += here
-    return origin + mean, np.sqrt(squares / total)
+        del values, w  # before the next piece is read
+    if origin is None:
+        raise DataError(f"x: expected at least one example with a weight above 0, got {count} without")
+    return (origin + mean).reshape(shape), np.sqrt(squares / total).reshape(shape)

@@ -90,6 +90,10 @@ class Loss(Static):
         """The prediction from the network's output: probabilities if the output is logits, else the output itself."""
         return prediction
 
+    def log_probabilities(self, prediction, /) -> Any:
+        """log p of each class (N, ..., C), or of 0 and 1 for each output (N, ..., K, 2). Costs without raise."""
+        raise KindError(f"{self}: expected a cost on logits of classes or of yes or no, such as SoftmaxCrossEntropy()")
+
     def wrong(self, target, prediction_shape, /) -> Any:
         """Where a target is out of this cost's range, as bools of its shape; None if it certainly is not.
 

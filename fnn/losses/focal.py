@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 from ..backend import cast, floating, namespace
 from ..errors import KindError
-from ..numerics import bounded, logistic, softplus
+from ..numerics import bounded, log_sigmoids, logistic, softplus
 from ..static import Interval
 from .base import Loss, check_labels, each_output, entries, one_hot, over_outputs
 from .logits import ClassLogits
@@ -127,6 +127,9 @@ class BinaryFocal(Loss):
     def predict(self, z):
         """Probabilities, shaped as z."""
         return logistic(floating(z))
+
+    def log_probabilities(self, z):
+        return log_sigmoids(floating(z))
 
     def wrong(self, target, prediction_shape):
         return (target != 0) & (target != 1)

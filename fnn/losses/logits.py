@@ -11,7 +11,7 @@ import numpy as np
 from .. import random
 from ..backend import cast, floating, namespace
 from ..errors import KindError
-from ..numerics import exponentials, logistic, magnitude
+from ..numerics import exponentials, log_sigmoids, log_softmax, logistic, magnitude
 from ..static import Interval
 from .base import (
     Loss,
@@ -39,6 +39,9 @@ class ClassLogits(Loss):
         """Probabilities (N, C), or (N, T, C)."""
         _, e, total = exponentials(floating(z))
         return e / total
+
+    def log_probabilities(self, z):
+        return log_softmax(floating(z))
 
     def wrong(self, target, prediction_shape):
         return no_class(target, prediction_shape, self.ignored)
@@ -166,6 +169,9 @@ class SigmoidBinaryCrossEntropy(Loss):
     def predict(self, z):
         """Probabilities, shaped as z."""
         return logistic(floating(z))
+
+    def log_probabilities(self, z):
+        return log_sigmoids(floating(z))
 
     def wrong(self, target, prediction_shape):
         return no_probability(target)

@@ -24,7 +24,7 @@ from ..errors import (
 from ..initializers import GlorotUniform
 from ..layers import DenseParams, Layer, Standardize, StandardizeParams
 from ..layers.activations import Identity, Relu, Sigmoid, Tanh
-from ..layers.standardize import constants, mean_and_std
+from ..layers.standardize import constants, mean_and_std, weighted_pieces
 from ..losses import L2
 from ..networks import Frozen, Serial, mlp
 from ..optimizers import Adam, Momentum, Nesterov, Sgd
@@ -84,7 +84,7 @@ class Seen(NamedTuple):
         """Those of x (N, K), merged with those before."""
         weights = np.ones(len(x)) if weights is None else weights
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by `constants`
-            new = cls(int(np.count_nonzero(weights)), *mean_and_std(x, weights))
+            new = cls(int(np.count_nonzero(weights)), *mean_and_std(weighted_pieces("", x, weights)))
             if before is None:
                 return new
             n = before.n + new.n

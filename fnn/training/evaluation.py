@@ -12,6 +12,7 @@ from ..errors import ArgumentError, DataError, KindError, integer, shorten, usag
 from ..gate import Data, size_of
 from ..layers import Layer
 from ..losses import Loss
+from ..streams import Stream, admitted, padded_to, present
 
 
 @backend.jit(static=("net", "loss", "batch_size"))
@@ -99,7 +100,8 @@ def evaluate(
         net: the network.
         loss: the cost.
         params: the parameters of the network.
-        data: `(x, y)` or `(x, y, weights)`; memory-mapped arrays are read in pieces.
+        data: `(x, y)` or `(x, y, weights)`; memory-mapped arrays are read in pieces. Or `fnn.Batches`, read once: all
+            of them, or as many as its `steps`.
         batch_size: examples per forward pass. It bounds the memory and does not change the results. Default: 1,024.
         metrics: functions by name, as for `fit`. They receive NumPy arrays; the predictions are `loss.predict` of the
             network's output, that is, probabilities if the cost takes logits. One with an argument `ignored=None` gets
@@ -117,21 +119,27 @@ def evaluate(
     """
     check_problem(net, loss)
     batch_size, metrics = integer("batch_size", batch_size, least=1), check_metrics(metrics)
-    data = gate.admitted(net, loss, params, data)
-    checks.on_the_host("evaluate", "loss.value(net.apply(params, x), y)", params, tuple(data))
+    data = admitted(net, loss, params, data)
+    checks.on_the_host("evaluate", "loss.value(net.apply(params, x), y)", params, tuple(present(data)))
     check_evaluation(data, metrics, "data")
     return evaluated(net, loss, params, data, metrics, batch_size)
 
 
-def evaluated(net, loss, params, data: Data, metrics, batch_size=1024) -> dict[str, Any]:
+def evaluated(net, loss, params, data: Data | Stream, metrics, batch_size=1024) -> dict[str, Any]:
     """`evaluate` for data that have passed the gate."""
     results = []
     for _, piece in data.pieces(batch_size):
+        n = piece.size
+        if isinstance(data, Stream):  # of one size, so that nothing is compiled for a batch that is smaller
+            piece = padded_to(data.batch_size, piece)
         x, y, weights = gate.converted(params, *piece)
         prediction, losses = predict(params, x, y, net=net, loss=loss, batch_size=batch_size)
+        weights = weights if data.weights is not None else None
         kept = (losses, weights, *((prediction, y) if metrics else (None, None)))
-        results.append(trees.map(np.asarray, kept))
+        results.append(trees.map(lambda array: np.asarray(array)[:n], kept))  # noqa: B023 - called at once
     losses, weights, prediction, y = trees.map(lambda *arrays: np.concatenate(arrays), *results)
+    if isinstance(data, Stream):  # whose weights have not been seen before
+        check_evaluation(Data(losses, losses, weights), {}, data.name)
     value = cost_of(loss, losses, weights)
     measured = {name: np.asarray(v) for name, v in measure(metrics.items(), loss, prediction, y, weights).items()}
     return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in measured.items()}

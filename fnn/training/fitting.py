@@ -22,9 +22,10 @@ from ..optimizers.rates import last_rate
 from ..order import Plan
 from ..rules import Backprop
 from ..schedules import ExponentialDecay
+from ..streams import Stream, admitted, opened, present
 from ..watching import Watch
 from .evaluation import check_evaluation, check_metrics, evaluated
-from .loop import advance, all_finite, diverged, plan_of
+from .loop import advance, all_finite, diverged, plan_of, steps_at_once
 from .resuming import Run, Store, leave, listening
 from .setting import fingerprint, setting_of, start_of
 from .state import TrainState, changed, check_counters, init_state, next_epoch, prepared
@@ -39,8 +40,9 @@ def fit(
     data: Any,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | None = None,
     key: Any = None,
+    params: Any = None,
     rule: Any = None,
     validation: Any = None,
     metrics: dict[str, Any] | None = None,
@@ -75,10 +77,13 @@ def fit(
         data: `(x, y)` or `(x, y, weights)`, with the examples along the first axis. x and y are arrays, or dicts or
             NamedTuples of arrays. For data larger than memory, pass memory-mapped arrays, such as
             `fnn.datasets.read_npy(path, mapped=True)` or slices of it. They are checked once and then streamed, with
-            only a few batches (16 MiB) in memory at a time. The run is the same as with the data in memory.
+            only a few batches (16 MiB) in memory at a time. The run is the same as with the data in memory. Or
+            `fnn.Batches` of an iterable, such as a PyTorch `DataLoader`: the run is that of arrays in the same order.
         epochs: the maximum number of epochs; every epoch uses every example exactly once.
-        batch_size: examples per step.
+        batch_size: examples per step. With `fnn.Batches` the most that a batch has; by default, what the first has.
         key: the random key for the initial parameters and the order of examples, such as `fnn.random.key(0)`.
+        params: parameters to begin with, such as those of `fnn.standardized` or of a network that was trained before.
+            Default: new ones.
         rule: how a batch becomes a gradient, such as `fnn.rules.Private(...)`. Default: `fnn.rules.Backprop()`.
         validation: data of the same form, on which the network is evaluated after each epoch. Default: None.
         metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, evaluated on the validation data. Each is
@@ -87,7 +92,8 @@ def fit(
             None by default. Default: None.
         penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
-        shuffle: whether to shuffle the examples; False keeps the order of the data. Default: True.
+        shuffle: whether to shuffle the examples; False keeps the order of the data. `fnn.Batches` always keep theirs.
+            Default: True.
         patience: stop once the loss (on the validation data, if given) has not reached a new minimum for this many
             epochs. The state returned is then the one after the best epoch, however the run ended, and
             `history["returned_epoch"]` its index. The next four say what the best epoch is. Default: None.
@@ -116,7 +122,10 @@ def fit(
             `epochs`, `stop_below`, the number of epochs of `patience`, and callbacks that do not change the state may
             differ. A run that began from a state is given that state again, or the newest one. To change a run on
             purpose, continue its state in another folder: `state = fnn.checkpoints.load(path).tree["state"]`, perhaps
-            with `state._replace(optimizer=...)`, then `fit(net, loss, state, ...)`. Default: False.
+            with `state._replace(optimizer=...)`, then `fit(net, loss, state, ...)`. Of `fnn.Batches` only the number,
+            shapes and dtypes are compared: the result is the same if they give the same batches in the same order
+            whenever an epoch is read again. A loader that shuffles by a generator of its own goes on in another order;
+            a function of the epoch does not. Iterators, which cannot be read again, are refused. Default: False.
         progress: whether to show a progress bar (needs the extra `progress`). Default: only on a terminal or in a
             notebook.
 
@@ -160,16 +169,20 @@ def fit(
     if watch is None and (monitor, mode, min_delta, start_after) != (None, None, 0, 0):
         raise ArgumentError("monitor, mode, min_delta, start_after: expected patience too, of which they are part")
     stop_below = -math.inf if stop_below is None else real("stop_below", stop_below)
-    data = gate.opened(data)
     if isinstance(optimizer, TrainState):
-        state = prepared(resumed(optimizer, key=key, rule=rule))
+        state = prepared(resumed(optimizer, key=key, rule=rule, params=params))
+        checks.on_the_host("fit", "fnn.train", state)
+        epoch = int(np.asarray(state.epoch)) + bool(np.asarray(state.seen) > 0)  # an unfinished one is skipped
+        data = opened(data, batch_size=batch_size, epoch=epoch)
     else:
-        state = init_state(net, optimizer, key, data.shape, rule=rule)
-    data = gate.admitted(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
+        data = opened(data, batch_size=batch_size)
+        state = init_state(net, optimizer, key, data.shape, params=params, rule=rule)
+    data = admitted(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
     if validation is not None:
-        validation = gate.admitted(net, loss, state.params, validation, "validation", like=data)
+        validation = admitted(net, loss, state.params, validation, "validation", like=data)
         check_evaluation(validation, metrics, "validation")
-    checks.on_the_host("fit", "fnn.train", state, tuple(data), penalty, denominator, validation and tuple(validation))
+    values = [None if some is None else tuple(present(some)) for some in (data, validation)]
+    checks.on_the_host("fit", "fnn.train", state, penalty, denominator, values)
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs, epochs * plan.steps)
     private = getattr(state.rule, "private", False)
@@ -191,18 +204,26 @@ def fit(
     problem = Problem(net, loss, penalty, denominator)
     run = Run(next_epoch(state), state if watch else None, math.inf, 0, {}, {})
     store, piece, stops, longest = None, plan.steps, False, patience or math.inf
+    if isinstance(data, Stream):
+        piece = min(piece, steps_at_once(data, plan))
+    if resume and not all(s.batches.begins_anew for s in (data, validation) if isinstance(s, Stream)):
+        raise ArgumentError(
+            "resume: expected data that can be read again from the first batch, got an iterator; give a function that "
+            "makes one for each epoch: fnn.Batches(lambda epoch: make_batches(epoch), steps=...)"
+        )
     if checkpoint is not None:
         options = {"validation": validation and fingerprint(state.params, validation), "telemetry": telemetry}
         options |= {"patience": "given", "monitor": watch, "start_after": start_after} if watch else {"patience": None}
         options |= {f"callbacks[{i}]": callback for i, callback in enumerate(filter(changes_runs, callbacks))}
         options |= {"start": start_of(state) if isinstance(optimizer, TrainState) else None}
         store = Store(checkpoint, net, every, keep, setting_of(problem, state, plan, data, metrics, **options))
-        piece, run = -(-plan.steps // 10), store.begin(run, resume)
+        piece, run = min(piece, -(-plan.steps // 10)), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
     keeping = lambda: kept_run(lambda: run)
     with (
         contextlib.closing(store) if store else contextlib.nullcontext(),
+        contextlib.closing(data) if isinstance(data, Stream) else contextlib.nullcontext(),
         keeping(),
         begun(callbacks := (*callbacks, *progress_bars(progress, epochs, run.epochs)), run.state),
         listening(store is not None) as caught,
@@ -295,7 +316,7 @@ def range_test(
     data: Any,
     *,
     epochs: int,
-    batch_size: int,
+    batch_size: int | None = None,
     key: Any,
     low: float = 1e-5,
     high: float = 10.0,
@@ -311,9 +332,9 @@ def range_test(
         net: the network.
         loss: the cost.
         optimizer: any optimizer with a `learning_rate`, whose value is ignored.
-        data: `(x, y)` or `(x, y, weights)`, as for `fit`.
+        data: `(x, y)` or `(x, y, weights)`, or `fnn.Batches`, as for `fit`.
         epochs: the length of the run in epochs.
-        batch_size: examples per step.
+        batch_size: examples per step, as for `fit`.
         key: the random key, as for `fit`.
         low: the first learning rate. Default: 10⁻⁵.
         high: the last learning rate. Default: 10.
@@ -334,11 +355,12 @@ def range_test(
         raise KindError(f"optimizer: expected one with a learning_rate, such as fnn.Adam(), got {shorten(optimizer)}")
     low = real("low", low, above=0)
     high = real("high", high, above=low)
-    data = gate.opened(data)
-    steps = Plan(data.size, batch_size).steps * integer("epochs", epochs, least=1)
+    data = opened(data, batch_size=batch_size)
+    per_epoch = data.steps if isinstance(data, Stream) else Plan(data.size, batch_size).steps  # type: ignore[arg-type]
+    steps = per_epoch * integer("epochs", epochs, least=1)
     rates = ExponentialDecay(low, high / low, steps)
     state = init_state(net, optimizer._replace(learning_rate=rates), key, data.shape)
-    data = gate.admitted(net, loss, state.params, data)
-    checks.on_the_host("range_test", "it outside", state, tuple(data))
+    data = admitted(net, loss, state.params, data)
+    checks.on_the_host("range_test", "it outside", state, tuple(present(data)))
     _, history = advance(Problem(net, loss), state, data, plan_of(state, data, batch_size, True), steps)
     return rates(np.arange(steps)), np.asarray(history["loss"])

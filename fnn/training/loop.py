@@ -19,6 +19,7 @@ from ..layers.base import Array, Layer
 from ..losses import Loss
 from ..order import Plan
 from ..rules.base import Batch
+from ..streams import Stream
 from .evaluation import check_evaluation, check_metrics, cost_of, measure, predict
 from .state import TrainState, check_counters, check_state, next_epoch, prepared
 from .step import update, weights_for
@@ -117,13 +118,13 @@ def train(
     return run_epochs(state, penalty, denominator, data, validation, epochs=epochs, metrics=metrics, **static)
 
 
-def advance(problem: Problem, state: TrainState, data: Data, plan: Plan, steps: int) -> Any:
-    """`(state, history)` after `steps` steps on data that have passed the gate; data in files are read in pieces."""
+def advance(problem: Problem, state: TrainState, data: Any, plan: Plan, steps: int) -> Any:
+    """`(state, history)` after `steps` steps on data that have passed the gate; files and streams in pieces."""
     net, loss, penalty, denominator, _ = problem
     static = {"net": net, "loss": loss, "plan": plan}
-    if not data.in_files:
+    if not data.streamed:
         return run(state, penalty, denominator, data, steps=steps, whole=is_whole(state, plan), **static)
-    histories, at_once = [], max(1, gate.AT_ONCE // (plan.room * data.nbytes))
+    histories, at_once = [], steps_at_once(data, plan)
     for start in range(0, steps, at_once):
         batches = read_batches(state, data, plan, min(at_once, steps - start))
         if histories:
@@ -133,8 +134,16 @@ def advance(problem: Problem, state: TrainState, data: Data, plan: Plan, steps: 
     return state, {name: np.concatenate([h[name] for h in histories]) for name in histories[0]}
 
 
-def read_batches(state: TrainState, data: Data, plan: Plan, steps: int) -> Data:
+def steps_at_once(data: Any, plan: Plan) -> int:
+    """For how many steps batches are read from a stream or from files at a time."""
+    return max(1, gate.AT_ONCE // (plan.room * data.nbytes))
+
+
+def read_batches(state: TrainState, data: Any, plan: Plan, steps: int) -> Data:
     """The next batches, stacked: (steps, B, ...), in memory, on the backend of the parameters."""
+    if isinstance(data, Stream):
+        epoch, seen = plan.begin(*(np.asarray(counter) for counter in (state.epoch, state.seen, state.length)))
+        return gate.converted(state.params, *data.read(int(epoch), int(seen) // plan.batch_size, steps))
     key = random.like(state.key, np)
     if plan.sampling == "poisson":
         drawn = [plan.sample(key, int(state.step) + i) for i in range(steps)]
@@ -243,8 +252,17 @@ def _counted(state, plan, epoch, seen, steps):
 
 
 def plan_of(state, data, batch_size, shuffle) -> Plan:
-    """The plan by which the data are cut into batches for the rule of this state."""
-    return Plan(data.size, batch_size, shuffle, getattr(state.rule, "sampling", "shuffled"))
+    """The plan by which the data are cut into batches for the rule of this state; a stream is cut already."""
+    sampling = getattr(state.rule, "sampling", "shuffled")
+    if isinstance(data, Stream):
+        if sampling != "shuffled":
+            raise ArgumentError(
+                f"data: expected arrays, of which {type(state.rule).__name__} draws its own samples, got {data.batches}"
+            )
+        return Plan(data.size, data.batch_size, shuffle=False)
+    if batch_size is None:
+        raise ArgumentError("batch_size: expected the number of examples per step, such as batch_size=32, got None")
+    return Plan(data.size, batch_size, shuffle, sampling)
 
 
 def is_whole(state, plan) -> bool:

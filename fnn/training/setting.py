@@ -20,6 +20,7 @@ from ..backend import Held, is_jax, jax
 from ..errors import shorten
 from ..losses import L2  # noqa: F401 - for the example
 from ..static import Static
+from ..streams import Stream
 
 
 def setting_of(problem: Any, state: Any, plan: Any, data: Any, metrics: Any, **options: Any) -> dict[str, str]:
@@ -41,8 +42,13 @@ def differences(there: dict[str, str], here: dict[str, str]) -> str:
     return "; ".join(shown + [f"and {len(outer) - 5} more"] * (len(outer) > 5))
 
 
-def fingerprint(params: Any, data: gate.Data) -> gate.Data:
-    """Text in place of each array: its shape, and the CRC-32 of its values as they enter the steps."""
+def fingerprint(params: Any, data: Any) -> Any:
+    """Text in place of each array: its shape, and the CRC-32 of its values as they enter the steps.
+
+    Of a stream it is what its batches are like: to know their values it would have to be read.
+    """
+    if isinstance(data, Stream):
+        return data.text
     crcs = trees.map(lambda _: 0, tuple(data))
     for _, piece in data.pieces():
         crcs = trees.map(_crc, tuple(gate.converted(params, *piece)), crcs)
