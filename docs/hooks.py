@@ -203,7 +203,8 @@ def on_page_content(content, page, config, files):
 
 
 def on_post_page(output, page, config):
-    """The theme indents its markup; without that a page is much smaller."""
+    """The theme indents its markup, which makes pages large, and its search lacks a name that can be read aloud."""
+    output = output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
     parts = re.split(r"(<(pre|script|textarea)\b.*?</\2>)", output, flags=re.S)
     return "".join(
         re.sub(r"\s*\n\s*", "\n", part) if i % 3 == 0 else part for i, part in enumerate(parts) if i % 3 != 2
