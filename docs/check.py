@@ -156,14 +156,10 @@ def used():
 def main():
     wrong = False
     for check in (built, links, docstrings, blocks, examples, notebooks):
-        start = time.perf_counter()
+        start, before = time.perf_counter(), used()
         faults = check()
-        print(
-            f"{check.__name__}: {len(faults)} faults, {time.perf_counter() - start:.0f} s",
-            *faults,
-            sep="\n  ",
-            flush=True,
-        )
+        seconds = f"{time.perf_counter() - start:.0f} s, {used() - before:.0f} s of CPU time"
+        print(f"{check.__name__}: {len(faults)} faults, {seconds}", *faults, sep="\n  ", flush=True)
         wrong = wrong or bool(faults)
         if check is built and faults:
             break

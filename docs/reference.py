@@ -15,13 +15,22 @@ ROOT = Path(__file__).parents[1]
 
 # The pages in the order of the navigation. A module that is missing here comes last, under its own name.
 SECTIONS = {
-    "Networks": ("networks", "layers", "layers.activations", "initializers", "sequences", "energies", "composition"),
+    "Networks": (
+        "networks",
+        "layers",
+        "layers.activations",
+        "initializers",
+        "sequences",
+        "standardization",
+        "energies",
+        "composition",
+    ),
     "Costs": ("losses", "weights"),
     "The gradient": ("backpropagation", "factors", "per_example", "curvature", "laplace", "influence", "autodiff"),
     "Learning": ("rules", "privacy", "optimizers", "schedules"),
-    "Training": ("training", "callbacks", "metrics", "calibration", "sklearn"),
+    "Training": ("training", "sources", "predicting", "callbacks", "metrics", "calibration", "sklearn"),
     "Inspection": ("overview", "findings", "diagnostics", "plots", "testing"),
-    "Files": ("checkpoints", "datasets"),
+    "Files": ("checkpoints", "onnx", "datasets"),
     "Foundations": ("random", "trees", "backend", "order", "static", "errors"),
 }
 

@@ -52,7 +52,7 @@ LAYERS = {
     fnn.Dropout(0.5): (4,), S((D(3), fnn.Tanh())): (4,), fnn.Residual(D(4)): (4,),
     fnn.Parallel((D(2), D(3))): (4,), fnn.Last(fnn.Rnn(3, all_states=True)): SEQUENCES,
 }  # fmt: skip
-LEFT_OUT = fnn.Function, fnn.Frozen, fnn.composition.Recorder, fnn.energies.Chain  # the last in docs/rules.md
+LEFT_OUT = fnn.Function, fnn.Frozen, fnn.Remat, fnn.composition.Recorder, fnn.energies.Chain  # the last in rules.md
 ACTIVATIONS = sorted([*kinds(Activation), fnn.Gelu(approximate=True), fnn.Swish(learnt=True)], key=repr)
 COSTS = sorted(kinds(fnn.Loss), key=repr)
 

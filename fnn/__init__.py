@@ -14,8 +14,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
 
 `help(fnn.fit)`, `help(fnn.Serial)` and so on describe each public name:
 
-    networks        Serial, mlp, Residual, Parallel, Frozen, summary; a base for your own: Composition; that settle
-                    or compare labels: Hopfield, Goodness, in the module energies
+    networks        Serial, mlp, Residual, Parallel, Frozen, Remat, summary; a base for your own: Composition; that
+                    settle or compare labels: Hopfield, Goodness, in the module energies
     layers          Dense (DenseParams), Dropout, Flatten, LayerNorm, RMSNorm, Scale, Standardize (StandardizeParams),
                     Function; of images: Conv, MaxPool, AvgPool, GlobalMaxPool, GlobalAvgPool; of sequences: Embedding,
                     Rnn, Lstm (RecurrentParams), Gru (GruParams), and Last, of unequal length; a base for your own:
@@ -32,18 +32,21 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     ExponentialCost, ItakuraSaito, GeneralizedKullbackLeibler; of distributions: Quantile, GaussianNll;
                     FunctionLoss; a base for your own: Loss; in the module losses. Penalties: L1, L2
     optimizers      Sgd, Momentum, Nesterov, Adam, AdamW, Adagrad, Adadelta, Adamax, AMSGrad, Nadam, RMSProp, Lion,
-                    Muon, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate, Average,
-                    MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates: schedules
+                    Muon, Lbfgs, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate,
+                    Average, MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates:
+                    schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
-                    in the module training. After each epoch: callbacks. How a batch becomes a gradient: rules, privacy
+                    minimize; in the module training. After each epoch: callbacks. How a batch becomes a gradient:
+                    rules, privacy
     data            Batches, of an iterable such as a DataLoader; standardized; weights: class_weights
     predicting      predict, log_probabilities; attribution (integrated gradients and others)
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
                     negative_log_likelihood, expected_calibration_error, reliability; in the module calibration
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
                     influence; of scalars: autodiff
-    inspection      diagnose (findings), diagnostics, plots, testing (a gradient checker)
+    inspection      diagnose (findings), memory (of a step), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets; onnx, for other runtimes
+    devices         sharding
     for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
 """
@@ -73,6 +76,7 @@ from . import privacy as privacy
 from . import random as random
 from . import rules as rules
 from . import schedules as schedules
+from . import sharding as sharding
 from . import static as static
 from . import testing as testing
 from . import trees as trees
@@ -89,6 +93,7 @@ from .composition import Composition as Composition
 from .energies import Goodness as Goodness
 from .energies import Hopfield as Hopfield
 from .findings import diagnose as diagnose
+from .footprint import memory as memory
 from .initializers import Constant as Constant
 from .initializers import GlorotNormal as GlorotNormal
 from .initializers import GlorotUniform as GlorotUniform
@@ -205,6 +210,7 @@ from .optimizers import Average as Average
 from .optimizers import ClipByGlobalNorm as ClipByGlobalNorm
 from .optimizers import ClipByNorm as ClipByNorm
 from .optimizers import ClipByValue as ClipByValue
+from .optimizers import Lbfgs as Lbfgs
 from .optimizers import Lion as Lion
 from .optimizers import MaxNorm as MaxNorm
 from .optimizers import Momentum as Momentum
@@ -220,6 +226,7 @@ from .optimizers import from_optax as from_optax
 from .overview import summary as summary
 from .predicting import log_probabilities as log_probabilities
 from .predicting import predict as predict
+from .remat import Remat as Remat
 from .sequences import Last as Last
 from .sources import Batches as Batches
 from .standardization import standardized as standardized
@@ -232,6 +239,7 @@ from .training import fit as fit
 from .training import folds as folds
 from .training import init_state as init_state
 from .training import make_step as make_step
+from .training import minimize as minimize
 from .training import range_test as range_test
 from .training import sweep as sweep
 from .training import train as train

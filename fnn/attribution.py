@@ -8,6 +8,7 @@ Inputs that are integers, such as the symbols of an `Embedding`, have no derivat
 embedding, x stands for the embedded symbols: (N, T, O), of which the sum over O is one number for each symbol.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -200,6 +201,8 @@ def _line(steps) -> tuple[np.ndarray, np.ndarray]:
 def _entered(net, params, x, of) -> tuple[Callable, Any, Any]:
     """`(f, x, embedded)`: f is x -> (f(x), g), x is what has a derivative, and `embedded` turns symbols into it."""
     params, x = gate.inputs(net, params, x)
+    if not gate.size_of(x):
+        raise ShapeError("x: expected at least one example, got none")
     net, params, x, embedded = _differentiable(net, params, x)
 
     def f(x):
@@ -228,10 +231,10 @@ def _differentiable(net, params, x) -> tuple[Layer, Any, Any, Any]:
     for place, array in parts("x", x):
         if is_floating(array.dtype):
             continue
-        real = each(lambda name, a: floating(a, dtype) if name == place else a, "x", x)  # noqa: B023 - called at once
+        numbers = each(lambda name, a: floating(a, dtype) if name == place else a, "x", x)  # noqa: B023 - called at once
         try:
-            net.check(real)
-            x = real
+            net.check(numbers)
+            x = numbers
         except KindError:  # symbols, or lengths
             pass
     if not any(is_floating(array.dtype) for _, array in parts("x", x)):
@@ -287,11 +290,17 @@ def _chosen(of, a) -> tuple[Array, Array]:
 
 def _index(i, size) -> int:
     """The index of an output, counted from 0."""
-    if isinstance(i, bool | np.bool_) or not isinstance(i, int | np.integer):
-        raise KindError(f"of: expected an index of the outputs, integers or a function of them, got {shorten(i)}")
+    try:
+        if getattr(i, "dtype", type(i)) in (bool, np.bool_):
+            raise TypeError
+        i = operator.index(i)
+    except TypeError:
+        raise KindError(
+            f"of: expected an index of the outputs, integers or a function of them, got {shorten(i)}"
+        ) from None
     if not -size <= i < size:
         raise ArgumentError(f"of: expected an output from 0 to {size - 1}, got {i}")
-    return int(i) % size
+    return i % size
 
 
 def _of_function(of, a) -> tuple[Array, Array]:

@@ -411,6 +411,15 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
     return carry, tree_map(stacked, *outputs) if outputs else None
 
 
+def while_loop(condition, f, carry) -> Any:
+    """`lax.while_loop` if any array is traced; otherwise a loop: `carry = f(carry)` as long as `condition(carry)`."""
+    if jax is not None and is_traced(*tree_leaves(carry)):
+        return jax.lax.while_loop(condition, f, carry)
+    while condition(carry):
+        carry = f(carry)
+    return carry
+
+
 def _stacked(*leaves):
     """Arrays or numbers along a new first axis; a subclass of arrays is kept, which takes longer."""
     plain = type(leaves[0]) is np.ndarray or not isinstance(leaves[0], np.ndarray)
@@ -441,6 +450,13 @@ def cond(pred, true_fn, false_fn, *args) -> Any:
     if is_traced(pred):
         return jax.lax.cond(pred, true_fn, false_fn, *args)
     return (true_fn if pred else false_fn)(*args)
+
+
+def choose(condition, yes, no) -> Any:
+    """`yes` where the condition holds, else `no`, two trees of arrays; a known condition just chooses one of them."""
+    if is_traced(condition):
+        return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    return yes if condition else no
 
 
 def by_platform(cpu, other, *args) -> Any:
@@ -516,6 +532,23 @@ def sum_of_blocks(f, size, *args) -> Any:
     return by_platform(functools.partial(total, size), functools.partial(total, 256 * size), *args)
 
 
+def sum_of_parts(f, size, *args):
+    """The sum of the trees `f(k, *part)` over parts of `size` examples, k = 0, 1, …; the last part may be smaller."""
+    parts, rest = _blocks(size, args)
+    if parts is None:
+        return f(0, *rest)
+    count = len(tree_leaves(parts)[0])
+    numbered = np.arange(count, dtype=np.int32), *parts
+    add = lambda total, part: tree_map(lambda a, b: a + b, total, f(*part))
+    first = tree_map(lambda a: a[0], numbered)
+    if is_traced(*tree_leaves(parts)):  # zeros first, so that f is compiled once for all whole parts
+        total = tree_map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f, *first))
+    else:
+        total, numbered = f(*first), tree_map(lambda a: a[1:], numbered)
+    total = scan(lambda total, part: (add(total, part), None), total, numbered)[0] if len(numbered[0]) else total
+    return total if rest is None else add(total, (count, *rest))
+
+
 def _blocks(size, args) -> tuple:
     """Arrays (N, ...) as blocks (N // size, size, ...) and the rest (N % size, ...); None for either that is empty."""
     n = len(tree_leaves(args)[0])
@@ -554,6 +587,56 @@ def _after(array, other):
     """`array`, made to depend on `other` by a comparison that is never true; barriers have no effect on the CPU."""
     xp = namespace(array, other)
     return array if xp is np or not other.size else xp.where(other.ravel()[0] > np.inf, 0, array)
+
+
+def once_known(x, dy):
+    """`x`, a tree of arrays (N, ...), made to depend on `dy` (N, ...), so that a compiler has to wait for dy.
+
+    What is computed from it is not shared with what was computed from x before. Each example depends on its own entry
+    of dy, which lies on the same device; if dy has an axis of `vmap` that x has not, x gets none.
+    """
+    if not is_traced(dy) or not dy.size:
+        return x
+    never = _never(jax.lax.stop_gradient(dy[(slice(None), *(0,) * (dy.ndim - 1))]))
+    return tree_map(lambda a: jnp.where(never.reshape(-1, *(1,) * (a.ndim - 1)), 0, a).astype(a.dtype), x)
+
+
+if jax is not None:
+
+    @jax.custom_batching.custom_vmap
+    def _never(values):
+        return values > np.inf
+
+    @_never.def_vmap
+    def _never_of_first(size, batched, values):
+        return _never(values[0]), False
+
+
+# ---- several devices -------------------------------------------------------------------------------------------------
+
+DATA = "data"  # the axis of a mesh over which the examples of a batch are divided
+
+
+class Spread(NamedTuple):
+    """How the examples of a batch are divided over devices: their number, and the sharding of arrays (K, B, ...)."""
+
+    devices: int
+    sharding: Any
+
+
+def spread_of(array):
+    """How batches of an array are divided: over the axis "data" of the mesh that it lies on; None if there is none."""
+    if not is_jax(array) or is_traced(array) or not isinstance(array.sharding, jax.sharding.NamedSharding):
+        return None
+    mesh = array.sharding.mesh
+    if DATA not in mesh.shape or jax.sharding.AxisType.Explicit in mesh.axis_types:
+        return None
+    return Spread(mesh.shape[DATA], jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, DATA)))
+
+
+def spread(tree, how):
+    """Arrays (K, B, ...), each device with its examples of each batch."""
+    return tree if how is None else tree_map(lambda a: jax.lax.with_sharding_constraint(a, how.sharding), tree)
 
 
 # ---- products --------------------------------------------------------------------------------------------------------

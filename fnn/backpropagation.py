@@ -195,7 +195,7 @@ def penalised(penalty, params, value, grads) -> tuple[Array, Any]:
     """Add the penalty to a value and a gradient."""
     if penalty is None:
         return value, grads
-    grads = trees.map(lambda g, p: g + cast(p, g.dtype), grads, penalty.gradient(params))
+    grads = trees.map_learnt(lambda g, p: g + cast(p, g.dtype), grads, penalty.gradient(params))
     return value + penalty.value(params), grads
 
 

@@ -282,14 +282,15 @@ class TensorBoard:
 
     def __init__(self, folder: Any):
         files.check_path(folder)
-        self.folder, self._library = folder, require("tensorboardX", "tensorboard")
+        require("tensorboardX", "tensorboard")
+        self.folder = folder  # and not the module, which cannot be copied, as scikit-learn's clone does
         self._writer: Any = None
 
     def begin(self, state: Any) -> None:
         """Open the writer; events of later epochs, which a run that was killed may have left, are hidden."""
         following = int(state.epoch) + 1  # in the name of the file too, which else has only the second
-        suffix, folder = f".{following}", os.fspath(self.folder)
-        self._writer = self._library.SummaryWriter(folder, purge_step=following, filename_suffix=suffix)
+        writer = require("tensorboardX", "tensorboard").SummaryWriter
+        self._writer = writer(os.fspath(self.folder), purge_step=following, filename_suffix=f".{following}")
 
     def __call__(self, record: Epoch) -> None:
         rate = {} if record.learning_rate is None else {"learning_rate": record.learning_rate}

@@ -42,6 +42,7 @@ class Composition(Layer):
     """
 
     is_composition: ClassVar[bool] = True
+    keeps: ClassVar[type] = Kept  # the node in which its residuals stand as `inner`, if it keeps some of its own
 
     @property
     def parts(self) -> Any:
@@ -92,7 +93,7 @@ def zeros_like(params):
 
 def over_parts(f: Callable, layer: Composition, *nested):
     """Map `f(part, *its part of each tree)` over the direct parts of a composition; a tree None has parts None."""
-    return _over(f, layer.parts, [_inner(tree) for tree in nested])
+    return _over(f, layer.parts, [_inner(layer, tree) for tree in nested])
 
 
 def each(f: Callable, layer: Layer, *nested):
@@ -140,10 +141,10 @@ def walk(layer: Layer, *nested, place=""):
             yield from walk(*part, place=f"{place}.{i}" if place else str(i))
 
 
-def _inner(tree):
+def _inner(layer, tree):
     """A composition's tree without the composition's own residuals."""
     tree = tree.residuals if isinstance(tree, Recorded) else tree
-    return tree.inner if isinstance(tree, Kept) else tree
+    return tree.inner if isinstance(tree, layer.keeps) else tree
 
 
 def _over(f, parts, nested):
@@ -225,7 +226,7 @@ def _residuals(layer, recorded):
     if not isinstance(layer, Composition):
         return residuals
     inner = over_parts(_residuals, layer, recorded)
-    return Kept(residuals.own, inner) if isinstance(residuals, Kept) else inner
+    return residuals._replace(inner=inner) if isinstance(residuals, layer.keeps) else inner
 
 
 # ---- checks and places -----------------------------------------------------------------------------------------------

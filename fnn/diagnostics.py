@@ -24,7 +24,7 @@ import numpy as np
 
 from . import backend, gate, trees
 from .backend import cast, floating, namespace
-from .backpropagation import check_problem, tape_of
+from .backpropagation import Problem, check_problem, differentiate, mean_cost, tape_of
 from .composition import Composition, walk
 from .errors import KindError, shorten
 from .factors import scale_of
@@ -32,6 +32,7 @@ from .layers import Layer, Recurrent
 from .layers.activations import Activation
 from .layers.base import Array
 from .losses import Loss
+from .optimizers.extras import extra_arguments
 
 __all__ = ["Statistics", "layer_names", "statistics"]
 
@@ -97,7 +98,7 @@ def _statistics(net, loss, params, x, y, state) -> Statistics:
     shares = lambda d: d * cast(tape.shares, d.dtype).reshape(-1, *(1,) * (d.ndim - 1))
     grads = net.gradient(params, tape.residuals, trees.map(shares, tape.deltas))
     learnt = trees.map_learnt(lambda g: g, grads, fixed=lambda g: None)
-    updates = None if state is None else state.optimizer.update(grads, state.opt_state, params)[0]
+    updates = None if state is None else _next_step(net, loss, params, (x, y, None), state, tape, grads)
     rows, below = [], None
     inside = params, tape.outputs, tape.residuals, tape.deltas, learnt, updates
     for _, layer, p, a, kept, delta, g, u in walk(net, *inside):
@@ -107,6 +108,13 @@ def _statistics(net, loss, params, x, y, state) -> Statistics:
             below = known
     xp, wide = namespace(tape.losses), tape.losses.dtype
     return Statistics(*(xp.stack([xp.asarray(v, dtype=wide) for v in column]) for column in zip(*rows, strict=True)))
+
+
+def _next_step(net, loss, params, batch, state, tape, grads):
+    """What the optimizer would add to the parameters after this batch."""
+    cost = lambda params: differentiate(Problem(net, loss), params, batch)
+    extra = extra_arguments(state.optimizer, state.rule, mean_cost(loss, tape.losses)[0], grads, cost)
+    return state.optimizer.update(grads, state.opt_state, params, **extra)[0]
 
 
 def layer_names(net: Layer) -> list[str]:

@@ -89,14 +89,13 @@ def _text(kind, what, frame, names) -> str:
     dummies = f"{what}.to_dummies({names})" if polars else f"pd.get_dummies({what}, columns={names})"
     number = "pl.Float64" if polars else "float"
     cast = f"{one}.cast({number})" if polars else f"{one}.astype({number})"
+    seconds = f'{one}.dt.epoch("s")' if polars else f"({one} - {one}.min()).dt.total_seconds()"
     filled = 'fill_nan(None).fill_null(strategy="mean")' if polars else "fillna(...)"
     dropped = "drop_nulls()" if polars else "dropna()"
     fixes = {
         "text": f"{dummies} makes a column of 0 and 1 for each value",
         "gaps": f"{what}.{filled} fills them, {dropped} of all the data leaves those rows out",
-        "dates": f'{one}.dt.epoch("s") is a number'
-        if polars
-        else f"({one} - {one}.min()).dt.total_seconds() is a number",
+        "dates": f"{seconds} is a number",
         "durations": f"{one}.dt.total_seconds() is a number",
         "mixed types": cast if polars else f'pd.to_numeric({one}, errors="coerce") makes gaps of what is not a number',
         "arrays": f"np.stack({one}) is x itself, or one input of a dict",

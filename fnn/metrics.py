@@ -1,9 +1,9 @@
 """Metrics of a trained network, as pure functions that also work in compiled code.
 
 Each is a function of (prediction, target) or (prediction, target, weights), with N examples along the first axis. This
-is the order of `fnn.fit`, and the reverse of scikit-learn's, whose metrics can all be used as well:
+is the order of `fnn.fit`, and the reverse of scikit-learn's, whose metrics can be used as well, by name (`scoring`):
 
-    fnn.fit(..., validation=(x, y), metrics={"auc": lambda p, y: roc_auc_score(y, p[:, 1])})    p (N, C): probabilities
+    fnn.fit(..., validation=(x, y), metrics=("roc_auc", "f1_macro"))
     classification_report(y, loss.predict(net.apply(params, x)).argmax(axis=1))                 after training
 
 What a prediction means is decided by its shape and dtype, and by the targets:

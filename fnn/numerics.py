@@ -62,7 +62,10 @@ def bounded(z):
 def kept(d, mask):
     """d where the mask is true, else 0; on NumPy a product, since `where` takes five to ten times as long."""
     xp = namespace(d, mask)
-    return d * mask.astype(d.dtype) if xp is np else xp.where(mask, d, 0)
+    if xp is not np:
+        return xp.where(mask, d, 0)
+    factors = mask.astype(d.dtype)
+    return np.multiply(d, factors, out=factors if factors.shape == d.shape else None)
 
 
 def either(mask, yes, no, dtype):

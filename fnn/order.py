@@ -13,6 +13,7 @@ again until it falls below n (cycle walking: Black and Rogaway, "Ciphers with ar
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class Plan:
         batch_size: B, from 1 to n.
         shuffle: whether each epoch has its own order; False keeps the order of the data. Default: True.
         sampling: "shuffled", or "poisson": each example joins a batch independently. Default: "shuffled".
+        spread: how the examples of a batch are divided over devices, a `backend.Spread`. Default: None, one device.
 
     >>> plan = Plan(5, 2)
     >>> indices, mask = plan.batches(random.key(0, backend="numpy"), epoch=0, seen=0, steps=plan.steps)
@@ -45,6 +47,7 @@ class Plan:
     batch_size: int
     shuffle: bool = True
     sampling: str = "shuffled"
+    spread: Any = None
 
     def __post_init__(self):
         object.__setattr__(self, "batch_size", integer("batch_size", self.batch_size, least=1))

@@ -7,6 +7,7 @@ Probabilities p themselves underflow where their logarithms are −104 or less i
 others are below −17. The logarithms are computed from the logits, so that neither loses a digit.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -127,32 +128,35 @@ def _in_batches(net, loss, params, x, batch_size, method) -> np.ndarray:
     """A method of the cost, of the network's outputs for all examples."""
     batch_size, results = integer("batch_size", batch_size, least=1), []
     gate.check_parameters(params)
-    if isinstance(x, Batches):
-        wholes = ((f"{place}: ", x) for place, x, _ in inputs_of(x))
-    else:
-        wholes = [("", gate.arrays("x", x))]
-    size: Any = None
-    for place, whole in wholes:
-        checks.on_the_host(method, "loss.predict(net.apply(params, x))", params, whole)
+    for place, piece, n, size in _pieces(x, batch_size):
+        checks.on_the_host(method, "loss.predict(net.apply(params, x))", params, piece)
+        if backend.namespace(*trees.leaves((params, piece))) is not np:
+            piece = padded_to(size, Data(piece, None), weighted=False).x
+        try:
+            _, entered = gate.inputs(net, params, piece)
+            for name, array in parts("x", entered):
+                if backend.is_floating(array.dtype):
+                    checks.finite(name, array)
+        except FnnError as error:
+            raise error.at(place) if place else error  # noqa: B904 - the same error, its place added
+        results.append(np.asarray(_outputs(params, entered, net=net, loss=loss, method=method))[:n])
+    return np.concatenate(results)
+
+
+def _pieces(x, batch_size) -> Iterator[tuple[str, Any, int, int]]:
+    """`(place, piece, n, size)`: n examples at a time, which are to be padded to the same size, and where they are."""
+    wholes = inputs_of(x) if isinstance(x, Batches) else [("", gate.arrays("x", x), None)]
+    size = None
+    for batch, whole, _ in wholes:
         gate.check_examples(whole)
         total = gate.size_of(whole)
         if total == 0:
-            raise ShapeError(f"{place}x: expected at least one example, got none")
-        size = min(batch_size, total) if size is None and place else size or batch_size
-        compiled = backend.namespace(*trees.leaves((params, whole))) is not np
+            raise ShapeError(f"{batch}{': ' * bool(batch)}x: expected at least one example, got none")
+        size = size or (min(batch_size, total) if batch else batch_size)
         for start in range(0, total, size):
-            piece, n = _rows(whole, start, size), min(size, total - start)
-            try:
-                for name, array in parts("x", piece):
-                    if backend.is_floating(array.dtype):
-                        checks.finite(name, array)
-                padded = padded_to(size, Data(piece, None), weighted=False).x if compiled else piece
-                _, padded = gate.inputs(net, params, padded)
-            except FnnError as error:
-                at = f"{place}of examples {start} to {start + n - 1}, counted here from 0"
-                raise error.at(at if start else place.rstrip(": ")) if start or place else error  # noqa: B904
-            results.append(np.asarray(_outputs(params, padded, net=net, loss=loss, method=method))[:n])
-    return np.concatenate(results)
+            n = min(size, total - start)
+            part = f"of examples {start} to {start + n - 1}, counted here from 0" if start else ""
+            yield ": ".join(filter(None, (batch, part))), _rows(whole, start, size), n, size
 
 
 def _rows(x, start, size):

@@ -70,7 +70,8 @@ class Batches:
     Args:
         source: an iterable that begins anew each time it is iterated over, once for each epoch; or a function that
             returns such an iterable, such as a generator function, given the number of the epoch, from 0, if it has an
-            argument `epoch`; or an iterator, such as a generator, which goes on from epoch to epoch and must not end.
+            argument `epoch` (always 0 for validation data); or an iterator, such as a generator, which goes on from
+            epoch to epoch and must not end.
         steps: the number of batches in an epoch. Default: `len(source)`, if it has one. `evaluate`, `predict` and
             `standardized` read to the end without it.
 

@@ -66,7 +66,7 @@ class Interval:
 _T = TypeVar("_T")
 _CHOICE = "choice"
 Choice = Annotated[_T, _CHOICE]
-"""`steps: Choice[int] = 5` declares a field of a rule as a static choice rather than a number that may be traced."""
+"""`steps: Choice[int] = 5` declares a field of a rule or optimizer as static, not a number that may be traced."""
 
 
 class Field(typing.NamedTuple):
@@ -120,6 +120,17 @@ def _check_field(place, value, field):
     elif field.interval is not None and value is not None and not backend.is_traced(value):
         for number in np.ravel(value).tolist() if hasattr(value, "dtype") else [value]:
             field.interval.check(place, number, field.whole)
+
+
+def unwrapped(thing) -> Any:
+    """A rule or optimizer with its choices as the user gave them, including those of what is inside it."""
+    if isinstance(thing, backend.Held):
+        return thing.thing
+    if hasattr(thing, "_fields"):
+        return thing._replace(**{name: unwrapped(value) for name, value in thing._asdict().items()}) if thing else thing
+    if isinstance(thing, tuple | list):
+        return type(thing)(unwrapped(value) for value in thing)
+    return {key: unwrapped(value) for key, value in thing.items()} if isinstance(thing, dict) else thing
 
 
 # ---- frozen dataclasses ----------------------------------------------------------------------------------------------

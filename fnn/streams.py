@@ -76,8 +76,10 @@ class Stream:
     def __init__(self, batches: Batches, name: str = "data", batch_size: int | None = None, epoch: int = 0):
         self.batches, self.name = batches, name
         self._iterator: Iterator | None = None
-        self._epoch, self._done, self._begun = epoch, 0, False
-        self._check: Any = None
+        self._epoch, self._done, self._read_once = epoch, 0, False
+        self._begun = 1  # how often the batches were begun
+        self._check: Any = None  # of a batch, for a network and a cost, and
+        self._model: Any = None  # the first batch after it
         self._kept: tuple[int, Any] = 0, None  # the batches that were read last, and the number of the first
         self.first = self._given()
         self._pending: Data | None = self.first
@@ -154,8 +156,8 @@ class Stream:
         """A batch that is like the first one, of at most B examples, in the dtypes of the parameters."""
         if batch.size > self.batch_size:
             raise ShapeError(
-                f"{place}: expected at most {self.batch_size} examples, as the first batch has, got {batch.size}; the "
-                f"largest batch is an argument of fit, batch_size={batch.size}"
+                f"{place}: expected at most {self.batch_size} examples, got {batch.size}; the size of the largest "
+                f"batch, by default that of the first, is an argument of fit, batch_size={batch.size}"
             )
         batch = self._check(batch, place, self.first)
         expected, found = _outline(self._model), _outline(batch)
@@ -171,9 +173,9 @@ class Stream:
 
     def once(self) -> Iterator[Data]:
         """The batches of one epoch, to the end if the number of steps was not given."""
-        if self._begun:
-            self._begin(self._epoch + 1)
-        self._begun = True
+        if self._read_once:
+            self._begin(0 if self.batches.begins_anew else self._epoch + 1)  # the same, whenever a run is resumed
+        self._read_once = True
         while self.batches.steps is None or self._done < self.batches.steps:
             batch = self._next(may_end=self.batches.steps is None and self._done > 0)
             if batch is None:
@@ -218,6 +220,7 @@ class Stream:
     def _begin(self, epoch):
         self.close()
         self._epoch, self._done, self._pending = epoch, 0, None
+        self._begun += 1
 
     def _next(self, may_end=False) -> Any:
         """The next batch, checked; None at the end if there may be one."""
@@ -248,9 +251,12 @@ class Stream:
                 f"fnn.Batches(lambda: ((b[{keys[0]}], b[{keys[1]}]) for b in loader), steps=len(loader))"
             )
         data = gate.opened(given, place)
-        if data.y is None or not data.size:
-            raise ShapeError(f"{place}: expected at least one example and its target, got none")
-        return Data(*trees.map(np.asarray, tuple(data)))
+        try:
+            gate.check_examples(data.x)
+            gate.check_counts(data)
+        except FnnError as error:
+            raise error.at(place)  # noqa: B904 - the same error, its place added
+        return Data(*trees.map(np.array, tuple(data)))  # a copy, since some loaders fill the same memory again
 
     def _place(self, batch) -> str:
         prefix = "" if self.name == "data" else f"{self.name}: "
@@ -262,7 +268,7 @@ class Stream:
         fix = f"; write steps={self._done}" if self._done else "; it must not be empty"
         if not self.batches.begins_anew:
             fix = _ONCE
-        elif self._epoch and not self._done:
+        elif self._begun > 1 and not self._done:
             fix = "; it must give its batches anew in each epoch: a function must make a new iterable at each call"
         return DataError(
             f"{self.name}: expected {wanted} in each epoch, got {self._done} in epoch {self._epoch} from "

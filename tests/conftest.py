@@ -37,8 +37,10 @@ from fnn.backend import jax
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
 WHY = "needs JAX, and " + ("FNN_BACKEND=numpy" if os.environ.get("FNN_BACKEND") == "numpy" else "it is not installed")
 
-# `pytest --hypothesis-profile=thorough` runs every test, and tries six times as many examples, other ones each time.
+# `pytest --hypothesis-profile=whole` runs every test; `thorough` does, and tries six times as many examples, other ones
+# each time.
 settings.register_profile("fast", max_examples=16, deadline=None, derandomize=True)
+settings.register_profile("whole", settings.get_profile("fast"))
 settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("fast")
 
@@ -59,24 +61,24 @@ def needs_jax():
 
 def pytest_configure(config):
     for what in (
-        "thorough(**parameters): left to the thorough profile, if parameters are given only with these",
-        "numpy_alone: JAX has no part in it, unless the test asks for it; run without JAX, and by the thorough profile",
+        "thorough(**parameters): left to the whole and thorough profiles, if parameters are given only with these",
+        "numpy_alone: JAX has no part in it, unless the test asks for it; with JAX left to the same profiles",
     ):
         config.addinivalue_line("markers", what)
 
 
 def pytest_collection_modifyitems(items):
     """Skips what the profile leaves out, and the doctests that write of JAX, ONNX or PyTorch where there is none."""
-    thorough = settings().max_examples >= 100
+    whole = settings.get_current_profile_name() != "fast"
     absent = [name for name in ("onnx", "onnxruntime", "torch") if find_spec(name) is None]
     for item in items:
         for mark in item.iter_markers("thorough"):
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
-            if not thorough and mark.kwargs.items() <= parameters.items():
-                item.add_marker(pytest.mark.skip(reason="run by the thorough profile"))
+            if not whole and mark.kwargs.items() <= parameters.items():
+                item.add_marker(pytest.mark.skip(reason="run by the whole profile"))
         alone = item.get_closest_marker("numpy_alone") and {"needs_jax", "backend"}.isdisjoint(item.fixturenames)
-        if alone and jax is not None and not thorough:
-            item.add_marker(pytest.mark.skip(reason="run without JAX, and by the thorough profile"))
+        if alone and jax is not None and not whole:
+            item.add_marker(pytest.mark.skip(reason="run without JAX, and by the whole profile"))
         doctest = getattr(item, "dtest", None)
         if jax is None and doctest and any("jax" in example.source for example in doctest.examples):
             item.add_marker(pytest.mark.skip(reason=WHY))

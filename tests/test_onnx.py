@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-import faults
 import faults_of_exchange
 import numpy as np
 import oracle
@@ -70,6 +69,7 @@ LAYERS |= {
     "parallel": (fnn.Parallel((fnn.Identity(), D(2), fnn.Serial((D(3), fnn.Tanh())))), (4,)),
     "parallel_images": (fnn.Parallel((fnn.Identity(), C(2, (1, 3), padding="same"), fnn.LayerNorm())), (4, 5, 2)),
     "parallel_inputs": (fnn.Parallel((D(2), fnn.Flatten()), inputs=("b", "a")), {"a": (2, 3), "b": (4,)}),
+    "computed again": (fnn.Remat(fnn.Serial((D(3), fnn.Tanh()))), (4,)),
     "frozen": (fnn.Frozen(fnn.Serial((D(3), fnn.Tanh()))), (4,)),
     "last": (fnn.Last(fnn.Serial((fnn.Embedding(7, 3), fnn.Gru(4, all_states=True)))), {"x": (5,), "length": ()}),
     "last_of_grids": (fnn.Last(D(3), inputs=("s", "n")), {"s": (5, 2, 4), "n": ()}),
@@ -418,6 +418,11 @@ def test_a_translation_of_your_own_is_used_and_none_is_inherited(tmp_path):
         fnn.onnx.translation(Gain)(lambda *_: 3)
         with pytest.raises(errors.KindError, match="1 Gain: expected a Value"):
             export(net, params, tmp_path / "net.onnx", (4, 5, 2))
+        for op, attributes in (("Gane", {}), ("Relu", {"alpha": 1.0}), ("Flatten", {})):
+            fnn.onnx.translation(Gain)(lambda _, p, x, graph, op=op, given=attributes: graph.node(op, x, **given))
+            with pytest.raises(errors.KindError, match="expected translations into valid ONNX"):
+                export(net, params, tmp_path / "other.onnx", (4, 5, 2))
+        assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
     with pytest.raises(errors.KindError, match="expected classes of layers"):
         fnn.onnx.translation(Gain())
 
@@ -511,4 +516,6 @@ def test_the_guide_runs():
 @pytest.mark.parametrize("fault", faults_of_exchange.ONNX, ids=lambda fault: fault.what)
 def test_a_planted_fault_is_found(fault):
     pytest.importorskip("onnx")
-    assert faults.killed_by(fault) is not None
+    from faults import killed_by  # imports much
+
+    assert killed_by(fault) is not None

@@ -787,39 +787,6 @@ def test_optaxs_optimizers_need_jax_and_say_so(monkeypatch):
 
 # ---- Optax's that need more than the gradient ------------------------------------------------------------------------
 
-OF_OPTAX = {
-    "lbfgs": lambda optax: optax.lbfgs(),
-    "polyak_sgd": lambda optax: optax.polyak_sgd(),
-    "reduce_on_plateau": lambda optax: optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
-    "line search": lambda optax: optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15)),
-}
-
-
-@pytest.mark.parametrize("name", OF_OPTAX if THOROUGH else ["polyak_sgd"])
-def test_optimizers_of_optax_that_need_the_value_of_the_cost_have_it(name, needs_jax):
-    optax = pytest.importorskip("optax")
-    x = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
-    net, loss, y = fnn.mlp((6, 1)), fnn.Quadratic(), x @ np.ones((4, 1), np.float32)
-    optimizer, penalty = OF_OPTAX[name](optax), fnn.L2(0.01)
-    begin = fnn.init_state(net, optimizer, fnn.random.key(0), (4,))
-    state, history = fnn.train(net, loss, begin, (x, y), epochs=12, batch_size=40, penalty=penalty)
-    params, opt_state = begin.params, optimizer.init(begin.params)
-
-    def cost(params):
-        return fnn.value_and_grad(net, loss, penalty=penalty)(params, x, y)[0]
-
-    @needs_jax.jit
-    def step(params, opt_state):
-        value, grads = needs_jax.value_and_grad(cost)(params)
-        given = {"value": value, "grad": grads, "value_fn": cost}
-        updates, opt_state = optimizer.update(grads, opt_state, params, **given)
-        return optax.apply_updates(params, updates), opt_state
-
-    for _ in range(12):
-        params, opt_state = step(params, opt_state)
-    oracle.assert_close(state.params, params, 2e-3)
-    assert history["loss"][-1] < 0.5 * history["loss"][0]
-
 
 def test_optimizers_of_optax_that_cannot_have_the_value_are_refused(needs_jax):
     optax = pytest.importorskip("optax")

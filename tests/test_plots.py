@@ -148,10 +148,7 @@ def test_what_is_no_axes_is_refused(name, wrong):
         of_figures()[name](wrong)
 
 
-def _normed():
-    return fnn.Serial((fnn.Dense(2), fnn.LayerNorm())).init(KEY, (2,))
-
-
+NORMED, GATED = fnn.Serial((fnn.Dense(2), fnn.LayerNorm())), fnn.Serial((fnn.Dense(4), fnn.Glu()))
 NAN = np.array([[np.nan, 1.0], [0.0, 1.0]])
 REFUSED = {
     "no curves": (errors.ShapeError, "expected at least one", lambda a: plots.learning_curves(a, {})),
@@ -327,7 +324,12 @@ REFUSED = {
     "a flow through a layer that is not dense": (
         errors.KindError,
         "Dense layers and elementwise activations, got LayerNorm",
-        lambda a: plots.flow(a, fnn.Serial((fnn.Dense(2), fnn.LayerNorm())), LOSS, _normed(), X[0], 0),
+        lambda a: plots.flow(a, NORMED, LOSS, NORMED.init(KEY, (2,)), X[0], 0),
+    ),
+    "a flow through a gate of two inputs": (
+        errors.KindError,
+        "elementwise activations, got Glu",
+        lambda a: plots.flow(a, GATED, LOSS, GATED.init(KEY, (2,)), X[0], 0),
     ),
     "a flow through too many units": (
         errors.ShapeError,

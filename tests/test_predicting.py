@@ -97,6 +97,7 @@ WRONG = {
     "too few batches": (lambda x: Batches(lambda: [x], steps=2), "expected 2 batches, got 1"),
     "x and y": (lambda x: (x, x), "got a tuple of 2 arrays"),
     "a number": (lambda x: 3.0, "expected a leading axis"),
+    "what float32 cannot hold": (lambda x: 1e300 * x.astype(float), "x: expected finite numbers, got -?inf"),
     "text": (lambda x: x.astype(str), "expected an array of numbers"),
     "parts of a batch": (lambda x: Batches([(x, x, x, x)]), "batch 0: expected x, .x, y. or .x, y, weights., got 4"),
 }

@@ -1,5 +1,6 @@
 """The estimators are what scikit-learn asks of one, take what its own take, and learn with what fnn is."""
 
+import copy
 import math
 import pickle
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("sklearn")
 from helpers import THOROUGH
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score
@@ -24,10 +25,12 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 
 import fnn
-from fnn import errors
+from fnn import errors, gate
 from fnn.backend import jax
-from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling, base
-from fnn.sklearn.base import Seen
+from fnn.layers import standardize
+from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling, base, running
+from fnn.sklearn.examples import Rows, held_out
+from fnn.sklearn.scaling import Seen
 from fnn.training import loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -66,7 +69,7 @@ def test_what_scikit_learns_take_is_taken(kind, theirs):
     ours = kind().get_params()
     missing = set(theirs().get_params()) - set(ours)
     assert missing == {"max_fun"}  # of L-BFGS, a solver that is not here
-    own = {"standardize", "class_weight", "backend"}
+    own = {"standardize", "dropout", "class_weight", "callbacks", "backend"}
     own |= {"alpha", "learning_rate_init"} if kind is FNNClassifier else set()
     for name, value in theirs().get_params().items():
         if name not in own | missing:
@@ -94,6 +97,31 @@ def test_copies_by_clone_and_by_pickle_are_as_good(kind):
     with pytest.raises(NotFittedError):
         fresh.predict(X)
     same(fresh.fit(X, Y), model)
+
+
+@pytest.mark.parametrize("load", ["pickle", "joblib", "copy", "skops"])
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_copy_predicts_and_goes_on_as_its_model_which_it_leaves_alone(kind, load, tmp_path):
+    how = {"learning_rate": "invscaling", "solver": "sgd"} if kind is FNNRegressor else {"activation": fnn.Gelu()}
+    model = kind(hidden_layer_sizes=5, warm_start=True, max_iter=3, random_state=0, **how).fit(X, Y)
+    if load == "joblib":
+        joblib = pytest.importorskip("joblib")
+        joblib.dump(model, tmp_path / "model.joblib")
+        again = joblib.load(tmp_path / "model.joblib")
+    elif load == "skops":
+        io = pytest.importorskip("skops.io")
+        data = io.dumps(model)
+        untrusted = io.get_untrusted_types(data=data)
+        assert len(untrusted) < 20
+        assert set(untrusted) <= set(fnn.sklearn.TRUSTED)
+        again = io.loads(data, trusted=fnn.sklearn.TRUSTED)
+    else:
+        again = copy.copy(model) if load == "copy" else pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    before = list(model.loss_curve_)
+    again.fit(X, Y)
+    assert model.loss_curve_ == before
+    same(again, model.fit(X, Y))
 
 
 def test_the_same_random_state_gives_the_same_and_another_another():
@@ -157,6 +185,56 @@ def test_probabilities_and_their_logarithms_keep_their_digits_far_out(labels):
         wanted = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(model.predict_log_proba(far), wanted, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.predict_proba(far), np.exp(wanted), rtol=1e-4, atol=1e-37)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_sparse_matrix_is_learnt_as_the_array_is(early_stopping, monkeypatch):
+    """To the bit, in whatever form, also where it is large, so that its batches are read from it."""
+    sparse = pytest.importorskip("scipy.sparse")
+    x = np.where(RNG.random((150, 30)) < 0.1, RNG.normal(size=(150, 30)), 0)
+    how = {"hidden_layer_sizes": 5, "batch_size": 40, "backend": "numpy", "early_stopping": early_stopping, **SOON}
+    for at_once, kinds in (
+        (2**24, [sparse.csr_matrix, sparse.csc_array]),
+        (4800, [sparse.coo_array, sparse.csr_array]),
+    ):
+        monkeypatch.setattr(gate, "AT_ONCE", at_once)
+        monkeypatch.setattr(standardize, "PIECE", at_once // 8)
+        dense = FNNClassifier(**how).fit(x, Y)
+        widths = []
+        monkeypatch.setattr(Rows, "__getitem__", noted(Rows.__getitem__, widths))
+        for kind in kinds:
+            model = FNNClassifier(**how).fit(kind(x), Y)
+            same(model, dense)
+            np.testing.assert_allclose(model.predict_proba(kind(x)), dense.predict_proba(x), rtol=1e-12)
+            again = model.partial_fit if not early_stopping else model.set_params(warm_start=True).fit
+            assert again(kind(x), Y).n_features_in_ == 30
+        assert max(widths) <= (150 if at_once > 4800 else 40)  # never whole, if large
+        monkeypatch.undo()
+    with pytest.raises(ValueError, match="FNNRegressor does not accept missing values"):
+        FNNRegressor().fit(sparse.csr_matrix(x * np.nan), Y)
+
+
+def noted(getitem, widths):
+    """The rows of a sparse matrix, and how many were made dense at a time."""
+
+    def noting(rows, index):
+        found = getitem(rows, index)
+        widths.append(len(found))
+        return found
+
+    return noting
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_dropout_is_in_training_only_and_another_rate_can_be_continued_with(kind):
+    how = {"hidden_layer_sizes": (4, 4), "standardize": False, **SOON}
+    model = kind(dropout=0.5, warm_start=True, **how).fit(X, Y)
+    names = [type(layer).__name__ for layer in model.net_.layers]
+    assert names == ["Dense", "Relu", "Dropout", "Dense", "Relu", "Dropout", "Dense"]
+    np.testing.assert_array_equal(model.predict(X), model.predict(X))
+    assert model.loss_curve_ != kind(**how).fit(X, Y).loss_curve_
+    same(kind(dropout=0.5, **how).fit(X, Y), model)
+    assert model.set_params(dropout=0.25).fit(X, Y).net_.layers[2] == fnn.Dropout(0.25)
 
 
 def test_sets_of_labels_are_learnt():
@@ -228,7 +306,7 @@ def test_both_backends_learn_the_same_and_large_work_goes_to_jax(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-5)
     small = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
-    monkeypatch.setattr(fnn.sklearn.base, "WORTH_COMPILING", 1000)
+    monkeypatch.setattr(running, "WORTH_COMPILING", 1000)
     large = FNNClassifier((5,), batch_size=32, **SOON).fit(X, Y)
     assert (params_of(small)[-1].dtype, params_of(large)[-1].dtype) == (np.float64, np.float32)
     assert large.fit(x, Y).loss_curve_ == theirs.loss_curve_
@@ -285,6 +363,36 @@ def test_with_early_stopping_the_best_epoch_on_what_was_held_out_counts(kind):
     split = {"test_size": 0.3, "random_state": np.random.RandomState(0)}
     _, held_x, _, held_y = train_test_split(X, y, stratify=y if kind is FNNClassifier else None, **split)
     assert model.score(held_x, held_y) == pytest.approx(model.best_validation_score_, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.where(np.arange(30) == 0, 7, Y[:150:5]),  # a class of one
+        (np.arange(30) == 0).astype(int),
+        np.arange(30) // 2,  # fewer held out than classes
+        np.arange(20),  # classes of one only
+        np.stack([Y[:150:5] == 0, Y[:150:5] > 0], axis=1).astype(int),
+    ],
+)
+def test_early_stopping_fits_whatever_the_classes(labels):
+    model = FNNClassifier(hidden_layer_sizes=3, early_stopping=True, **SOON).fit(X[::5][: len(labels)], labels)
+    assert len(model.validation_scores_) == 5
+    assert np.isfinite(model.validation_scores_).all()
+
+
+def test_what_is_held_out_keeps_the_shares_of_classes_where_that_can_be_had():
+    labels = np.repeat([0, 1, 2, 3], [40, 40, 19, 1])
+    used, held = held_out(100, 0.2, np.random.RandomState(0), labels=labels)
+    assert sorted([*used, *held]) == list(range(100))
+    assert np.bincount(labels[held], minlength=4).tolist() == [8, 8, 4, 0]
+    weights = np.where(labels == 0, 0.0, 1.0)
+    used, held = held_out(100, 0.2, np.random.RandomState(0), weights, labels)
+    assert sorted([*used, *held]) == list(range(100))
+    assert (np.bincount(labels[held]).tolist(), len(held)) == ([0, 8, 4], 12)  # ⌈0.2 · 60⌉
+    few = held_out(100, 0.1, np.random.RandomState(0), np.arange(100) < 5)[1]
+    assert len(few) == 2
+    assert max(few) < 5
 
 
 @pytest.mark.parametrize(("n", "steps", "largest"), [(150, 1, 150), (430, 2, 215), (501, 3, 167), (1000, 5, 200)])
@@ -409,6 +517,70 @@ def test_solvers_are_the_optimizers_they_name():
     assert (float(beta.b1), float(beta.b2), float(beta.eps)) == (0.8, 0.9, 1e-3)
 
 
+# ---- L-BFGS ----------------------------------------------------------------------------------------------------------
+
+SMALL = {"hidden_layer_sizes": (5,), "activation": "tanh", "random_state": 0}
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_lbfgs_ends_at_a_minimum_of_scikit_learns_objective(kind):
+    """Of the mean cost plus ½ α/n Σ w², as scikit-learn has it for this solver, with weights too."""
+    weights = np.linspace(0.5, 1.5, len(X))
+    model = kind(solver="lbfgs", alpha=3.0, tol=1e-6, max_iter=500, **SMALL).fit(X, Y, sample_weight=weights)
+    x = fnn.Standardize().apply(model.params_[0].params, X)
+    mean = np.average(Y, weights=weights)
+    std = np.sqrt(np.average((Y - mean) ** 2, weights=weights))
+    classes, numbers = (fnn.SoftmaxCrossEntropy(), Y), (fnn.Quadratic(), ((Y - mean) / std)[:, None])
+    loss, y = classes if kind is FNNClassifier else numbers
+    cost = fnn.value_and_grad(model._net, loss, penalty=fnn.L2(3.0 / len(X)))
+    value, grads = cost(model._state.params, x, y, weights)
+    assert max(abs(g).max() for g in fnn.trees.leaves(grads)) < 1e-4
+    np.testing.assert_allclose(model.loss_, value, rtol=1e-9)
+    assert 0 < model.n_iter_ < 500
+
+
+def test_lbfgs_takes_no_more_iterations_than_it_may_and_says_so():
+    with pytest.warns(ConvergenceWarning, match="max_iter: 7 iterations are done"):
+        assert FNNClassifier(solver="lbfgs", max_iter=7, **SMALL).fit(X, Y).n_iter_ == 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FNNClassifier(solver="lbfgs", max_iter=500, alpha=3.0, **SMALL).fit(X, Y)
+
+
+def test_lbfgs_is_the_same_whoever_listens(capsys):
+    told, options = [], {"solver": "lbfgs", "max_iter": 12, "alpha": 3.0, **SMALL}
+    alone = FNNClassifier(**options).fit(X, Y)
+    loud = FNNClassifier(verbose=True, callbacks=(lambda epoch: told.append(epoch.metrics["loss"]),), **options).fit(
+        X, Y
+    )
+    for a, b in zip(params_of(alone), params_of(loud), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    assert (loud.n_iter_, alone.n_iter_) == (12, 12)
+    assert told == loud.loss_curve_ == sorted(told, reverse=True)
+    assert capsys.readouterr().out.count("Iteration") == 12
+    held = FNNClassifier(early_stopping=True, n_iter_no_change=3, **options | {"max_iter": 100}).fit(X, Y)
+    assert held.best_validation_score_ == max(held.validation_scores_)
+    assert held.n_iter_ == len(held.validation_scores_) < 100
+
+
+def test_lbfgs_goes_on_with_warm_start_and_takes_no_parts():
+    model = FNNClassifier(solver="lbfgs", warm_start=True, alpha=3.0, max_iter=10, **SMALL).fit(X, Y)
+    first = model.loss_
+    assert model.fit(X, Y).loss_ < first
+    with pytest.raises(errors.ArgumentError, match="solver: expected another than 'lbfgs' for partial_fit"):
+        model.partial_fit(X, Y)
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
+def test_lbfgs_is_as_accurate_as_scikit_learns(load):
+    x, y = load(return_X_y=True)
+    x, scores = StandardScaler().fit_transform(x), []
+    for kind in (FNNClassifier, MLPClassifier):
+        model = lambda seed, kind=kind: kind((20,), solver="lbfgs", alpha=1e-4, random_state=seed)
+        scores.append(np.mean([model(seed).fit(x[::2], y[::2]).score(x[1::2], y[1::2]) for seed in range(3)]))
+    assert scores[0] > scores[1] - 0.02, scores
+
+
 @pytest.mark.parametrize("name", ["identity", "logistic", "tanh", "relu"])
 def test_activations_are_those_they_name(name):
     model = FNNClassifier((7, 6), activation=name, **SOON).fit(X, Y)
@@ -422,6 +594,39 @@ def test_a_penalty_makes_weights_smaller():
     small, large = (FNNClassifier(alpha=alpha, **SOON | {"max_iter": 50}).fit(X, Y) for alpha in (0, 100))
     size = [sum((w**2).sum() for w in model.coefs_) for model in (large, small)]
     assert size[0] < size[1] / 2
+
+
+# ---- callbacks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_callbacks_are_told_of_each_epoch_and_change_nothing_by_listening(early_stopping):
+    records, how = [], {"hidden_layer_sizes": 5, "early_stopping": early_stopping, **SOON}
+    model = FNNClassifier(callbacks=(records.append,), **how).fit(X, Y)
+    same(model, FNNClassifier(**how).fit(X, Y))
+    assert [record.epoch for record in records] == [1, 2, 3, 4, 5]
+    assert [record.metrics["loss"] for record in records] == model.loss_curve_ == records[-1].history["loss"].tolist()
+    assert {record.learning_rate for record in records} == {0.005}
+    if early_stopping:
+        assert records[-1].history["validation_score"].tolist() == model.validation_scores_
+    model.set_params(early_stopping=False).partial_fit(X, Y)
+    assert (len(records), records[-1].epoch) == (6, int(model._state.epoch))  # counted from the network that was kept
+    assert records[-1].history["loss"].tolist() == model.loss_curve_
+
+
+@pytest.mark.filterwarnings("error")
+def test_callbacks_stop_the_run_and_change_its_state(tmp_path):
+    stop = lambda record: fnn.callbacks.STOP if record.epoch == 3 else None
+    model = FNNRegressor(callbacks=(fnn.callbacks.CsvLog(tmp_path / "run.csv"), stop), random_state=0).fit(X, Y)
+    assert model.n_iter_ == 3  # and there is no warning that it has not converged
+    rows = (tmp_path / "run.csv").read_text().splitlines()
+    assert (rows[0], len(rows)) == ("epoch,step,seconds,learning_rate,loss", 4)
+    plateau = fnn.callbacks.Plateau(0.5, patience=1, min_delta=1e3)
+    fallen = FNNRegressor(callbacks=(plateau, stop), random_state=0).fit(X, Y)
+    assert float(fallen._state.optimizer.learning_rate) == 0.00025
+    clone(fallen).fit(X, Y)
+    with pytest.raises(errors.KindError, match="learning_rate"):
+        FNNRegressor(callbacks=(plateau,), learning_rate="invscaling").fit(X, Y)
 
 
 # ---- a run that is continued -----------------------------------------------------------------------------------------
@@ -544,7 +749,7 @@ def interrupted(monkeypatch, after):
             raise KeyboardInterrupt
         return loop.advance(*arguments)
 
-    monkeypatch.setattr(base, "advance", advance)
+    monkeypatch.setattr(running, "advance", advance)
 
 
 @pytest.mark.parametrize("how", [{"verbose": True}, {"early_stopping": True}])
@@ -642,7 +847,7 @@ def test_logarithms_of_probabilities_are_finite_where_probabilities_are_0():
 WRONG = {
     "hidden_layer_sizes": [(0,), -1, "100", 2.5, (3, "x")],
     "activation": ["Relu", fnn.Relu, None, 3],
-    "solver": ["lbfgs", None, 3],
+    "solver": ["newton", None, 3],
     "learning_rate": ["fast", 0.1],
     "backend": ["torch", 1],
     "alpha": [-1, math.nan, "0"],
@@ -657,6 +862,11 @@ WRONG = {
     "max_iter": [0, 1.5],
     "n_iter_no_change": [0, "ten"],
     "batch_size": [0, "all", 1.5],
+    "dropout": [1, -0.1],
+    "callbacks": [print, [3]],
+    "shuffle": ["no", 1],
+    "warm_start": ["no"],
+    "early_stopping": [None],
 }
 
 
@@ -698,16 +908,12 @@ BAD = {
     ),
     "weights complex": (lambda: FNNRegressor().fit(X, Y, np.full(150, 1j)), "sample_weight: expected real numbers"),
     "weights held out": (
-        lambda: FNNClassifier(early_stopping=True).fit(X, Y, np.arange(150) == 0),
-        "sample_weight: expected weights above 0 in training and held out",
+        lambda: FNNClassifier(early_stopping=True).fit(X, Y, np.arange(150) < 2),
+        "validation_fraction: .* with a sample_weight above 0, and leaves at least 1, got 2 of 2",
     ),
-    "a class of one": (
-        lambda: FNNClassifier(early_stopping=True).fit(X, np.where(np.arange(150) == 0, 3, Y)),
-        r"early_stopping: .*too few members are: \[3\].*early_stopping=False",
-    ),
-    "fewer held out than classes": (
-        lambda: FNNClassifier(early_stopping=True).fit(X[::10], Y[::10]),
-        "early_stopping: .*number of classes = 3.*validation_fraction",
+    "all held out": (
+        lambda: FNNRegressor(early_stopping=True, validation_fraction=0.999).fit(X, Y),
+        "validation_fraction: .* leaves at least 1, got 150 of 150",
     ),
     "words": (lambda: FNNClassifier().fit(NAMES[Y][:, None], Y), "X and y: expected numbers.*setosa.*get_dummies"),
     "words as targets": (lambda: FNNRegressor().fit(X, NAMES[Y]), "y: expected numbers, got .*setosa"),
@@ -732,6 +938,16 @@ BAD = {
     "unknown parameter": (
         lambda: FNNRegressor(hidden_sizes=3),
         "^FNNRegressor has no parameter hidden_sizes; expected some of .*hidden_layer_sizes",
+    ),
+    "a call without y": (lambda: FNNClassifier().fit(X), r"^FNNClassifier.fit\(\) missing .*'y'"),
+    "a call without y, regressed": (lambda: FNNRegressor().fit(X), r"^FNNRegressor.fit\(\) missing .*'y'"),
+    "dropout begun": (
+        lambda: FNNClassifier(warm_start=True, **SOON).fit(X, Y).set_params(dropout=0.5).fit(X, Y),
+        "dropout: expected 0, as in the last fit, which is continued, got 0.5",
+    ),
+    "dropout ended": (
+        lambda: FNNRegressor(dropout=0.5, **SOON).fit(X, Y).set_params(dropout=0.0).partial_fit(X, Y),
+        "dropout: expected above 0, as in the last fit",
     ),
     "a part, held out": (
         lambda: FNNClassifier(early_stopping=True).partial_fit(X, Y, classes=[0, 1, 2]),

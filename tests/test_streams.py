@@ -1,6 +1,7 @@
 """A run on batches of an iterable is the run on the arrays that they are cut from; what is wrong with one is named."""
 
 import itertools
+import signal
 
 import numpy as np
 import pytest
@@ -42,10 +43,19 @@ def check_equal(ours, theirs, tolerance=0):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.thorough(backend="jax")
 def test_a_run_on_batches_is_the_run_on_the_arrays(backend):
     with wide():
         ours = fit(Batches(cut(X, Y, W)), backend, validation=Batches(cut(X, Y, W)))
         check_equal(ours, of_arrays(X, Y, W, backend=backend, validation=(X, Y, W)), 0 if backend == "numpy" else 1e-12)
+
+
+def test_a_compiled_run_on_batches_is_the_run_on_the_arrays(needs_jax):
+    net, loss, optimizer = fnn.mlp((3,)), fnn.Quadratic(), fnn.Sgd(0.1)
+    options = {"key": key("jax"), "epochs": 2}
+    ours, _ = fnn.fit(net, loss, optimizer, Batches(cut(X, X[:, :3])), **options)
+    theirs, _ = fnn.fit(net, loss, optimizer, (X, X[:, :3]), batch_size=5, shuffle=False, **options)
+    same(ours.params, theirs.params, 1e-6)
 
 
 SOURCES = {
@@ -100,12 +110,31 @@ def test_a_batch_may_be_smaller_anywhere_and_larger_if_fit_is_told():
     same(state.params, expected.params, 1e-12)
 
 
+def test_a_loader_may_fill_the_same_memory_again():
+    x, y = np.empty((5, 5)), np.empty(5, int)
+
+    def batches():
+        for i in range(0, 20, 5):
+            x[:], y[:] = X[i : i + 5], Y[i : i + 5]
+            yield x, y
+
+    ours, _ = fit(Batches(batches, steps=4), telemetry=5)
+    same(ours.params, of_arrays(X[:20], Y[:20])[0].params)
+
+
 def test_an_epoch_of_a_function_is_that_of_the_state():
     asked = []
     data = Batches(lambda epoch: asked.append(epoch) or cut(X, Y), steps=5)
     state, _ = fit(data)
     fnn.fit(NET, LOSS, state, data, epochs=1)
     assert asked == [0, 1, 2]
+
+
+def test_validation_batches_are_always_those_of_epoch_0():
+    asked = []
+    validation = Batches(lambda epoch: asked.append(epoch) or cut(X, Y), steps=5)
+    fit(Batches(cut(X, Y)), validation=validation, epochs=3)
+    assert asked == [0, 0, 0]
 
 
 def test_evaluation_and_a_range_test_take_batches():
@@ -170,6 +199,20 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
         fit(Batches(iter(cut(X, Y)), steps=5), epochs=4, **options)
 
 
+def test_a_run_that_is_interrupted_within_an_epoch_goes_on_where_it_was(tmp_path):
+    def interrupted(epoch):
+        for i, batch in enumerate(shuffled(epoch)):
+            if (epoch, i) == (1, 2):
+                signal.raise_signal(signal.SIGINT)
+            yield batch
+
+    options = {"checkpoint": tmp_path, "resume": True, "epochs": 3}
+    with pytest.raises(KeyboardInterrupt):
+        fit(Batches(interrupted, steps=5), **options)
+    assert int(fnn.checkpoints.load(sorted(tmp_path.glob("*.npz"))[-1], backend="numpy").tree["state"].step) == 8
+    same(fit(Batches(shuffled, steps=5), **options), fit(Batches(shuffled, steps=5), epochs=3))
+
+
 def test_batches_within_an_epoch_are_found_again():
     def opened():
         stream = Stream(Batches(shuffled, steps=5))
@@ -229,7 +272,7 @@ WRONG = {
         "batch 2 of epoch 0: expected x, y, as in the first",
     ),
     "no targets": (lambda: changed(lambda x, y: x), "batch 2 of epoch 0: expected .x, y. or .x, y, weights."),
-    "None for targets": (lambda: changed(lambda x, y: (x, None)), "batch 2 of epoch 0: expected at least one example"),
+    "None for targets": (lambda: changed(lambda x, y: (x, None)), "batch 2 of epoch 0: y: expected targets, got None"),
     "a dict": (
         lambda: changed(lambda x, y: {"x": x, "y": y}),
         r"batch 2 of epoch 0: .*\(b\['x'\], b\['y'\]\) for b in",
@@ -240,12 +283,17 @@ WRONG = {
     ),
     "nothing in it": (
         lambda: changed(lambda x, y: (x[:0], y[:0])),
-        "batch 2 of epoch 0: expected at least one example",
+        "batch 2 of epoch 0: x: expected at least one example",
     ),
     "fewer targets": (
         lambda: changed(lambda x, y: (x, y[:3])),
         "batch 2 of epoch 0: y: expected a target for each of 5",
     ),
+    "an example": (
+        lambda: changed(lambda x, y: (x[0], y[0])),
+        "batch 2 of epoch 0: y: .* of 5 examples, got",
+    ),
+    "a number": (lambda: changed(lambda x, y: (1.0, y)), "batch 2 of epoch 0: x: expected a leading axis of examples"),
     "the first": (lambda: changed(with_nan, 0), "batch 0 of epoch 0: x: expected finite numbers"),
 }
 

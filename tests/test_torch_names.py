@@ -29,7 +29,15 @@ class Case(NamedTuple):
 IMAGES = S((C(4, (3, 2)), fnn.PRelu(), fnn.MaxPool((2, 2)), fnn.Flatten(), fnn.Relu(), fnn.LayerNorm(), D(3)))
 CASES = {
     "mlp": Case(
-        S((D(5), fnn.Gelu(), fnn.Dropout(0.1), S((D(4, bias=False), fnn.PRelu(per_unit=True))), fnn.Frozen(D(2)))),
+        S(
+            (
+                D(5),
+                fnn.Gelu(),
+                fnn.Dropout(0.1),
+                S((D(4, bias=False), fnn.PRelu(per_unit=True))),
+                fnn.Frozen(fnn.Remat(D(2))),
+            )
+        ),
         lambda n: n.Sequential(
             n.Linear(3, 5),
             n.GELU(),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import layers, networks, trees
+from .. import layers, networks, remat, trees
 from ..backend import namespace
 from ..errors import KindError
 from ..layers import activations as a
@@ -167,6 +167,8 @@ def _over(f, layer, params, at, name=""):
     if type(layer) is networks.Frozen:
         result, at = _over(f, layer.layer, params.params, at, name)
         return trees.Fixed(result), at
+    if type(layer) is remat.Remat:
+        return _over(f, layer.layer, params, at, name)
     result = f(layer, params, name, at.order)
     return result, _after(layer, at, f"{name} {type(layer).__name__}".strip())
 

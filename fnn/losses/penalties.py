@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
+
 from .. import trees
 from ..backend import at_least_float32, cast, namespace
 from ..numerics import absolute
@@ -18,7 +20,6 @@ class L2(NamedTuple):
             biases or `Frozen` parameters. A tree of numbers, over the upper part of the parameters' tree, sets λ for
             each parameter that is not frozen.
 
-    >>> import numpy as np
     >>> L2(0.5).value((np.array([[2.0]]), np.array([7.0])))
     np.float64(1.0)
     """
@@ -26,7 +27,7 @@ class L2(NamedTuple):
     coefficient: Annotated[Any, Interval("[0, ∞)")]
 
     def value(self, params):
-        return 0.5 * sum(trees.leaves(_each(self, lambda c, w: c * (_wide(w) ** 2).sum(), params)))
+        return 0.5 * sum(c * _squared(_wide(w)) for c, w in _pairs(self, params))
 
     def gradient(self, params):
         return _each(self, lambda c, w: c * w, params)
@@ -40,7 +41,6 @@ class L1(NamedTuple):
     Args:
         coefficient: λ ≥ 0, as for `L2`.
 
-    >>> import numpy as np
     >>> L1(0.5).value((np.array([[2.0, -3.0]]), np.array([7.0])))
     np.float64(2.5)
     """
@@ -48,7 +48,7 @@ class L1(NamedTuple):
     coefficient: Annotated[Any, Interval("[0, ∞)")]
 
     def value(self, params):
-        return sum(trees.leaves(_each(self, lambda c, w: c * absolute(_wide(w)).sum(), params)))
+        return sum(c * absolute(_wide(w)).sum() for c, w in _pairs(self, params))
 
     def gradient(self, params):
         return _each(self, lambda c, w: c * namespace(w).sign(w), params)
@@ -57,6 +57,19 @@ class L1(NamedTuple):
 def _wide(w):
     """w in float32 or wider, in which squares and sums do not overflow."""
     return cast(w, at_least_float32(w.dtype))
+
+
+def _squared(w):
+    """Σ w²; a product of NumPy takes a third of the time, also of complex numbers, for the complex step."""
+    return np.dot(w.ravel(), w.ravel()) if namespace(w) is np else (w**2).sum()
+
+
+def _pairs(penalty, params):
+    """λ and w of each parameter that is penalized."""
+    if not isinstance(penalty.coefficient, tuple | list | dict):
+        return [(penalty.coefficient, w) for w in trees.learnt(params) if w.ndim > 1]
+    each = trees.prefix(f"{type(penalty).__name__}.coefficient", penalty.coefficient, params)
+    return zip(trees.learnt(each), trees.learnt(params), strict=True)
 
 
 def _each(penalty, f, params):

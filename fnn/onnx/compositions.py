@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from .. import energies, losses, networks, sequences
+from .. import energies, losses, networks, remat, sequences
 from ..layers import Conv
 from ..layers.windows import windows_over
 from ..losses import logits
@@ -28,6 +28,11 @@ def _residual(layer, params, x, graph):
 @translation(networks.Frozen, any_order=True, any_kind=True)
 def _frozen(layer, params, x, graph):
     return graph.apply(layer.layer, params.params, x, "params")
+
+
+@translation(remat.Remat, any_order=True, any_kind=True)
+def _remat(layer, params, x, graph):
+    return graph.apply(layer.layer, params, x)
 
 
 @translation(networks.Parallel, any_order=True, any_kind=True)

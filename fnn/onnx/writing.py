@@ -69,8 +69,9 @@ def export(
             f"params: expected weights of less than 2 GiB, the limit of one ONNX file, got {size / 2**30:.2f} GiB"
         )
     library = require("onnx", "onnx")
-    model = modelled(library, graph, y, free, f"{net!r}", "" if loss is None else f"{loss!r}")
-    library.checker.check_model(model, full_check=True)
+    with files.errors_as(KindError, f"{shorten(net)}: expected translations into valid ONNX"):
+        model = modelled(library, graph, y, free, repr(net), "" if loss is None else repr(loss))
+        library.checker.check_model(model, full_check=True)
     with files.replacing(path) as file:
         file.write(model.SerializeToString(deterministic=True))
 

@@ -15,7 +15,10 @@ are entry by entry. Hyperparameters are leaves, so they can be traced: another l
     descent        along the gradient: Sgd, Momentum, Nesterov
     adaptive       a rate for each parameter by the size of its gradients: Adagrad, Adadelta, RMSProp, Adam, ...
     normalized     the size of the gradient is discarded: Lion, Muon
+    quasi_newton   the curvature from the last few steps: Lbfgs, for whole batches
+    line_search    how far to go along its direction
     combinators    around other optimizers: clipping, accumulation, averages, an optimizer for each layer
+    extras         what an optimizer may ask for besides the gradient: the cost as a function
     preparation    checks of the hyperparameters, and Optax's optimizers
 """
 
@@ -49,3 +52,5 @@ from .normalized import Lion as Lion
 from .normalized import Muon as Muon
 from .preparation import from_optax as from_optax
 from .preparation import prepare as prepare
+from .quasi_newton import Lbfgs as Lbfgs
+from .quasi_newton import LbfgsState as LbfgsState

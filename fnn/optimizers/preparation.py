@@ -1,6 +1,5 @@
 """Preparation of an optimizer for a run: hyperparameters are checked and become arrays, Optax's are wrapped."""
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -80,43 +79,6 @@ def prepare(optimizer: Any, params: Any) -> Any:
     return _prepared(optimizer, params, strong)
 
 
-def extra_arguments(optimizer, rule, value, grads, value_fn) -> dict[str, Any]:
-    """What an optimizer of Optax may be given besides the gradient; a private rule has nothing else to give."""
-    if not isinstance(optimizer, backend.Held) or getattr(rule, "private", False):
-        return {}
-    accepted = inspect.signature(optimizer.update).parameters.values()
-    every = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted)
-    given = {"value": value, "grad": grads, "value_fn": value_fn}
-    return {name: v for name, v in given.items() if every or name in {parameter.name for parameter in accepted}}
-
-
-def check_optax(optimizer: Any, rule: Any, params: Any) -> None:
-    """Raises if an optimizer of Optax needs more than the gradient where it cannot have it."""
-    if not _holds(optimizer) or not any(map(backend.is_jax, trees.leaves(params))):
-        return
-    try:
-        value = np.float32(0)
-        step = lambda p: optimizer.update(
-            p, optimizer.init(p), p, **extra_arguments(optimizer, rule, value, p, lambda p: value)
-        )
-        backend.jax.eval_shape(step, params)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, FnnError):
-            raise
-        raise KindError(
-            "optimizer: expected one of Optax that needs the gradient alone, or one on its own that needs value, grad "
-            f"or value_fn, with a rule that is not private; its update failed: {shorten(error, 200)}"
-        ) from error
-
-
-def _holds(optimizer):
-    """Whether an optimizer is, or has in it, one of another library."""
-    if isinstance(optimizer, backend.Held):
-        return True
-    branches = optimizer.values() if isinstance(optimizer, dict) else optimizer
-    return isinstance(optimizer, tuple | list | dict) and any(map(_holds, branches))
-
-
 def _prepared(optimizer, params, strong):
     """`prepare` with the conversion of a number; with `params` None the form of trees is not checked."""
     if isinstance(optimizer, backend.Held):
@@ -144,6 +106,8 @@ def _prepared(optimizer, params, strong):
             values[name] = map_optimizers(part, place, value, params)
         elif value is None and default is None:
             values[name] = None
+        elif field.choice:
+            values[name] = _chosen(place, value, field)
         else:
             if name == "weight_decay" and params is not None:
                 _check_decay(place, value, params)
@@ -151,6 +115,13 @@ def _prepared(optimizer, params, strong):
                 _check_nested(place, name, value, field, default)
             values[name] = _converted(place, value, field, strong)
     return optimizer._replace(**values)
+
+
+def _chosen(place, value, field):
+    """A choice, checked, as a node without leaves."""
+    if isinstance(value, backend.Held):
+        return value
+    return backend.Held(value if field.interval is None else field.interval.check(place, value, field.whole))
 
 
 def _is_schedule(value):

@@ -1,8 +1,8 @@
 """Figures of training, of networks and of what they learn, drawn with matplotlib (the extra `plots`).
 
-Each function takes an Axes as its first argument, draws into it and returns it. None of them shows the figure, needs
-pyplot or changes a setting, so titles, limits and labels can be changed afterwards with `axes.set(...)`. Invalid
-arguments raise an error before anything is drawn.
+Each function takes an Axes as its first argument, draws into it and returns it; only `animated` takes a Figure. None of
+them shows the figure, needs pyplot or changes a setting, so titles, limits and labels can be changed afterwards with
+`axes.set(...)`. Invalid arguments raise an error before anything is drawn.
 
 All figures can be read in print, without colour and by the colour-blind: line styles, markers and numbers repeat what
 the colours show. The colours are those of M. Okabe, K. Ito, "Color universal design" (2008). The only colour map is

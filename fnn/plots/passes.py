@@ -21,7 +21,7 @@ from ..networks import Serial
 from .common import COLORS, check_axes, numbers
 
 _MOST = 6  # units of a layer
-_FORWARD, _BACKWARD = COLORS[:2]
+FORWARD, BACKWARD = COLORS[0], "#B34F00"  # the second of COLORS, dark enough for small letters on white
 
 
 def flow(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: Any) -> Any:
@@ -89,31 +89,31 @@ def flow(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: Any) -> Any:
                 write(0, here, f"x = {_short(value)}")
                 continue
             write(n, here, f"a {_signed(value)}", up=0.2)
-            write(back, here, f"δ {_signed(delta[n - 1][i])}", _BACKWARD, up=-0.2)
+            write(back, here, f"δ {_signed(delta[n - 1][i])}", BACKWARD, up=-0.2)
             w, b = layers[n - 1]
             if b is not None:
-                write(0, here, f"b {_short(b[i])}", _FORWARD, up=0.8, size=9)
+                write(0, here, f"b {_short(b[i])}", FORWARD, up=0.8, size=9)
             for j in range(len(a[n - 1])):
                 below = place[n - 1, j]
                 way = (here - below) / np.linalg.norm(here - below)
                 start, end = below + 0.62 * way, here - 0.62 * way
                 axes.plot(*zip(start, end, strict=True), color="0.7", linewidth=1, zorder=0)
-                for step, ends, color in (n, (start, end), _FORWARD), (back + 2, (end, start), _BACKWARD):
+                for step, ends, color in (n, (start, end), FORWARD), (back + 2, (end, start), BACKWARD):
                     if step <= 3 * last + 1:  # δ⁰ is not needed
                         style = {"arrowstyle": "-|>", "mutation_scale": 12, "color": color, "linewidth": 2}
                         arrow = patches.FancyArrowPatch(*ends, shrinkA=0, shrinkB=0, zorder=1, **style)
                         put(step, axes.add_patch(arrow), only=True)
                 at, aside = below + (here - below) * (0.34 if way[1] else 0.5), 0.19 * np.array([-way[1], way[0]])
-                write(0, at + aside, f"w {_short(w[i, j])}", _FORWARD, way, size=9)
+                write(0, at + aside, f"w {_short(w[i, j])}", FORWARD, way, size=9)
                 gradient = delta[n - 1][i] * a[n - 1][j]
-                write(back + 1, at - aside, f"∂ {_signed(gradient)}", _BACKWARD, way, size=9)
+                write(back + 1, at - aside, f"∂ {_signed(gradient)}", BACKWARD, way, size=9)
         if n:
             here, up, before = np.array([wide * n, bottom - 1.15]), _up(n), _up(n - 1)
             source = "∂ℓ/∂" + f"z{up}" if n == last else f"(W{_up(n + 1)})ᵀδ{_up(n + 1)} ⊙ f′(z{up})"
             plain = "" if layers[n - 1][1] is None else f" + b{up}"
-            write(n, here, f"z{up} = W{up}a{before}{plain}, a{up} = f(z{up})", _FORWARD)
-            write(back, here, f"δ{up} = {source}", _BACKWARD, up=-0.45)
-            write(back + 1, here, f"∂ℓ/∂W{up} = δ{up}(a{before})ᵀ", _BACKWARD, up=-0.9)
+            write(n, here, f"z{up} = W{up}a{before}{plain}, a{up} = f(z{up})", FORWARD)
+            write(back, here, f"δ{up} = {source}", BACKWARD, up=-0.45)
+            write(back + 1, here, f"∂ℓ/∂W{up} = δ{up}(a{before})ᵀ", BACKWARD, up=-0.9)
     end = np.array([wide * last + 1.0, 0])
     targets = numbers("y", data.y).ravel()
     write(0, end, "y = " + ", ".join(map(_short, targets)), up=0.25, ha="left")

@@ -12,6 +12,7 @@ from ..errors import shape as sizes
 from ..layers import Conv, Dense, DenseParams, Embedding, Flatten, Layer, Recurrent
 from ..networks import Frozen, Residual, Serial
 from ..overview import outline
+from ..remat import Remat
 from ..sequences import Last
 from .common import COLORS, check_axes, numbers, tiles
 
@@ -176,7 +177,7 @@ def _input(net, input_shape):
 
 def _lay_out(columns, skips, layer, params, recorded):
     """Append the columns of a layer, and the skip connections between them."""
-    if isinstance(layer, Serial | Frozen | Residual | Last):
+    if isinstance(layer, Serial | Frozen | Residual | Remat | Last):
         start = len(columns) - 1
         over_parts(lambda *part: _lay_out(columns, skips, *part), layer, params, recorded)
         if isinstance(layer, Residual):

@@ -11,6 +11,7 @@ goodness    ForwardForward: each stage tells what is true from what is not
 natural     NaturalGradient: the gradient divided by the curvature of the batch, for small networks
 kfac        KFac: the same with curvature in Kronecker factors, averaged over batches
 forward     ForwardGradient: the derivative along a random direction, times the direction
+parts       InParts: a few examples of a batch at a time, in less memory
 angles      alignment, Aligned: how far a rule's gradient is from that of backpropagation
 chain       a network as a chain of stages, for rules that look at one layer at a time
 """
@@ -32,6 +33,7 @@ from .forward import ForwardGradient as ForwardGradient
 from .goodness import ForwardForward as ForwardForward
 from .kfac import KFac as KFac
 from .natural import NaturalGradient as NaturalGradient
+from .parts import InParts as InParts
 from .predictive import PredictiveCoding as PredictiveCoding
 from .private import Private as Private
 from .targets import TargetPropagation as TargetPropagation

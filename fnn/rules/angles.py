@@ -11,7 +11,7 @@ from ..composition import Composition, walk
 from ..factors import scale_of
 from ..networks import Frozen
 from ..numerics import root
-from .base import RuleOutput
+from .base import RuleOutput, of_inner
 
 
 def alignment(net: Any, ours: Any, theirs: Any) -> dict[str, Any]:
@@ -81,25 +81,8 @@ class Aligned(NamedTuple):
 
     rule: Any
 
-    @property
-    def sampling(self):
-        """That of the rule."""
-        return getattr(self.rule, "sampling", "shuffled")
-
-    @property
-    def weighted(self):
-        """That of the rule."""
-        return getattr(self.rule, "weighted", True)
-
-    @property
-    def draws(self):
-        """That of the rule."""
-        return getattr(self.rule, "draws", True)
-
-    @property
-    def private(self):
-        """That of the rule."""
-        return getattr(self.rule, "private", False)
+    sampling, weighted = of_inner("sampling", "shuffled"), of_inner("weighted", True)
+    draws, private = of_inner("draws", True), of_inner("private", False)
 
     def init(self, problem, params, key):
         """The state of the rule."""

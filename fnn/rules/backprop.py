@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..backpropagation import differentiate
+from ..backpropagation import differentiate, penalised
 from .base import RuleOutput
 
 
@@ -18,6 +18,7 @@ class Backprop(NamedTuple):
     """
 
     draws = False
+    of_cost = True
 
     def init(self, problem, params, key):
         """No state."""
@@ -26,3 +27,11 @@ class Backprop(NamedTuple):
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value and the gradient of the batch."""
         return RuleOutput(*differentiate(problem, params, batch, keys.net), state)
+
+    def sums(self, problem, params, state, batch, keys, share=1):
+        """The same without the penalty."""
+        return differentiate(problem._replace(penalty=None), params, batch, keys.net)
+
+    def from_sums(self, problem, params, state, batch, keys, sums) -> RuleOutput:
+        """With the penalty."""
+        return RuleOutput(*penalised(problem.penalty, params, *sums), state)

@@ -12,7 +12,16 @@ the optimizer. Class attributes without an annotation say what a rule needs:
     sampling     "shuffled" (default): epochs that use each example once; "poisson": each example joins independently
     weighted     True (default); if False, data with weights are rejected
     draws        True (default); if False, no key is derived for the rule
+    of_cost      False (default); if True, the gradient is that of the cost itself, as `fnn.Lbfgs` needs it
     private      False (default); if True, no stopping criterion may depend on the training loss
+
+A rule whose result is a function of sums over the examples may say so, and then `InParts` computes them for a few
+examples at a time. Its `gradient` is then `from_sums` of the `sums` of the whole batch:
+
+    sums(problem, params, state, batch, keys, share=1) -> a tree of arrays, which are added over the parts of the batch
+    from_sums(problem, params, state, batch, keys, sums) -> RuleOutput
+
+where, for a part, `problem.denominator` is that of the whole batch, and `share` is the part's share of all weight.
 """
 
 from typing import Any, NamedTuple
@@ -24,6 +33,7 @@ from ..backend import Held, cast, is_traced, namespace
 from ..errors import ArgumentError, KindError, ShapeError, real, shorten
 from ..static import Choice as Choice
 from ..static import Field, check_ranges, declared
+from ..static import unwrapped as unwrapped
 
 _PLAIN = Field(None, False, False)
 
@@ -57,6 +67,11 @@ class RuleOutput(NamedTuple):
     grads: Any
     state: Any = ()
     metrics: dict = {}  # noqa: RUF012 - never changed
+
+
+def of_inner(name, default):
+    """A class attribute of a rule around another one, `rule.rule`: what that one says, or the default."""
+    return property(lambda self: getattr(self.rule, name, default), doc=f"The `{name}` of the inner rule.")
 
 
 def prepare(rule, params) -> Any:
@@ -100,17 +115,6 @@ def prepare(rule, params) -> Any:
         return number(place, value, field)
 
     return strong(type(rule).__name__, rule, _PLAIN)
-
-
-def unwrapped(rule) -> Any:
-    """The rule with its choices as the user gave them, including those of the rules inside it."""
-    if isinstance(rule, Held):
-        return rule.thing
-    if hasattr(rule, "_fields"):
-        return rule._replace(**{name: unwrapped(value) for name, value in rule._asdict().items()}) if rule else rule
-    if isinstance(rule, tuple | list):
-        return type(rule)(unwrapped(value) for value in rule)
-    return {key: unwrapped(value) for key, value in rule.items()} if isinstance(rule, dict) else rule
 
 
 def first_state(rule, problem, params, key) -> Any:

@@ -6,6 +6,8 @@ import numpy as np
 
 from .. import backend, gate, trees
 from ..backend import floating, namespace
+from ..backpropagation import penalised
+from ..composition import zeros_like
 from ..curvature.blocks import block_product, damped_inverse
 from ..curvature.factored import blocks_of, check_positions, kronecker
 from ..curvature.output import check_kind
@@ -105,8 +107,19 @@ class KFac(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, the preconditioned gradient, and the averages with this batch."""
-        value, grads, pass_, columns = measured(self, problem, params, batch, keys)
-        measure = lambda: averaged(self.decay, state, blocks_of(pass_, columns, self.positions), batch)
+        return self.from_sums(problem, params, state, batch, keys, self.sums(problem, params, state, batch, keys))
+
+    def sums(self, problem, params, state, batch, keys, share=1):
+        """The value, the gradient, and the blocks of the batch times its share (zeros in steps that need none)."""
+        value, grads, pass_, columns = measured(self, problem, params, batch, keys, share)
+        measure = lambda: trees.map(lambda a: a * share, blocks_of(pass_, columns, self.positions))
+        return value, grads, each(self.factors_every, state.count, measure, zeros_like(state.factors))
+
+    def from_sums(self, problem, params, state, batch, keys, sums) -> RuleOutput:
+        """The penalty, the averages with this batch, and the gradient divided by them."""
+        value, grads, blocks = sums
+        value, grads = penalised(problem.penalty, params, value, grads)
+        measure = lambda: averaged(self.decay, state, blocks, batch)
         average, weight = each(self.factors_every, state.count, measure, (state.factors, state.weight))
         inverted = each(self.every, state.count, lambda: damped_inverse(average, self.damping), state.inverses)
         direction = block_product(params, inverted, grads, elsewhere=grads)

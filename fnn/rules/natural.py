@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import backend, factors, trees
 from ..backend import cast, namespace, widened
-from ..backpropagation import sent_back
+from ..backpropagation import penalised, sent_back
 from ..curvature.columns import Columns, Pass, begun, shared
 from ..curvature.output import check_kind
 from ..curvature.spectrum import flat, like
@@ -65,6 +65,7 @@ class NaturalGradient(NamedTuple):
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, and the gradient divided by the damped curvature."""
         value, grads, pass_, columns = measured(self, problem, params, batch, keys)
+        value, grads = penalised(problem.penalty, params, value, grads)
         u, g = weighted_gradients(pass_, columns), flat(grads)
         eye = namespace(u).eye(min(u.shape), dtype=u.dtype) * self.damping
         solve = namespace(u).linalg.solve
@@ -72,16 +73,19 @@ class NaturalGradient(NamedTuple):
         return shortened(self, value, grads, like(params, d), state)
 
 
-def measured(rule, problem, params, batch, keys) -> tuple[Any, Any, Pass, Columns]:
-    """`(value, grads)` of a batch, penalty included, and what its curvature comes from, of one forward pass.
+def measured(rule, problem, params, batch, keys, share=1) -> tuple[Any, Any, Pass, Columns]:
+    """`(value, grads)` of a batch without penalty, and what its curvature comes from, of one forward pass.
 
-    Curvature has to be positive, so it takes the magnitude of a weight that is negative.
+    Curvature has to be positive, so it takes the magnitude of a weight that is negative. For a part of a batch with
+    that share of all weight, the curvature is 1 / share times as large as what the part adds to that of the batch.
     """
     check_separable(problem.loss)
     forward = problem.net.forward(params, batch.x, keys.net)
-    value, grads = sent_back(problem, params, batch, *forward)
+    value, grads = sent_back(problem._replace(penalty=None), params, batch, *forward)
     data = batch if batch.weights is None else batch._replace(weights=abs(batch.weights))
     net, loss, _, denominator, _ = problem
+    if denominator is not None:
+        denominator = denominator * namespace(share).where(share == 0, 1, share)
     of = rule.kind, rule.samples, denominator, keys.net, keys.rule
     return value, grads, *begun(net, loss, params, data, *of, forward=forward)
 

@@ -76,17 +76,26 @@ class Private(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The clipped sum of the batch plus noise, divided by the nominal batch size."""
+        return self.from_sums(problem, params, state, batch, keys, self.sums(problem, params, state, batch, keys))
+
+    def sums(self, problem, params, state, batch, keys, share=1):
+        """The clipped sum, divided by the nominal batch size; the cost; and how many examples they are of."""
         per_example.check_separable(problem.loss)
         f, losses = per_example.factors_of(problem.net, problem.loss, params, batch.x, batch.y, keys.net)
         weights = batch.weights
         wide = trees.map(lambda p: cast(p, at_least_float32(p.dtype)), params)  # noise comes before any rounding
         grads = per_example.clipped(wide, f, weights, self.max_norm, batch.size)
-        xp, noisy = namespace(losses, self.noise_multiplier), self.noise_multiplier > 0
+        value, _ = mean_cost(problem.loss, losses, weights, problem.denominator)
+        size = len(losses) if weights is None else weights.sum()
+        return value, grads, namespace(losses).asarray(size, np.int32)[()]
+
+    def from_sums(self, problem, params, state, batch, keys, sums) -> RuleOutput:
+        """The noise, added to the sum over the whole batch."""
+        value, grads, size = sums
+        xp, noisy = namespace(value, self.noise_multiplier), self.noise_multiplier > 0
         std = xp.where(noisy, self.noise_multiplier * xp.where(noisy, self.max_norm, 0) / batch.size, 0)
         grads = trees.map(lambda g, p: cast(g, p.dtype), noised(grads, std, keys.rule), params)
-        value, _ = mean_cost(problem.loss, losses, weights)
         value, grads = penalised(problem.penalty, params, value, grads)
-        size = xp.asarray(len(losses) if weights is None else weights.sum(), np.int32)[()]
         return RuleOutput(value, grads, state, {"size": size})
 
 

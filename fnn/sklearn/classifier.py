@@ -12,15 +12,20 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from ..errors import ArgumentError, shorten
 from ..layers.activations import LogSigmoid, LogSoftmax
 from ..losses import SigmoidBinaryCrossEntropy, SoftmaxCrossEntropy
-from .base import Network, knows_its_parameters, relative
+from .base import Estimator
+from .examples import relative
+from .parameters import knows_its_parameters
 
 
-class FNNClassifier(ClassifierMixin, Network):
+class FNNClassifier(ClassifierMixin, Estimator):
     """A multilayer perceptron that classifies, or assigns sets of labels, trained on the cross-entropy.
 
-    The parameters have the names of scikit-learn's `MLPClassifier`, except for the last three. Three defaults differ
+    The parameters have the names of scikit-learn's `MLPClassifier`, except for the last five. Three defaults differ
     from scikit-learn's, where `alpha` is 0.0001, `learning_rate_init` 0.001 and `batch_size` at most 200: with the
     defaults here, training is as accurate and faster.
+
+    X may be a sparse matrix or array of SciPy's. A large one is made dense a few batches at a time, here and in
+    `predict`; the result is that of the dense array.
 
     It computes in the precision of X; on JAX in float32, unless 64 bits are enabled there. It passes scikit-learn's
     `check_estimator`, except on JAX in float32 for one comparison to ten digits.
@@ -28,20 +33,21 @@ class FNNClassifier(ClassifierMixin, Network):
     Args:
         hidden_layer_sizes: the number of units of each hidden layer. Default: (100,).
         activation: 'relu', 'identity', 'logistic', 'tanh', or a layer such as `fnn.Gelu()`. Default: 'relu'.
-        solver: 'adam', 'sgd', or an optimizer's class such as `fnn.AdamW`. Default: 'adam'.
+        solver: 'adam', 'sgd', 'lbfgs' (all examples in each step; for small data often the fastest and the most
+            accurate), or an optimizer's class such as `fnn.AdamW`. Default: 'adam'.
         alpha: the strength of the L2 penalty ½ α/B Σ w², which is added to the mean cost; B is `batch_size`, or 200 if
-            that is 'auto'. It depends neither on the number of examples nor on the scale of their weights. Default:
-            0.2.
+            that is 'auto', and with 'lbfgs' the number of examples, as in scikit-learn. It does not depend on the scale
+            of the weights, nor, but for 'lbfgs', on the number of examples. Default: 0.2.
         batch_size: examples per step; 'auto' is about 200, chosen so that all batches have about the same size.
             Default: 'auto'.
         learning_rate: 'constant', 'invscaling' or 'adaptive', for every solver. Default: 'constant'.
         learning_rate_init: the initial learning rate. Default: 0.005.
         power_t: the exponent of 'invscaling'. Default: 0.5.
-        max_iter: the maximum number of epochs. Default: 200.
+        max_iter: the maximum number of epochs, of 'lbfgs' of iterations. Default: 200.
         shuffle: whether to shuffle the examples in each epoch. Default: True.
         random_state: the seed, or a `RandomState`. Default: None.
         tol: training stops once the loss has not fallen (or the validation score risen) by at least this much for more
-            than `n_iter_no_change` epochs. Default: 10⁻⁴.
+            than `n_iter_no_change` epochs; with 'lbfgs', once no entry of the gradient is larger. Default: 10⁻⁴.
         verbose: whether to print the loss of each epoch. Default: False.
         warm_start: whether `fit` continues from where the last call ended, with the present parameters: another rate,
             solver, activation or penalty is used from there on; other sizes are refused. Default: False.
@@ -49,21 +55,27 @@ class FNNClassifier(ClassifierMixin, Network):
         nesterovs_momentum: whether 'sgd' uses Nesterov's momentum. Default: True.
         early_stopping: whether to monitor the score on held-out data in place of the loss; the network of the best
             epoch is then returned, also if the run diverges after it. Default: False.
-        validation_fraction: the fraction held out for early stopping. Default: 0.1.
+        validation_fraction: the fraction held out for early stopping. Classes keep their shares as far as that can be
+            had: a class of one example is trained on, and so are examples of weight 0. Default: 0.1.
         beta_1: the decay rate of the first moment of 'adam'. Default: 0.9.
         beta_2: the decay rate of the second moment of 'adam'. Default: 0.999.
         epsilon: the constant for numerical stability of 'adam'. Default: 10⁻⁸.
         n_iter_no_change: the number of epochs without improvement after which training stops, see `tol`. Default: 10.
         standardize: whether a first layer, with constants from the training data, standardizes the inputs to mean 0 and
             standard deviation 1. Default: True.
+        dropout: the probability with which each output of a hidden layer is dropped in training, in [0, 1). Default: 0.
         class_weight: 'balanced', or a dict `{class: weight}`, in which those left out are 1, as for other classifiers
             of scikit-learn. They multiply `sample_weight` in training, and not in the score of held-out data. `fit`
             alone takes 'balanced', as `partial_fit` does not see all classes. Default: None, all 1.
+        callbacks: functions, or objects such as `fnn.callbacks.CsvLog(path)`, called after each epoch, as those of
+            `fnn.fit`; see `fnn.callbacks`. Their metrics are `loss` and, with early stopping, `validation_score`; the
+            `state` is that of the network between the standardization of X and of y. Default: none.
         backend: 'numpy', 'jax', or None to choose by the amount of work. Default: None.
 
     Attributes: `classes_`, `net_` and `params_`, `coefs_`, `intercepts_`, `loss_`, `best_loss_`, `loss_curve_`,
     `n_iter_`, `t_`, `n_layers_`, `n_outputs_`, `validation_scores_`, `best_validation_score_`, `n_features_in_`. As in
-    scikit-learn `best_loss_` is None with early stopping, the validation scores are None without.
+    scikit-learn `best_loss_` is None with early stopping, the validation scores are None without. With 'lbfgs',
+    `loss_curve_` has an entry for each iteration only if callbacks, `verbose` or early stopping ask for it.
 
     >>> X, y = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), ["no", "yes", "yes", "no"]
     >>> FNNClassifier(solver="sgd", learning_rate_init=0.3, random_state=0).fit(X, y).predict(X).tolist()
@@ -101,11 +113,30 @@ class FNNClassifier(ClassifierMixin, Network):
         epsilon=1e-8,
         n_iter_no_change=10,
         standardize=True,
+        dropout=0.0,
         class_weight: Any = None,
+        callbacks=(),
         backend=None,
     ):
         # scikit-learn reads the names and defaults from this signature
         super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the network to the data.
+
+        With `warm_start` it continues from where the last call ended, with the present parameters; otherwise it starts
+        afresh. Ctrl-C ends training with a warning, as in scikit-learn, and the network of the last whole epoch is
+        kept (with early stopping that of the best; before the end of the first epoch, the one it began with).
+
+        Args:
+            X: the inputs (n_samples, n_features), an array, a frame or a sparse matrix.
+            y: the classes (n_samples,), or labels (n_samples, n_labels) of 0 and 1.
+            sample_weight: (n_samples,), at least 0; only their ratios matter. Default: None, equal weights.
+
+        Returns:
+            The estimator.
+        """
+        return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Train for one more epoch; the first call must be given `classes`, all classes that will occur.
@@ -156,9 +187,9 @@ class FNNClassifier(ClassifierMixin, Network):
         check_classification_targets(y)
         multilabel = type_of_target(y).startswith("multilabel")
         y = y if multilabel else column_or_1d(y, warn=True)
-        if anew:
-            self.classes_, self._multilabel = unique_labels(y) if classes is None else np.unique(classes), multilabel
         present = unique_labels(y)
+        if anew:
+            self.classes_, self._multilabel = present if classes is None else np.unique(classes), multilabel
         unknown = np.setdiff1d(present, self.classes_)
         if len(unknown) or multilabel != self._multilabel:
             raise ArgumentError(f"y: expected classes of {shorten(self.classes_)}, got {shorten(unknown)} too")

@@ -9,7 +9,8 @@ from sklearn.utils.validation import column_or_1d
 
 from ..errors import ArgumentError, DataError, shorten
 from ..losses import Huber, MeanAbsoluteError, PoissonNll, Quadratic
-from .base import Network, knows_its_parameters
+from .base import Estimator
+from .parameters import knows_its_parameters
 
 LOSSES = {
     "squared_error": Quadratic(),
@@ -19,7 +20,7 @@ LOSSES = {
 }
 
 
-class FNNRegressor(RegressorMixin, Network):
+class FNNRegressor(RegressorMixin, Estimator):
     """A multilayer perceptron for regression.
 
     The parameters are those of `FNNClassifier`, with the following differences. The attributes are the same, except for
@@ -73,10 +74,29 @@ class FNNRegressor(RegressorMixin, Network):
         epsilon=1e-8,
         n_iter_no_change=10,
         standardize=True,
+        dropout=0.0,
+        callbacks=(),
         backend=None,
     ):
         # scikit-learn reads the names and defaults from this signature
         super().__init__(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the network to the data.
+
+        With `warm_start` it continues from where the last call ended, with the present parameters; otherwise it starts
+        afresh. Ctrl-C ends training with a warning, as in scikit-learn, and the network of the last whole epoch is
+        kept (with early stopping that of the best; before the end of the first epoch, the one it began with).
+
+        Args:
+            X: the inputs (n_samples, n_features), an array, a frame or a sparse matrix.
+            y: the targets (n_samples,), or (n_samples, n_outputs).
+            sample_weight: (n_samples,), at least 0; only their ratios matter. Default: None, equal weights.
+
+        Returns:
+            The estimator.
+        """
+        return self._fit(X, y, sample_weight)
 
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one more epoch.

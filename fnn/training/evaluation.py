@@ -12,6 +12,7 @@ from ..errors import ArgumentError, DataError, KindError, integer, shorten, usag
 from ..gate import Data, size_of
 from ..layers import Layer
 from ..losses import Loss
+from ..scoring import Score, check_scores
 from ..streams import Stream, admitted, padded_to, present
 
 
@@ -90,7 +91,7 @@ def check_evaluation(data, metrics, name):
 
 @usage("fnn.evaluate(net, loss, params, (x, y))")
 def evaluate(
-    net: Layer, loss: Loss, params: Any, data: Any, *, batch_size: int = 1024, metrics: dict[str, Any] | None = None
+    net: Layer, loss: Loss, params: Any, data: Any, *, batch_size: int = 1024, metrics: Any = None
 ) -> dict[str, Any]:
     """Evaluate a network on data: its mean cost and any metrics.
 
@@ -105,7 +106,8 @@ def evaluate(
         batch_size: examples per forward pass. It bounds the memory and does not change the results. Default: 1,024.
         metrics: functions by name, as for `fit`. They receive NumPy arrays; the predictions are `loss.predict` of the
             network's output, that is, probabilities if the cost takes logits. One with an argument `ignored=None` gets
-            the label that the cost ignores. Default: None.
+            the label that the cost ignores. Or names of scikit-learn's scores, `("roc_auc", "f1_macro")`, or such names
+            in place of functions; see `fnn.scoring`. Default: None.
 
     Returns:
         A dict with the mean cost under `"loss"` and each metric under its name: floats, or arrays where a metric
@@ -122,6 +124,7 @@ def evaluate(
     data = admitted(net, loss, params, data)
     checks.on_the_host("evaluate", "loss.value(net.apply(params, x), y)", params, tuple(present(data)))
     check_evaluation(data, metrics, "data")
+    check_scores(net, loss, data, metrics)
     return evaluated(net, loss, params, data, metrics, batch_size)
 
 
@@ -148,10 +151,13 @@ def evaluated(net, loss, params, data: Data | Stream, metrics, batch_size=1024) 
 def check_metrics(metrics) -> dict:
     """The metrics as a dict of functions by name, empty for None; raises if they are anything else."""
     metrics = {} if metrics is None else metrics
-    if not isinstance(metrics, dict) or not all(callable(metric) for metric in metrics.values()):
+    if isinstance(metrics, tuple | list) and all(isinstance(name, str) for name in metrics):
+        metrics = dict(zip(metrics, metrics, strict=True))
+    if not isinstance(metrics, dict) or not all(callable(m) or isinstance(m, str) for m in metrics.values()):
         raise KindError(
-            f'metrics: expected functions by name, such as {{"accuracy": fnn.accuracy}}, got {shorten(metrics)}'
+            'metrics: expected functions by name, such as {"accuracy": fnn.accuracy}, or the names of scikit-learn\'s '
+            f'scores, such as ("roc_auc", "f1_macro"), got {shorten(metrics)}'
         )
     if "loss" in metrics:
         raise ArgumentError("metrics: expected names other than 'loss', which is the cost itself")
-    return metrics
+    return {name: Score(metric) if isinstance(metric, str) else metric for name, metric in metrics.items()}

@@ -22,6 +22,7 @@ from ..optimizers.rates import last_rate
 from ..order import Plan
 from ..rules import Backprop
 from ..schedules import ExponentialDecay
+from ..scoring import Score, check_scores
 from ..streams import Stream, admitted, opened, present
 from ..watching import Watch
 from .evaluation import check_evaluation, check_metrics, evaluated
@@ -45,7 +46,7 @@ def fit(
     params: Any = None,
     rule: Any = None,
     validation: Any = None,
-    metrics: dict[str, Any] | None = None,
+    metrics: Any = None,
     penalty: Any = None,
     denominator: float | None = None,
     shuffle: bool = True,
@@ -89,7 +90,8 @@ def fit(
         metrics: functions by name, such as `{"accuracy": fnn.accuracy}`, evaluated on the validation data. Each is
             called with (prediction, target) or, if there are weights, with (prediction, target, weights), by name where
             an argument is called `weights`; and with the label that the cost ignores, where an argument `ignored` is
-            None by default. Default: None.
+            None by default. Or names of scikit-learn's scores, `("roc_auc", "f1_macro")`, or such names in place of
+            functions; see `fnn.scoring`. Default: None.
         penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         shuffle: whether to shuffle the examples; False keeps the order of the data. `fnn.Batches` always keep theirs.
@@ -98,7 +100,8 @@ def fit(
             epochs. The state returned is then the one after the best epoch, however the run ended, and
             `history["returned_epoch"]` its index. The next four say what the best epoch is. Default: None.
         monitor: the metric to watch in place of the loss, by its name in the history, such as "validation_accuracy".
-        mode: "min" if the metric should be small, "max" if large. Default: "min" for losses; required for others.
+        mode: "min" if the metric should be small, "max" if large. Default: "min" for losses, "max" for scores of
+            scikit-learn; required for others.
         min_delta: an epoch is better only if the metric improves by more than this, ≥ 0. Default: 0.
         start_after: the first epochs, this many, are not watched. Default: 0.
         stop_below: stop after an epoch whose `loss` is below this value. Default: None.
@@ -164,6 +167,10 @@ def fit(
     started = time.perf_counter()
     epochs, metrics = integer("epochs", epochs, least=1), check_metrics(metrics)
     patience = None if patience is None else integer("patience", patience, least=1)
+    if isinstance(metrics.get(str(monitor).removeprefix("validation_")), Score):
+        if mode == "min":
+            raise ArgumentError(f"mode: expected 'max' with monitor={monitor!r}, a score that is larger if better")
+        mode = "max"
     watch = None if patience is None else Watch(monitor, mode, min_delta).checked()
     start_after, callbacks = integer("start_after", start_after), check_callbacks(callbacks)
     if watch is None and (monitor, mode, min_delta, start_after) != (None, None, 0, 0):
@@ -181,6 +188,7 @@ def fit(
     if validation is not None:
         validation = admitted(net, loss, state.params, validation, "validation", like=data)
         check_evaluation(validation, metrics, "validation")
+        check_scores(net, loss, validation, metrics)
     values = [None if some is None else tuple(present(some)) for some in (data, validation)]
     checks.on_the_host("fit", "fnn.train", state, penalty, denominator, values)
     plan = plan_of(state, data, batch_size, shuffle)

@@ -74,7 +74,8 @@ def train(
         penalty: a penalty such as `fnn.L2(1e-4)`. Default: None.
         denominator: what Σ w ℓ of a batch is divided by. Required for negative weights. Default: Σ w.
         validation: data of the same form, on which the network is evaluated after every epoch. Default: None.
-        metrics: functions by name that JAX can compile, such as `{"accuracy": fnn.accuracy}`. Default: None.
+        metrics: functions by name that JAX can compile, such as `{"accuracy": fnn.accuracy}`; on NumPy scikit-learn's
+            scores too, as for `fit`. Default: None.
 
     Returns:
         `(state, history)`. The history is a dict with `loss` and `weight` of each step, (steps,), and the rule's
@@ -212,11 +213,16 @@ def _steps(problem, state, data, plan, steps, whole, fresh=False):
     xp = namespace(*trees.leaves((state.params, data.x)))
     epoch, seen = plan.begin(state.epoch, state.seen, state.length)
     poisson = plan.sampling == "poisson"
-    padded, step = not whole or data.weights is not None, _stepper(problem, plan)
+    devices = 1 if plan.spread is None else plan.spread.devices
+    padded = not whole or data.weights is not None or plan.batch_size % devices > 0
+    step = _stepper(problem, plan)
 
     def block(state, chosen):
         index, used = tuple(a[None] for a in plan.sample(state.key, state.step)) if poisson else chosen
-        x, y = (trees.map(lambda a: _take(xp, a, index), a) for a in (data.x, data.y))
+        if index.shape[1] % devices:  # as many places on each device
+            index, used = (xp.pad(a, ((0, 0), (0, -a.shape[1] % devices))) for a in (index, used))
+        index, used = backend.spread((index, used), plan.spread)
+        x, y = (backend.spread(trees.map(lambda a: _take(xp, a, index), a), plan.spread) for a in (data.x, data.y))
         weights = None
         if data.weights is not None:
             weights = xp.where(used, _take(xp, data.weights, index), 0)
@@ -262,7 +268,7 @@ def plan_of(state, data, batch_size, shuffle) -> Plan:
         return Plan(data.size, data.batch_size, shuffle=False)
     if batch_size is None:
         raise ArgumentError("batch_size: expected the number of examples per step, such as batch_size=32, got None")
-    return Plan(data.size, batch_size, shuffle, sampling)
+    return Plan(data.size, batch_size, shuffle, sampling, backend.spread_of(trees.leaves(data.x)[0]))
 
 
 def is_whole(state, plan) -> bool:

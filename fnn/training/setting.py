@@ -26,7 +26,8 @@ from ..streams import Stream
 def setting_of(problem: Any, state: Any, plan: Any, data: Any, metrics: Any, **options: Any) -> dict[str, str]:
     """The setting of a run on these data, which begins from this state; `options` are other arguments that matter."""
     parts = problem._asdict() | options
-    parts |= {"metrics": {name: _text(metric) for name, metric in metrics.items()}}  # they may keep a record of calls
+    named = lambda metric: repr(metric) if isinstance(metric, Static) else _text(metric)  # may keep a record of calls
+    parts |= {"metrics": {name: named(metric) for name, metric in metrics.items()}}
     parts |= {"optimizer": state.optimizer, "rule": state.rule, "key": _key_text(state.key)}
     parts |= {"batch_size": plan.batch_size, "shuffle": plan.shuffle, "data": fingerprint(state.params, data)}
     return {place: text for name, part in parts.items() for place, text in description(name, part).items()}

@@ -16,7 +16,7 @@ from ..backpropagation import Problem
 from ..errors import ArgumentError, FnnError, KindError, shape, shorten, usage
 from ..layers.base import Array, Layer
 from ..optimizers import prepare
-from ..optimizers.preparation import check_optax
+from ..optimizers.extras import check_extras
 from ..rules.base import first_state
 from ..rules.base import prepare as prepare_rule
 
@@ -93,7 +93,7 @@ def init_state(
         run_key = random.like(run_key, xp)
     params = trees.lock(params)
     optimizer, rule = prepare(optimizer, params), prepare_rule(rules.Backprop() if rule is None else rule, params)
-    check_optax(optimizer, rule, params)
+    check_extras(optimizer, rule, params)
     opt_state, rule_state = _begin_states(optimizer, rule, params, run_key, net=net, input_shape=input_shape)
     xp = namespace(run_key)
     counters = (xp.zeros((), np.int32)[()] for _ in range(4))  # separate arrays, so that all can be donated

@@ -13,7 +13,7 @@ from ..layers import Layer
 from ..losses import Loss
 from ..optimizers import apply_updates
 from ..optimizers.base import another_optimizers
-from ..optimizers.preparation import extra_arguments
+from ..optimizers.extras import extra_arguments
 from ..rules.base import Batch, Keys, settled, unwrapped
 from .state import TrainState, check_counters, check_state, prepared
 
@@ -29,10 +29,8 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
         random.fold_in(random.fold_in(key, 3), t) if getattr(rule, "draws", True) else None,
     )
     value, grads, new_state, metrics = rule.gradient(problem, params, rule_state, batch, keys)
-    extra = {}
-    if isinstance(optimizer, backend.Held):  # one of Optax's
-        cost = lambda params: differentiate(problem, params, batch, keys.net)[0]
-        extra = extra_arguments(optimizer, rule, value, grads, cost)
+    cost = lambda params: differentiate(problem, params, batch, keys.net)
+    extra = extra_arguments(optimizer, rule, value, grads, cost)
     updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
     rule_state = rule_state if new_state is rule_state else settled(rule, new_state, rule_state)  # most rules have none
     state = TrainState(
@@ -40,7 +38,8 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
     )
     if metrics and not {"loss", "weight"}.isdisjoint(metrics):
         raise ArgumentError(f"{type(rule).__name__}: expected metrics with names other than 'loss' and 'weight'")
-    return state, {"loss": value, "weight": _weight(problem, batch, value), **metrics}
+    metrics = {"loss": value, "weight": _weight(problem, batch, value), **metrics}
+    return state, metrics | getattr(opt_state, "metrics", {})
 
 
 def _check_opt_state(optimizer, opt_state, params):

@@ -1,0 +1,229 @@
+"""L-BFGS: the curvature of the cost from the last few steps, for training on whole batches.
+
+f is the cost and g = ∇f its gradient, of all parameters as one vector x (P,). Of each step s = x⁺ − x, and with it
+y = g⁺ − g, the last m pairs are remembered, the newest last.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+from .. import backend, trees
+from ..backend import at_least_float32, cast, namespace
+from ..static import Choice, Interval, unwrapped
+from .base import NonNegative, no_update, own_state, zero
+from .line_search import Point, dot, search
+
+GRADIENT, DECREASE, STUCK = 1, 2, 3  # why it stopped
+
+
+class LbfgsState(NamedTuple):
+    """State of Lbfgs: the number of steps, the pairs s and y (m, P), 0 where there is none, R⁻¹ (m, m), and metrics.
+
+    R is the upper triangle of the products sᵀy.
+    """
+
+    count: Any
+    s: Any
+    y: Any
+    inverse: Any
+    metrics: Any
+
+
+class Progress(NamedTuple):
+    """The state of the iterations within a step; the status is 0 as long as they go on."""
+
+    x: Any
+    value: Any
+    grad: Any
+    s: Any
+    y: Any
+    inverse: Any
+    iterations: Any
+    evaluations: Any
+    status: Any
+
+
+class Lbfgs(NamedTuple):
+    """L-BFGS with a line search: descent along −H g, where H approximates the inverse Hessian.
+
+        x ← x − a H g        a under the strong Wolfe conditions
+
+    A step makes up to `iterations` of these on the cost of its batch, as one program, so give it all examples:
+    `batch_size=len(x)`. It ends earlier if max |g| ≤ gtol, or if |f − f⁺| < ftol · max(|f|, |f⁺|, 1). With smaller
+    batches each step minimizes the cost of its own batch, from curvature that is in part that of others; then `Adam`
+    is the better choice. Steps share the memory: 10 steps of 20 iterations are 200 of them. Noise of layers such as
+    dropout is the same within a step.
+
+    A trial at which the cost is NaN or infinite is too long, and a shorter one is tried. If no step lowers the cost,
+    the memory is cleared, and if that does not help either, the run is at a minimum to within rounding.
+
+    The history has of each step `iterations`, `evaluations` of the cost and its gradient, `loss_after`, and after it
+    `gradient_norm`, max |g|, and `status`: 0 if the iterations were used up, 1 if the gradient was within its
+    tolerance, 2 if the decrease was, 3 if no step lowered the cost.
+
+    It needs the cost itself: the rule has to be `Backprop`, and no combinator can stand around it. Parameters within
+    `Frozen` stay as they are. Reverse-mode differentiation through a run is not available, as JAX has none through
+    loops that end when they are done; forward mode is.
+
+    Args:
+        iterations: the most iterations of a step, at least 1. Default: 20.
+        memory: m, the number of pairs, at least 1. Default: 10.
+        gtol: the tolerance of the largest entry of the gradient. Default: 10⁻⁵.
+        ftol: the tolerance of the decrease; 0 for none. Default: 2.2 · 10⁻⁹; in float32 that is a cost that stays the
+            same.
+
+    Source: J. Nocedal, S. Wright, "Numerical Optimization" (2006), algorithms 7.4 and 7.5; the tolerances are those of
+    SciPy's L-BFGS-B.
+
+    >>> import fnn
+    >>> x, y = np.array([[0.0], [1.0], [2.0]]), np.array([[1.0], [3.0], [5.0]])  # y = 2 x + 1
+    >>> state = fnn.init_state(fnn.Dense(1), Lbfgs(), fnn.random.key(0, backend="numpy"), (1,), np.float64)
+    >>> state, history = fnn.train(fnn.Dense(1), fnn.Quadratic(), state, (x, y), epochs=1, batch_size=3)
+    >>> state.params.w.round(4), state.params.b.round(4), history["status"]
+    (array([[2.]]), array([1.]), array([1], dtype=int32))
+    """
+
+    iterations: Annotated[int, Interval("[1, ∞)")] = 20
+    memory: Choice[Annotated[int, Interval("[1, ∞)")]] = 10
+    gtol: NonNegative = 1e-5
+    ftol: NonNegative = 2.2e-9
+
+    def init(self, params: Any) -> LbfgsState:
+        """The state before the first step."""
+        x = flat(params)
+        xp, m = namespace(x), unwrapped(self).memory
+        pairs = lambda: xp.zeros((m, len(x)), x.dtype)
+        inverse, before = xp.zeros((m, m), x.dtype), begun(x, x[:0].sum(), x[:0], ())
+        return LbfgsState(zero(params), pairs(), pairs(), inverse, _metrics(before))
+
+    def update(
+        self, grads: Any, opt_state: Any, params: Any, *, value: Any, value_and_grad_fn: Callable
+    ) -> tuple[Any, LbfgsState]:
+        """The updates, which are added to the parameters, and the next state."""
+        count, *pairs, _ = own_state(self, opt_state, LbfgsState)
+        x = flat(params)
+
+        def f(x):
+            value, grads = value_and_grad_fn(nested(x, params))
+            return cast(value, x.dtype), flat(grads, x.dtype)
+
+        start = begun(x, cast(value, x.dtype), flat(grads, x.dtype), pairs)
+        start = start._replace(status=first_of([(largest(start.grad) <= self.gtol, GRADIENT)]))
+        going = lambda now: (now.status == 0) & (now.iterations < self.iterations)
+        with backend.any_number(), np.errstate(all="ignore"):  # at a trial that is too long
+            end = backend.while_loop(going, iteration(f, self.gtol, self.ftol), start)
+        updates = nested(end.x - x, params, fixed=no_update)
+        return updates, LbfgsState(count + 1, end.s, end.y, end.inverse, _metrics(end))
+
+
+def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progress]:
+    """One iteration: a direction, a step along it, and the pair that comes of it."""
+
+    def next_one(now: Progress) -> Progress:
+        x, value, grad, s, y, inverse, iterations, evaluations, _ = now
+        xp, none, one = namespace(x), inverse[-1, -1] == 0, 1 + 0 * value
+        d = -inverse_product(grad, s, y, inverse)
+        first = backend.choose(none, 1 / xp.maximum(largest(grad), 1), one)
+        point, tried = search(f, x, Point(0 * one, value, dot(grad, d), grad), d, first)
+        moved = point.a > 0
+        step, change = backend.choose(moved, point.a * d, 0 * x), point.grad - grad  # d may be NaN
+        s, y, inverse = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
+        small = abs(point.value - value) < ftol * xp.maximum(xp.maximum(abs(value), abs(point.value)), 1)
+        reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)
+        counts = iterations + 1, evaluations + tried
+        return Progress(x + step, point.value, point.grad, s, y, inverse, *counts, first_of(reasons))
+
+    return next_one
+
+
+def inverse_product(g: Any, s: Any, y: Any, inverse: Any) -> Any:
+    """H g, where H begins as γ and each pair, from the oldest on, changes it as BFGS does.
+
+        H ← (1 − ρ s yᵀ) H (1 − ρ y sᵀ) + ρ s sᵀ        ρ = 1 / sᵀy        γ = sᵀy / yᵀy of the newest pair
+
+    The two loops of algorithm 7.4 are two triangular systems, for all pairs S, Y (m, P) at once:
+
+        R α = S g        r = γ (g − Yᵀ α)        Rᵀ c = D α − Y r        H g = r + Sᵀ c
+
+    where R is the upper triangle of S Yᵀ, `inverse` is R⁻¹, and D is the diagonal of R. c are the loops' α − β.
+    """
+    xp, rho = namespace(g), inverse.diagonal()
+    with backend.exact_products():
+        alpha = inverse @ (s @ g)
+        curvature = dot(y[-1], y[-1]) * rho[-1]
+        r = (g - alpha @ y) / backend.choose(curvature > 0, curvature, 1 + 0 * curvature)
+        return r + (alpha / xp.where(rho > 0, rho, 1) - y @ r) @ inverse @ s
+
+
+def remembered(s: Any, y: Any, inverse: Any, step: Any, change: Any) -> tuple[Any, Any, Any]:
+    """The pairs with another one in place of the oldest, unless its curvature sᵀy is none or lost in rounding.
+
+    Without its first row and column R⁻¹ is still an inverse, and with the new pair it becomes
+
+        R⁻¹ ← [[R⁻¹, −ρ R⁻¹ S y], [0, ρ]]
+    """
+    xp, product = namespace(step), dot(step, change)
+    curved = product > np.finfo(step.dtype).eps * dot(change, change)
+    rho = 1 / backend.choose(curved, product, 1 + 0 * product)
+    with backend.exact_products():
+        column = -rho * (inverse[1:, 1:] @ (s[1:] @ change))
+    upper = xp.concatenate([inverse[1:, 1:], column[:, None]], axis=1)
+    last = rho * (xp.arange(len(s)) == len(s) - 1)
+    new = [xp.concatenate([rows[1:], row[None]]) for rows, row in ((s, step), (y, change))]
+    return backend.choose(curved, (*new, xp.concatenate([upper, last[None]])), (s, y, inverse))
+
+
+def forgotten(s: Any, y: Any, inverse: Any, step: Any, change: Any) -> tuple[Any, Any, Any]:
+    """No pairs."""
+    return 0 * s, 0 * y, 0 * inverse
+
+
+def first_of(reasons: Any) -> Any:
+    """The status: the number of the first reason that holds, else 0."""
+    status = np.int32(0)
+    for holds, number in reversed(reasons):
+        status = backend.choose(holds, np.int32(number), status)
+    return status
+
+
+def begun(x: Any, value: Any, grad: Any, pairs: Any) -> Progress:
+    """Before the first iteration."""
+    none = namespace(x).zeros((), np.int32)[()]
+    s, y, inverse = pairs or ((), (), ())
+    return Progress(x, value, grad, s, y, inverse, none, none, none)
+
+
+def _metrics(end: Progress) -> dict[str, Any]:
+    numbers = {"iterations": end.iterations, "evaluations": end.evaluations, "status": end.status}
+    return numbers | {"gradient_norm": largest(end.grad), "loss_after": end.value}
+
+
+def largest(grad: Any) -> Any:
+    """max |g|."""
+    return abs(grad).max(initial=0)
+
+
+# ---- all parameters as one vector ------------------------------------------------------------------------------------
+
+
+def flat(params: Any, dtype: Any = None) -> Any:
+    """The parameters that are learnt as one vector (P,), by default in float32 or wider."""
+    arrays = trees.learnt(params)
+    dtype = at_least_float32(np.result_type(np.float32, *(w.dtype for w in arrays))) if dtype is None else dtype
+    if not arrays:
+        return namespace(*trees.leaves(params)).zeros(0, dtype)
+    return namespace(*arrays).concatenate([cast(w, dtype).reshape(-1) for w in arrays])
+
+
+def nested(x: Any, params: Any, fixed: Callable = lambda w: w) -> Any:
+    """A vector nested as the parameters, in their dtypes; those within `Fixed` are kept, or mapped by `fixed`."""
+    end = 0
+
+    def part(w):
+        nonlocal end
+        begin, end = end, end + w.size
+        return cast(x[begin:end].reshape(w.shape), w.dtype)
+
+    return trees.map_learnt(part, params, fixed=fixed)

@@ -1,0 +1,134 @@
+"""Runs on eight virtual devices, in a process of their own: `python sharded.py`, or with `all` for what takes long.
+
+The number of devices has to be known before JAX starts. A failure is an AssertionError, as in any test.
+"""
+
+import functools
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+import oracle
+
+import fnn
+from fnn import per_example, rules, sharding, trees
+
+LOSS, PENALTY = fnn.SoftmaxCrossEntropy(), fnn.L2(1e-3)
+NET = fnn.mlp((16, 24, 8, 3), fnn.Tanh())
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(64, 6)), RNG.integers(0, 3, 64).astype(np.int32)
+LAYOUTS = {  # by name: devices for data, for the model, and how parameters lie
+    "one": (1, 1, "replicated"),
+    "two": (2, 1, "replicated"),
+    "four": (4, 1, "replicated"),
+    "eight": (8, 1, "replicated"),
+    "tensor parallel": (1, 4, "alternating"),
+    "both": (2, 4, "alternating"),
+    "fully sharded": (8, 1, "full"),
+}
+
+
+@functools.cache
+def begin(rule=None, dtype=np.float32):
+    return fnn.init_state(NET, fnn.Adam(0.01), fnn.random.key(0), (6,), dtype, rule=rule)
+
+
+def placed(name, state, data, split=False):
+    devices, of_model, how = LAYOUTS[name]
+    mesh = sharding.mesh(devices, of_model)
+    return sharding.place_state(mesh, NET, state, how), sharding.place_data(mesh, data, split=split)
+
+
+def close(found, wanted, tolerance):
+    oracle.assert_close(trees.map(np.asarray, found), trees.map(np.asarray, wanted), tolerance)
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+
+
+def step_of(state, data):
+    """The compiled program of a step, and the collective operations in it: how many of each kind, with their shapes."""
+    program = fnn.training.step._step.compiled.lower(state, PENALTY, None, *data, None, net=NET, loss=LOSS).compile()
+    found = re.findall(r"= (.*?) (all-[a-z]+|reduce-scatter|collective-permute)(?:-start)?\(", program.as_text())
+    return program, Counter(kind for _, kind in found), [tuple(re.findall(r"\[[\d,]*\]", s)) for s, _ in found]
+
+
+def check_steps():
+    """A data-parallel step holds one sum, of all gradients, and a tensor-parallel one a sum for each pair of layers."""
+    batch = X.astype(np.float32), Y
+    wanted, _ = fnn.make_step(NET, LOSS, penalty=PENALTY)(begin(), batch)
+    programs = {name: placed(name, begin(), batch, split=True) for name in ("four", "tensor parallel")}
+    program, kinds, (shapes,) = step_of(*programs["four"])
+    assert kinds == {"all-reduce": 1}, kinds
+    assert sorted(shapes) == sorted(
+        ["[]", *(str(list(p.shape)).replace(" ", "") for p in trees.leaves(begin().params))]
+    )
+    state, data = programs["four"]
+    close(program(state, PENALTY, None, *data, None)[0].params, wanted.params, 1e-6)
+    program, kinds, shapes = step_of(*programs["tensor parallel"])
+    assert kinds == {"all-reduce": 3}, kinds  # y of both pairs, and dx of the second: the first needs none
+    assert sorted(s[0] for s in shapes) == ["[64,24]", "[64,24]", "[64,3]"], shapes
+    assert all(rest == "[]" for s in shapes for rest in s[1:]), "and the penalty's sums"
+    state, data = programs["tensor parallel"]
+    after = program(state, PENALTY, None, *data, None)[0]
+    close(after.params, wanted.params, 1e-6)
+    assert tuple(state.opt_state.mu[0].w.sharding.spec) == ("model", None), "moments lie where their parameters do"
+
+
+# ---- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def check_runs(dtype, tolerance, layouts):
+    """Batches of 20 of 64 examples, which no number of devices divides: the last one has 4."""
+    data = X.astype(dtype), Y
+    how = {"epochs": 2, "batch_size": 20}
+    for rule in (None, rules.Private(1.0, 0.5), rules.KFac(every=2), rules.InParts(rules.Backprop(), 8)):
+        wanted, history = fnn.train(NET, LOSS, begin(rule, dtype), data, **how)
+        for name in layouts:
+            state, theirs = fnn.train(NET, LOSS, *placed(name, begin(rule, dtype), data), **how)
+            close((state.params, state.rule_state), (wanted.params, wanted.rule_state), tolerance)
+            close(theirs, history, tolerance)
+
+
+def check_checkpoints():
+    """A run is saved on one layout, and goes on with another one as if nothing had happened."""
+    data, how = (X.astype(np.float32), Y), {"epochs": 1, "batch_size": 16}
+    wanted, _ = fnn.train(NET, LOSS, begin(), data, epochs=2, batch_size=16)
+    state, _ = fnn.train(NET, LOSS, *placed("fully sharded", begin(), data), **how)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.npz"
+        fnn.checkpoints.save(path, state, net=NET)
+        loaded = fnn.checkpoints.load(path).tree
+    state, _ = fnn.train(NET, LOSS, *placed("both", loaded, data), **how)
+    close(state.params, wanted.params, 1e-6)
+
+
+def check_fit_and_quantities():
+    """`fit` with data on a mesh alone, and quantities of the examples of a batch on it."""
+    data, how = (X.astype(np.float32), Y), {"epochs": 2, "batch_size": 16}
+    wanted, _ = fnn.fit(NET, LOSS, fnn.Adam(0.01), data, key=fnn.random.key(0), validation=data, **how)
+    (_, on_mesh), k = placed("four", begin(), data), fnn.random.key(0)
+    state, _ = fnn.fit(NET, LOSS, fnn.Adam(0.01), on_mesh, key=k, validation=on_mesh, **how)
+    close(state.params, wanted.params, 1e-6)
+    assert len(state.params[0].w.sharding.device_set) == 4
+    state, batch = placed("four", begin(), data, split=True)
+    norms = jax.jit(per_example.norms(NET, LOSS))
+    close(norms(state.params, *batch), norms(begin().params, *data), 1e-6)
+
+
+if __name__ == "__main__":
+    check_steps()
+    if "all" in sys.argv:
+        check_runs(np.float32, 1e-6, list(LAYOUTS)[1:])
+        check_checkpoints()
+        check_fit_and_quantities()
+        jax.config.update("jax_enable_x64", True)
+        check_runs(np.float64, 1e-12, ("eight", "both"))
