@@ -29,9 +29,9 @@ SECTIONS = {
     "The gradient": ("backpropagation", "factors", "per_example", "curvature", "laplace", "influence", "autodiff"),
     "Learning": ("rules", "privacy", "optimizers", "schedules"),
     "Training": ("training", "sources", "predicting", "callbacks", "metrics", "calibration", "sklearn"),
-    "Inspection": ("overview", "findings", "diagnostics", "plots", "testing"),
+    "Inspection": ("overview", "findings", "diagnostics", "attribution", "plots", "testing"),
     "Files": ("checkpoints", "onnx", "datasets"),
-    "Foundations": ("random", "trees", "backend", "order", "static", "errors"),
+    "Foundations": ("random", "trees", "backend", "sharding", "order", "static", "errors"),
 }
 
 
@@ -79,6 +79,13 @@ def pages():
     return {
         page: on_page[page] for page in [*known, *(page for page in on_page if page not in known)] if page in on_page
     }
+
+
+def silent():
+    """The public modules that do not say what is public in them."""
+    fnn = package()
+    modules = [final(fnn[name]) for name in reexported(fnn) if final(fnn[name]).is_module]
+    return [module.name for module in modules if module.path.removeprefix("fnn.") not in pages()]
 
 
 def find(name):
