@@ -259,7 +259,7 @@ def main():
     costs = table(["cost", *heads], COSTS, described, errors_of_cost)
     text = f"""# Layers, activations and costs
 
-Made by `python docs/units.py` from the docstrings in [fnn/layers](../fnn/layers) and [fnn/losses](../fnn/losses); δ is
+Made by `python docs/units.py` from the docstrings in `fnn/layers` and `fnn/losses`; δ is
 the error that arrives, ∂L/∂y (or ∂L/∂a), and of a cost the derivative ∂ℓ/∂a (or ∂ℓ/∂z) that leaves. The columns `jax`
 and `complex` hold the largest error of the derivative by hand, on NumPy in float64, against `jax.vjp` of the formula
 and against the complex step along drawn directions, over the largest entry, at {N:,} examples; `float32` that of

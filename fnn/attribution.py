@@ -23,6 +23,8 @@ from .layers.activations import Identity
 from .layers.base import Array
 from .networks import Frozen, Serial
 
+__all__ = ["Integrated", "gradient_times_input", "gradients", "integrated_gradients", "smooth_gradients"]
+
 
 class Integrated(NamedTuple):
     """Integrated gradients of N examples.

@@ -24,6 +24,25 @@ Errors are those of Python's floats: 1 / x at 0 raises ZeroDivisionError, exp(10
 
 import math
 
+__all__ = [
+    "Value",
+    "cos",
+    "difference_quotient",
+    "erf",
+    "exp",
+    "grad",
+    "gradients",
+    "log",
+    "maximum",
+    "relu",
+    "sigmoid",
+    "sin",
+    "sqrt",
+    "tan",
+    "tanh",
+    "value_and_grad",
+]
+
 
 def _number(x):
     if not isinstance(x, (Value, int, float)):
@@ -77,6 +96,13 @@ class Value:
     """A number v that records how it was computed: its `edges` are pairs (u, ∂v/∂u), one for each operand u.
 
     It is immutable and compares by its number. `float` and `math.sin` reject it, since they would lose the edges.
+
+    Args:
+        value: the number v.
+        edges: pairs (u, ∂v/∂u); default (), an input.
+
+    >>> 2 * Value(3.0) + 1
+    Value(7.0)
     """
 
     __slots__ = ("edges", "value")
@@ -105,19 +131,29 @@ class Value:
     __hash__ = lambda self: hash(_number(self))
 
 
-# Functions of a Value or a number: φ(x) and φ'(x). At 0 the derivative of √x is infinite, and that of relu is 0.
+# Functions of a Value or a number: φ(x) and φ'(x).
 exp = _function(math.exp, lambda x, y: y)
+"""eˣ, of a `Value` or a number; the derivative is eˣ."""
 log = _function(math.log, lambda x, y: 1 / x)
+"""The natural logarithm; the derivative is 1/x."""
 sqrt = _function(math.sqrt, lambda x, y: 0.5 / y if y else math.inf)
+"""√x; the derivative is 1 / (2√x), at 0 infinite."""
 sin = _function(math.sin, lambda x, y: math.cos(x))
+"""The sine; the derivative is the cosine."""
 cos = _function(math.cos, lambda x, y: -math.sin(x))
+"""The cosine; the derivative is −sin x."""
 tan = _function(math.tan, lambda x, y: 1 + y * y)
+"""The tangent; the derivative is 1 + tan² x."""
 tanh = _function(math.tanh, lambda x, y: (1 - y) * (1 + y))
+"""The hyperbolic tangent; the derivative is 1 − tanh² x."""
 sigmoid = _function(_sigmoid, lambda x, y: y * _sigmoid(-x))
+"""σ(x) = 1 / (1 + e⁻ˣ); the derivative is σ(x) σ(−x)."""
 relu = _function(lambda x: 0.0 if x <= 0 else x, lambda x, y: 1.0 if x > 0 else 0.0)
+"""max(x, 0); the derivative is 1 for x > 0, else 0, at 0 too."""
 erf = _function(math.erf, lambda x, y: 2 / math.sqrt(math.pi) * math.exp(-x * x))
-# If the operands are equal, each has the derivative ½.
-maximum, _ = _operator(lambda a, b: (a, 1.0, 0.0) if a > b else (b, 0.0, 1.0) if a < b else (a / 2 + b / 2, 0.5, 0.5))
+"""The error function; the derivative is 2 e^(−x²) / √π."""
+maximum = _operator(lambda a, b: (a, 1.0, 0.0) if a > b else (b, 0.0, 1.0) if a < b else (a / 2 + b / 2, 0.5, 0.5))[0]
+"""The larger of two numbers, which has the derivative 1; if they are equal, each has the derivative ½."""
 
 
 def gradients(output, inputs):
@@ -177,7 +213,17 @@ def value_and_grad(f):
 
 
 def grad(f):
-    """Make the function that computes the gradient of f alone: `value_and_grad` without the value."""
+    """Make the function that computes the gradient of f alone: `value_and_grad` without the value.
+
+    Args:
+        f: a function of Values, in any number of arguments.
+
+    Returns:
+        The function of the same arguments that returns the derivatives.
+
+    >>> grad(lambda x: x * x)(3.0)
+    6.0
+    """
     return lambda *args: value_and_grad(f)(*args)[1]
 
 

@@ -16,6 +16,19 @@ import numpy as np
 
 from .errors import ArgumentError, KindError, MissingExtraError, ShapeError, shorten
 
+__all__ = [
+    "Record",
+    "Unbatched",
+    "contract",
+    "in_turn",
+    "is_jax",
+    "jit",
+    "namespace",
+    "product",
+    "scan",
+    "vmap",
+]
+
 _choice = os.environ.get("FNN_BACKEND", "")
 if _choice not in ("", "jax", "numpy"):
     raise ArgumentError(f"FNN_BACKEND: expected 'jax' or 'numpy', got {_choice!r}")
@@ -34,7 +47,14 @@ name = "numpy" if jax is None else "jax"  # the backend of new keys, and so of n
 
 
 def need_jax(what):
-    """JAX itself, for features that require it; raises if it is absent."""
+    """JAX itself, for features that require it; raises if it is absent.
+
+    Args:
+        what: the feature, for the message.
+
+    Returns:
+        The module `jax`.
+    """
     if jax is None:
         raise KindError(f"{what} needs JAX, but fnn runs on NumPy alone: pip install 'fnn[jax]', FNN_BACKEND unset")
     return jax
@@ -44,7 +64,17 @@ def need_jax(what):
 
 
 def is_jax(array):
-    """Whether this is a JAX array or tracer."""
+    """Whether this is a JAX array or tracer.
+
+    Args:
+        array: the array.
+
+    Returns:
+        A boolean.
+
+    >>> is_jax(np.zeros(2))
+    False
+    """
     return jax is not None and isinstance(array, jax.Array)
 
 
@@ -54,7 +84,17 @@ def is_traced(*arrays):
 
 
 def namespace(*arrays) -> Any:
-    """`jax.numpy` if any of the arrays is a JAX array, else `numpy`."""
+    """`jax.numpy` if any of the arrays is a JAX array, else `numpy`.
+
+    Args:
+        *arrays: arrays, or numbers.
+
+    Returns:
+        The module.
+
+    >>> namespace(np.zeros(2)).__name__
+    'numpy'
+    """
     if jax is not None:
         for array in arrays:  # a generator in any() takes longer than the sum of a small array
             if isinstance(array, jax.Array):
@@ -136,7 +176,20 @@ def check_broadcasting():
 
 
 def tree_map(f, tree, *rest, is_leaf=None) -> Any:
-    """`jax.tree.map`; the NumPy stand-in supports tuples, NamedTuples, lists, dicts and None."""
+    """`jax.tree.map`; the NumPy stand-in supports tuples, NamedTuples, lists, dicts and None.
+
+    Args:
+        f: the function.
+        tree: the tree whose structure the result has.
+        *rest: trees of the same structure, whose leaves are further arguments of f.
+        is_leaf: a function that says what is a leaf, besides arrays. Default: None.
+
+    Returns:
+        The new tree.
+
+    >>> tree_map(lambda a, b: a + b, {"w": 1.0, "b": (2.0, 3.0)}, {"w": 10.0, "b": (20.0, 30.0)})
+    {'b': (22.0, 33.0), 'w': 11.0}
+    """
     if jax is not None:
         return jax.tree.map(f, tree, *rest, is_leaf=is_leaf)
     return _tree_map(f, tree, *rest, is_leaf=is_leaf)
@@ -237,7 +290,18 @@ _INNER = (*_NODES, Held)
 
 
 def tree_leaves(tree, is_leaf=None) -> list:
-    """`jax.tree.leaves`, in the same order."""
+    """`jax.tree.leaves`, in the same order.
+
+    Args:
+        tree: a tree of arrays.
+        is_leaf: a function that says what is a leaf, besides arrays. Default: None.
+
+    Returns:
+        A list of leaves.
+
+    >>> tree_leaves({"b": (1.0, 2.0), "a": 3.0})
+    [3.0, 1.0, 2.0]
+    """
     if jax is not None:
         return jax.tree.leaves(tree, is_leaf=is_leaf)
     if not isinstance(tree, _NODES) or (is_leaf is not None and is_leaf(tree)):
@@ -256,6 +320,16 @@ def jit(f=None, *, static=()) -> Any:
 
     The functions jitted here keep at most `PROGRAMS` programs between them. When there are more, all are dropped, and
     what is called again compiles again, so that a process can train any number of networks of different sizes.
+
+    Args:
+        f: the function. Without it, `jit` is a decorator that takes `static`.
+        static: the names of the arguments that are static. Default: ().
+
+    Returns:
+        The compiled function.
+
+    >>> jit(lambda x: x + 1)(np.zeros(2))
+    array([1., 1.])
     """
     if f is None:
         return functools.partial(jit, static=static)
@@ -303,6 +377,19 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
 
     `xs` is a tree of arrays, or None if `length` is given. With `reverse=True` the last entry comes first. Known values
     are not given to `lax.scan`, which would compile `f` anew at each call.
+
+    Args:
+        f: `(carry, x) -> (carry, y)`.
+        carry: the first carry.
+        xs: arrays whose first axis is scanned.
+        length: the number of steps, without `xs`.
+        reverse: whether to begin with the last entry. Default: False.
+
+    Returns:
+        `(carry, ys)`: the last carry, and the outputs, stacked.
+
+    >>> scan(lambda total, x: (total + x, total + x), 0.0, np.array([1.0, 2.0, 3.0]))
+    (np.float64(6.0), array([1., 3., 6.]))
     """
     known = tree_leaves((carry, xs))
     if is_traced(*known):
@@ -382,7 +469,17 @@ def by_platform(cpu, other, *args) -> Any:
 
 
 def vmap(f) -> Any:
-    """`jax.vmap`, or a loop that stacks, over the leading axis of all arrays in the arguments except `Unbatched`."""
+    """`jax.vmap`, or a loop that stacks, over the leading axis of all arrays in the arguments except `Unbatched`.
+
+    Args:
+        f: the function of one example.
+
+    Returns:
+        The function of arrays with the examples along their first axis.
+
+    >>> vmap(lambda a, b: a @ b)(np.ones((3, 2)), np.ones((3, 2)))
+    array([2., 2., 2.])
+    """
 
     def call(*args):
         if any(is_jax(leaf) for leaf in tree_leaves(args)):
@@ -467,6 +564,17 @@ def in_turn(f, items, scale):
 
     So the scaled values of one result are freed before those of the next are computed; compilers plan memory in that
     order.
+
+    Args:
+        f: the function.
+        items: a list.
+        scale: its second argument, such as a weight for each example.
+
+    Returns:
+        A list of the results, in the order of the items.
+
+    >>> in_turn(lambda item, scale: item * scale, [1.0, 2.0], 10.0)
+    [10.0, 20.0]
     """
     results = []
     for item in reversed(items):
@@ -538,6 +646,17 @@ def product(a, b, precision=None):
     """`a @ b`, (..., K), (K, M) -> (..., M).
 
     With a precision, both factors are rounded to it, the products summed in float32, and the result is in a's dtype.
+
+    Args:
+        a: (..., K).
+        b: (K, M).
+        precision: `"bfloat16"` or None. Default: None.
+
+    Returns:
+        The product (..., M).
+
+    >>> product(np.ones((1, 2)), np.ones((2, 3)))
+    array([[2., 2., 2.]])
     """
     if isinstance(a, np.ndarray):
         if a.shape[-1] == 1:
@@ -560,6 +679,18 @@ def contract(delta, a, dtype: Any = None, spare=False):
     The sum over all examples and positions is in float32 or wider, the result in `dtype`, by default that of delta.
     With `spare=True` the errors are not copied merely for speed. If the examples are sharded over an explicit mesh
     axis, this is the sum over devices, and JAX is given its layout.
+
+    Args:
+        delta: δ (..., O).
+        a: (..., I).
+        dtype: that of the result. Default: that of delta.
+        spare: whether to save memory rather than time. Default: False.
+
+    Returns:
+        The sum (O, I).
+
+    >>> contract(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))
+    array([[6., 6.]])
     """
     dtype = delta.dtype if dtype is None else dtype
     if delta.ndim != 2:

@@ -34,6 +34,8 @@ from .optimizers.rates import with_rates
 from .static import Interval, Static
 from .watching import Watch, numbers_of
 
+__all__ = ["STOP", "CsvLog", "Epoch", "Plateau", "TensorBoard", "TimeLimit"]
+
 
 class Epoch(NamedTuple):
     """What a callback is told after an epoch.

@@ -18,6 +18,8 @@ from .errors import FnnError, KindError, shorten
 from .layers.base import Layer
 from .static import check_static, instead
 
+__all__ = ["Composition", "Kept", "each", "walk"]
+
 
 class Kept(NamedTuple):
     """Residuals of a composition that keeps some of its own: `own`, and those of its parts, `inner`."""
@@ -95,7 +97,20 @@ def over_parts(f: Callable, layer: Composition, *nested):
 
 
 def each(f: Callable, layer: Layer, *nested):
-    """Map `f(layer, *its part of each tree)` over all layers inside that are not compositions."""
+    """Map `f(layer, *its part of each tree)` over all layers inside that are not compositions.
+
+    Args:
+        f: the function.
+        layer: a layer, or a composition of layers.
+        *nested: trees nested as its parameters are.
+
+    Returns:
+        The results, nested as the parameters are.
+
+    >>> from fnn import mlp
+    >>> each(lambda layer: type(layer).__name__, mlp((4, 2)))
+    ('Dense', 'Relu', 'Dense')
+    """
     if not isinstance(layer, Composition):
         return f(layer, *nested)
     return over_parts(functools.partial(each, f), layer, *nested)
@@ -105,6 +120,18 @@ def walk(layer: Layer, *nested, place=""):
     """Yield `(place, layer, *its part of each tree)` for this layer and all inside it, in the order of the parameters.
 
     `place` is the position as a string: "0.2" is the third layer inside the first.
+
+    Args:
+        layer: a layer, or a composition of layers.
+        *nested: trees nested as its parameters are.
+        place: the position of this layer. Default: "".
+
+    Returns:
+        A generator of tuples.
+
+    >>> from fnn import mlp
+    >>> [(place, type(layer).__name__) for place, layer in walk(mlp((4, 2)))]
+    [('', 'Serial'), ('0', 'Dense'), ('1', 'Relu'), ('2', 'Dense')]
     """
     yield place, layer, *nested
     if isinstance(layer, Composition):

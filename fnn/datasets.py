@@ -24,6 +24,8 @@ import numpy as np
 from . import files, random
 from .errors import ArgumentError, DataError, require, shorten
 
+__all__ = ["digits", "mnist", "read_idx", "read_npy", "read_npz"]
+
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 _LARGEST_UNPACKED = 4 * 2**30  # bytes, which a file of 4 MiB may claim to hold

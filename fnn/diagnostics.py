@@ -34,6 +34,8 @@ from .layers.base import Array
 from .losses import Loss
 from .optimizers.extras import extra_arguments
 
+__all__ = ["Statistics", "layer_names", "statistics"]
+
 NEAR = 0.05  # an output closer to a limit than this share of the distance from f(0) is saturated
 
 

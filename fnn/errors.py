@@ -15,6 +15,17 @@ import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+__all__ = [
+    "ArgumentError",
+    "CheckpointError",
+    "DataError",
+    "DivergenceError",
+    "FnnError",
+    "KindError",
+    "MissingExtraError",
+    "ShapeError",
+]
+
 
 class FnnError(Exception):
     """Base class of all errors that fnn raises."""

@@ -32,6 +32,8 @@ from . import backend, trees
 from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace, sum_of_blocks, widened
 from .numerics import kept, root
 
+__all__ = ["Outer", "Rows", "along", "made", "norm", "norm2", "products", "scaled", "squares", "total"]
+
 BLOCK = 2**24  # bytes of temporary memory for formulas with positions
 
 
@@ -112,12 +114,35 @@ def made(params: Any, factors: Any, n: int | None = None) -> Any:
 
 
 def scaled(factors: Any, scale: Any) -> Any:
-    """The factors of sₙ gₙ, for s (N,)."""
+    """The factors of sₙ gₙ, for s (N,).
+
+    Args:
+        factors: the factors of N examples.
+        scale: s (N,).
+
+    Returns:
+        Factors of the same structure.
+
+    >>> factors = Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))  # g₁ = (2, 6), g₂ = (4, 0)
+    >>> norm(scaled(factors, np.array([0.0, 0.5])))
+    array([0., 2.])
+    """
     return trees.map(lambda f: None if f is None else _scaled(f, scale), factors, is_leaf=is_factor)
 
 
 def norm(factors: Any) -> Any:
-    """‖gₙ‖ (N,) over all factors, in float32 or wider; it overflows only if the result itself does."""
+    """‖gₙ‖ (N,) over all factors, in float32 or wider; it overflows only if the result itself does.
+
+    Args:
+        factors: the factors of N examples.
+
+    Returns:
+        ‖gₙ‖ (N,).
+
+    >>> factors = Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))  # g₁ = (2, 6), g₂ = (4, 0)
+    >>> norm(factors).round(3).tolist()
+    [6.325, 4.0]
+    """
     return length(*[_norm(f) for f in leaves(factors)])
 
 
@@ -134,22 +159,71 @@ def bound(factors: Any) -> Any:
 
 
 def norm2(factors: Any) -> Any:
-    """‖gₙ‖² (N,) over all factors, in float32 or wider."""
+    """‖gₙ‖² (N,) over all factors, in float32 or wider.
+
+    Args:
+        factors: the factors of N examples.
+
+    Returns:
+        ‖gₙ‖² (N,).
+
+    >>> factors = Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))  # g₁ = (2, 6), g₂ = (4, 0)
+    >>> norm2(factors)
+    array([40., 16.])
+    """
     return norm(factors) ** 2
 
 
 def products(ours: Any, theirs: Any) -> Any:
-    """gᵢ · gⱼ (N, M), for the factors of N examples and those of M others, in float32 or wider."""
+    """gᵢ · gⱼ (N, M), for the factors of N examples and those of M others, in float32 or wider.
+
+    Args:
+        ours: the factors of N examples.
+        theirs: those of M examples, of the same parameters.
+
+    Returns:
+        The inner products (N, M).
+
+    >>> factors = Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))  # g₁ = (2, 6), g₂ = (4, 0)
+    >>> products(factors, factors)
+    array([[40.,  8.],
+           [ 8., 16.]])
+    """
     return sum(_product(f, g) for f, g in zip(leaves(ours), leaves(theirs), strict=True))
 
 
 def squares(params: Any, factors: Any, weights: Any = None) -> Any:
-    """Σₙ wₙ gₙ², elementwise, nested as the parameters and in their dtypes; the weights (N,) may be negative."""
+    """Σₙ wₙ gₙ², elementwise, nested as the parameters and in their dtypes; the weights (N,) may be negative.
+
+    Args:
+        params: the parameters.
+        factors: the factors of N examples.
+        weights: w (N,). Default: 1.
+
+    Returns:
+        The sums, nested as the parameters.
+
+    >>> factors = Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))  # g₁ = (2, 6), g₂ = (4, 0)
+    >>> squares(np.zeros((1, 2)), factors)
+    array([[20., 36.]])
+    """
     return like(params, [_squares(p, f, weights) for p, f in pairs(params, factors)])
 
 
 def along(factors: Any, direction: Any) -> Any:
-    """gₙ · v (N,), for a direction v nested as the parameters; None in the direction or the factors means zero."""
+    """gₙ · v (N,), for a direction v nested as the parameters; None in the direction or the factors means zero.
+
+    Args:
+        factors: the factors of N examples.
+        direction: v, nested as the parameters.
+
+    Returns:
+        gₙ · v (N,).
+
+    >>> factors = Outer(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))  # g₁ = (2, 6), g₂ = (4, 0)
+    >>> along(factors, np.array([[1.0, 1.0]]))
+    array([8., 4.])
+    """
     return sum(_along(f, v) for v, f in pairs(direction, factors) if f is not None and v is not None)
 
 

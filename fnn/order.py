@@ -20,6 +20,8 @@ import numpy as np
 from . import backend, random
 from .errors import ArgumentError, ShapeError, integer
 
+__all__ = ["Plan", "joins", "order"]
+
 _ROUNDS = 12
 _SORTED = 64  # up to this n a stable sort of random words is fairer: a Feistel network is then an even permutation
 
@@ -146,7 +148,18 @@ class Plan:
 
 
 def order(key, n):
-    """The order of one epoch: position -> example, (n,) int32, a permutation of 0 … n−1."""
+    """The order of one epoch: position -> example, (n,) int32, a permutation of 0 … n−1.
+
+    Args:
+        key: the key of the epoch.
+        n: the number of examples.
+
+    Returns:
+        The permutation (n,).
+
+    >>> sorted(order(random.key(0, backend="numpy"), 5).tolist())
+    [0, 1, 2, 3, 4]
+    """
     xp = backend.namespace(key)
     if n <= _SORTED:
         return xp.argsort(random.bits(key, (n,)), stable=True).astype(np.int32)
@@ -158,6 +171,18 @@ def joins(key, count, n):
 
     A float32 uniform has steps of 2⁻²³, with which 1 of 10⁶ is 7 % off. The low halves of the words are drawn only if a
     high half decides nothing, in one call of 2³² / n.
+
+    Args:
+        key: the random key.
+        count: the expected number, from 0 to n.
+        n: the number of examples.
+
+    Returns:
+        Booleans (n,).
+
+    >>> joined = joins(random.key(0, backend="numpy"), 100, 1000)
+    >>> joined.shape, 60 < int(joined.sum()) < 140
+    ((1000,), True)
     """
     high, low = divmod((count << 64) // n - 1, 2**32)  # the largest word that joins
     words = random.bits(key, (n,))

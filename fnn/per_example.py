@@ -27,6 +27,19 @@ from .layers.base import Array
 from .losses import Loss
 from .numerics import root
 
+__all__ = [
+    "NoiseScale",
+    "clipped",
+    "clipped_gradient",
+    "gradients",
+    "gram",
+    "noise_scale",
+    "norms",
+    "second_moment",
+    "signal_to_noise",
+    "variance",
+]
+
 
 @usage("fnn.per_example.gradients(net, loss)(params, x, y)")
 def gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
@@ -130,7 +143,22 @@ def clipped_gradient(net: Layer, loss: Loss, max_norm: Any, *, denominator: floa
 
 
 def clipped(params, f, weights, max_norm, denominator=None) -> Any:
-    """`clipped_gradient`, computed from factors."""
+    """`clipped_gradient`, computed from factors.
+
+    Args:
+        params: the parameters.
+        f: the factors of the examples.
+        weights: w (N,), or None.
+        max_norm: the largest norm C.
+        denominator: what the sum is divided by. Default: Σ w.
+
+    Returns:
+        The clipped gradient, nested as the parameters.
+
+    >>> f = factors.Outer(np.array([[2.0], [1.0]]), np.array([[3.0, 4.0], [0.5, 0.0]]))  # norms 10 and 0.5
+    >>> clipped(np.zeros((1, 2)), f, None, max_norm=1.0)
+    array([[0.55, 0.4 ]])
+    """
     if not factors.leaves(f):
         return factors.total(params, f)
     with backend.exact_products():

@@ -9,6 +9,8 @@ import math
 
 from .errors import ArgumentError, integer, real, require
 
+__all__ = ["epsilon", "noise_multiplier"]
+
 
 def epsilon(*, steps: int, batch_size: int, n: int, noise_multiplier: float, delta: float) -> float:
     """The ε for which `steps` private steps are (ε, δ)-private; needs dp-accounting.

@@ -20,6 +20,20 @@ import numpy as np
 from . import backend
 from .errors import ArgumentError, KindError, integer, shorten
 
+__all__ = [
+    "bernoulli",
+    "bits",
+    "exponential",
+    "fold_in",
+    "key",
+    "normal",
+    "permutation",
+    "poisson",
+    "split",
+    "truncated_normal",
+    "uniform",
+]
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _MASK = 0xFFFFFFFF
 
@@ -98,7 +112,18 @@ def like(key, xp):
 
 
 def split(key: Any, num: int = 2) -> Any:
-    """Split a key into `num` new keys, independent of each other and of `key`, as an array of keys."""
+    """Split a key into `num` new keys, independent of each other and of `key`, as an array of keys.
+
+    Args:
+        key: the key.
+        num: how many. Default: 2.
+
+    Returns:
+        The keys, an array (num, ...).
+
+    >>> split(key(0, backend="numpy"), 3).shape
+    (3, 2)
+    """
     key = check_key(key)
     num = integer("num", num, least=1)
     if is_blank(key):
@@ -109,7 +134,19 @@ def split(key: Any, num: int = 2) -> Any:
 
 
 def fold_in(key: Any, data: Any) -> Any:
-    """Make a new key from a key and an integer from 0 to 2³²−1; `fold_in(k, i)` equals `split(k, n)[i]`."""
+    """Make a new key from a key and an integer from 0 to 2³²−1; `fold_in(k, i)` equals `split(k, n)[i]`.
+
+    Args:
+        key: the key.
+        data: the integer, such as the number of a step.
+
+    Returns:
+        The new key.
+
+    >>> k = key(0, backend="numpy")
+    >>> bool((fold_in(k, 1) == split(k, 3)[1]).all())
+    True
+    """
     key, data = check_key(key), _word("data", data)
     if is_blank(key):
         return key
@@ -119,7 +156,18 @@ def fold_in(key: Any, data: Any) -> Any:
 
 
 def bits(key: Any, shape: Any = ()) -> Any:
-    """Draw independent uniform 32-bit words, uint32."""
+    """Draw independent uniform 32-bit words, uint32.
+
+    Args:
+        key: the random key.
+        shape: the shape of the draw. Default: (), one number.
+
+    Returns:
+        Words, uint32, of this shape.
+
+    >>> bits(key(0, backend="numpy"), (2,))
+    array([4070199207, 4202968722], dtype=uint32)
+    """
     key, shape = check_key(key), _shape(shape)
     if _backend.is_jax(key):
         return _backend.jax.random.bits(key, shape, dtype=np.uint32)
@@ -128,7 +176,21 @@ def bits(key: Any, shape: Any = ()) -> Any:
 
 
 def uniform(key: Any, shape: Any = (), dtype: Any = np.float32, minval: Any = 0.0, maxval: Any = 1.0) -> Any:
-    """Draw uniformly from [minval, maxval): 23 random bits as the mantissa of a number in [1, 2), minus 1, scaled."""
+    """Draw uniformly from [minval, maxval): 23 random bits as the mantissa of a number in [1, 2), minus 1, scaled.
+
+    Args:
+        key: the random key.
+        shape: the shape of the draw. Default: (), one number.
+        dtype: a floating dtype. Default: float32.
+        minval: the lower limit. Default: 0.
+        maxval: the upper limit. Default: 1.
+
+    Returns:
+        Numbers of this shape.
+
+    >>> uniform(key(0, backend="numpy"), (2,))
+    array([0.947667 , 0.9785799], dtype=float32)
+    """
     key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if _backend.is_jax(key):
         return _backend.jax.random.uniform(key, shape, wide, minval, maxval).astype(dtype)
@@ -145,7 +207,19 @@ def uniform(key: Any, shape: Any = (), dtype: Any = np.float32, minval: Any = 0.
 
 
 def normal(key: Any, shape: Any = (), dtype: Any = np.float32) -> Any:
-    """Draw from the standard normal distribution: √2 erf⁻¹(u), with u uniform on (−1, 1)."""
+    """Draw from the standard normal distribution: √2 erf⁻¹(u), with u uniform on (−1, 1).
+
+    Args:
+        key: the random key.
+        shape: the shape of the draw. Default: (), one number.
+        dtype: a floating dtype. Default: float32.
+
+    Returns:
+        Numbers of this shape.
+
+    >>> normal(key(0, backend="numpy"), (2,))
+    array([1.6226422, 2.0252647], dtype=float32)
+    """
     key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if _backend.is_jax(key):
         return _backend.jax.random.normal(key, shape, wide).astype(dtype)
@@ -195,6 +269,19 @@ def truncated_normal(key: Any, lower: float, upper: float, shape: Any = (), dtyp
     """Draw from the standard normal distribution truncated to (lower, upper).
 
     √2 erf⁻¹(u), with u uniform on (erf(lower/√2), erf(upper/√2)).
+
+    Args:
+        key: the random key.
+        lower: the lower limit.
+        upper: the upper limit.
+        shape: the shape of the draw. Default: (), one number.
+        dtype: a floating dtype. Default: float32.
+
+    Returns:
+        Numbers of this shape.
+
+    >>> truncated_normal(key(0, backend="numpy"), -1, 1, (2,))
+    array([0.86185926, 0.9412883 ], dtype=float32)
     """
     key, shape, wide = check_key(key), _shape(shape), _wide(key, dtype)
     if not lower < upper:
@@ -208,12 +295,36 @@ def truncated_normal(key: Any, lower: float, upper: float, shape: Any = (), dtyp
 
 
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = ()) -> Any:
-    """Draw booleans that are True with probability `p`: whether a float32 uniform is below `p`."""
+    """Draw booleans that are True with probability `p`: whether a float32 uniform is below `p`.
+
+    Args:
+        key: the random key.
+        p: the probability. Default: 0.5.
+        shape: the shape of the draw. Default: (), one number.
+
+    Returns:
+        Booleans of this shape.
+
+    >>> bernoulli(key(0, backend="numpy"), 0.5, (4,))
+    array([False, False,  True,  True])
+    """
     return uniform(key, shape) < np.float32(p) if not _backend.is_traced(p) else uniform(key, shape) < p
 
 
 def exponential(key: Any, shape: Any = (), dtype: Any = np.float32) -> Any:
-    """Draw from the exponential distribution of mean 1: −log(1 − u), with u uniform on [0, 1)."""
+    """Draw from the exponential distribution of mean 1: −log(1 − u), with u uniform on [0, 1).
+
+    Args:
+        key: the random key.
+        shape: the shape of the draw. Default: (), one number.
+        dtype: a floating dtype. Default: float32.
+
+    Returns:
+        Numbers of this shape.
+
+    >>> exponential(key(0, backend="numpy"), (2,))
+    array([2.950128 , 3.8434246], dtype=float32)
+    """
     wide = uniform(key, shape, _wide(key, dtype))
     return (-_backend.namespace(wide).log1p(-wide)).astype(dtype)
 
@@ -222,6 +333,16 @@ def poisson(key: Any, rate: Any) -> Any:
     """Draw int32 counts from Poisson distributions of these rates (...); the two backends draw different ones.
 
     On JAX it is `jax.random.poisson`; on NumPy it is NumPy's Poisson generator, begun from the two words of the key.
+
+    Args:
+        key: the random key.
+        rate: the rates, of any shape.
+
+    Returns:
+        Counts of the shape of the rates.
+
+    >>> poisson(key(0, backend="numpy"), np.array([1.0, 100.0])).shape
+    (2,)
     """
     key = check_key(key)
     if _backend.is_jax(key):
@@ -231,7 +352,18 @@ def poisson(key: Any, rate: Any) -> Any:
 
 
 def permutation(key: Any, n: int) -> Any:
-    """Draw a permutation of 0 … n−1, int32, by enough stable sorts of random words that ties hardly matter."""
+    """Draw a permutation of 0 … n−1, int32, by enough stable sorts of random words that ties hardly matter.
+
+    Args:
+        key: the random key.
+        n: how many.
+
+    Returns:
+        The permutation (n,).
+
+    >>> permutation(key(0, backend="numpy"), 5)
+    array([0, 1, 4, 3, 2], dtype=int32)
+    """
     key, n = check_key(key), integer("n", n)
     if _backend.is_jax(key):
         return _backend.jax.random.permutation(key, _backend.jnp.arange(n, dtype=np.int32))

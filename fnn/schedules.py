@@ -20,6 +20,20 @@ from .backend import Record, namespace
 from .errors import ArgumentError, KindError, shorten
 from .static import Interval
 
+__all__ = [
+    "Constant",
+    "CosineAnnealing",
+    "CosineRestarts",
+    "ExponentialDecay",
+    "Join",
+    "LinearWarmup",
+    "OneCycle",
+    "Piecewise",
+    "PolynomialDecay",
+    "StepDecay",
+    "TimeBasedDecay",
+]
+
 NonNegative = Annotated[Any, Interval("[0, ∞)")]
 Positive = Annotated[Any, Interval("(0, ∞)")]
 AtLeastOne = Annotated[Any, Interval("[1, ∞)")]

@@ -26,6 +26,8 @@ from .composition import each, walk
 from .errors import ArgumentError, KindError, ShapeError, shorten
 from .layers import Conv, Dense
 
+__all__ = ["layout", "mesh", "place_data", "place_state"]
+
 HOW = "replicated", "columns", "rows", "alternating", "full"
 
 
@@ -141,6 +143,11 @@ def layout(mesh: Any, net: Any, params: Any, how: str = "replicated") -> Any:
 
     Raises:
         ShapeError: if the size of an axis is not a multiple of the devices over which it is to be divided.
+
+    >>> from fnn import Dense, DenseParams
+    >>> params = DenseParams(np.zeros((4, 2), np.float32), np.zeros(4, np.float32))
+    >>> tuple(layout(mesh(1), Dense(4), params, "columns").w.spec)
+    ('model', None)
     """
     jax = _check_mesh(mesh)
     if how not in HOW:

@@ -28,6 +28,8 @@ import numpy as np
 from . import backend
 from .errors import ArgumentError, KindError, integer, real, shorten
 
+__all__ = ["Choice", "Interval", "Static", "registered"]
+
 # ---- ranges and choices, declared beside a field ---------------------------------------------------------------------
 
 
@@ -140,6 +142,16 @@ def registered(base=object):
     """The classes of layers, losses and initializers that extend `base`, by qualified name, in order of definition.
 
     Defining a class registers it; defining it again, as in a notebook, replaces the earlier one.
+
+    Args:
+        base: the class that they extend. Default: any.
+
+    Returns:
+        A dict of classes.
+
+    >>> from fnn import Loss
+    >>> "fnn.losses.distances.Huber" in registered(Loss)
+    True
     """
     return {name: cls for name, cls in _REGISTRY.items() if issubclass(cls, base)}
 

@@ -29,6 +29,8 @@ from .errors import ArgumentError, KindError, ShapeError, shape, shorten
 from .layers import Layer
 from .losses import Loss
 
+__all__ = ["check_gradients", "check_layer", "check_loss"]
+
 EXAMPLES = 5
 
 

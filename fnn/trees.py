@@ -12,20 +12,7 @@ from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
 
-__all__ = [
-    "Fixed",
-    "alike",
-    "learnt",
-    "leaves",
-    "lock",
-    "locked",
-    "map",
-    "map_learnt",
-    "outline",
-    "over_prefix",
-    "paths",
-]
-__all__ += ["prefix", "same_structure"]
+__all__ = ["Fixed", "learnt", "leaves", "lock", "locked", "map", "map_learnt", "paths"]
 
 
 class Fixed(NamedTuple):
@@ -39,14 +26,37 @@ def is_fixed(tree):
 
 
 def learnt(tree):
-    """The leaves that are learnt: all except those inside `Fixed`."""
+    """The leaves that are learnt: all except those inside `Fixed`.
+
+    Args:
+        tree: a tree of arrays.
+
+    Returns:
+        A list of leaves.
+
+    >>> learnt({"a": 1.0, "b": Fixed(2.0)})
+    [1.0]
+    """
     if isinstance(tree, tuple):  # the usual node, in a third of the time
         return [] if is_fixed(tree) else [leaf for branch in tree for leaf in learnt(branch)]
     return [tree] if hasattr(tree, "dtype") else [w for w in leaves(tree, is_leaf=is_fixed) if not is_fixed(w)]
 
 
 def map_learnt(f, tree, *rest, fixed=lambda node: node):
-    """`map` over the leaves that are learnt; leaves inside `Fixed` are kept, or mapped by `fixed`."""
+    """`map` over the leaves that are learnt; leaves inside `Fixed` are kept, or mapped by `fixed`.
+
+    Args:
+        f: the function.
+        tree: a tree of arrays.
+        *rest: trees of the same structure, whose leaves are further arguments of f.
+        fixed: the function for leaves inside `Fixed`. Default: they stay as they are.
+
+    Returns:
+        The new tree.
+
+    >>> map_learnt(lambda w: 10 * w, {"a": 1.0, "b": Fixed(2.0)})
+    {'a': 10.0, 'b': Fixed(params=2.0)}
+    """
 
     def either(node, *others):
         return map(fixed, node) if is_fixed(node) else f(node, *others)
@@ -60,7 +70,18 @@ def map_learnt(f, tree, *rest, fixed=lambda node: node):
 
 
 def paths(tree: Any, root="params"):
-    """The leaves with their places: `[("params[0].w", array), ...]`, in the order of `leaves`."""
+    """The leaves with their places: `[("params[0].w", array), ...]`, in the order of `leaves`.
+
+    Args:
+        tree: a tree of arrays.
+        root: the name of the tree. Default: "params".
+
+    Returns:
+        A list of pairs.
+
+    >>> paths(({"w": 1.0}, 2.0))
+    [("params[0]['w']", 1.0), ('params[1]', 2.0)]
+    """
     if tree is None:
         return []
     if isinstance(tree, dict):
@@ -73,12 +94,32 @@ def paths(tree: Any, root="params"):
 
 
 def lock(tree):
-    """The same tree with its NumPy arrays made read-only: parameters are immutable on both backends."""
+    """The same tree with its NumPy arrays made read-only: parameters are immutable on both backends.
+
+    Args:
+        tree: a tree of arrays.
+
+    Returns:
+        The tree.
+
+    >>> lock({"w": np.zeros(2)})["w"].flags.writeable
+    False
+    """
     return map(locked, tree)
 
 
 def locked(leaf):
-    """`lock` of one leaf."""
+    """`lock` of one leaf.
+
+    Args:
+        leaf: the leaf.
+
+    Returns:
+        The leaf, or a read-only view of it.
+
+    >>> locked(np.zeros(2)).flags.writeable
+    False
+    """
     if isinstance(leaf, np.ndarray):
         leaf.flags.writeable = False
     return leaf

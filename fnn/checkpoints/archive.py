@@ -20,6 +20,7 @@ from . import arrays, text
 from .tree import Source, array_names, describe, restore
 
 VERSION = 2
+"""The version of the file format, written into each file; a file of a later version is refused."""
 _MANIFEST, _LARGEST_MANIFEST = "manifest.json", 16 * 2**20  # bytes
 _FORMAT = "fnn checkpoint"
 _Path = str | os.PathLike

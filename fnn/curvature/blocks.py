@@ -50,6 +50,12 @@ def is_block(node):
 def eigen(blocks: Any) -> Any:
     """The same blocks in their eigenvectors: Λ = λ_G λ_Aᵀ, with eigenvalues of at least 0.
 
+    Args:
+        blocks: a tree of `Kronecker` or `Eigen`.
+
+    Returns:
+        The same tree with `Eigen`.
+
     >>> float(eigen(Kronecker(np.diag([1.0, 2.0]), np.array([[3.0]]))).values.sum())
     9.0
     """
@@ -130,7 +136,20 @@ def _times(block, v, f):
 
 
 def block_matrices(params: Any, blocks: Any, v: Any) -> list:
-    """`(block, V)` for each block, with V (O, I) the matrix of v that it multiplies, the bias as its last column."""
+    """`(block, V)` for each block, with V (O, I) the matrix of v that it multiplies, the bias as its last column.
+
+    Args:
+        params: the parameters.
+        blocks: a tree of blocks, as of `kfac`.
+        v: a direction, nested as the parameters.
+
+    Returns:
+        A list of pairs.
+
+    >>> block = Kronecker(np.eye(2), np.eye(1))
+    >>> [matrix.shape for _, matrix in block_matrices(np.zeros((1, 2)), block, np.ones((1, 2)))]
+    [(1, 2)]
+    """
     leaves, found = trees.leaves(v), []
     for block, i, bias in places(params, blocks):
         matrix = cast(leaves[i], block.g.dtype)
@@ -146,6 +165,18 @@ def from_matrices(params: Any, blocks: Any, matrices: list, elsewhere: Any = Non
     """The inverse of `block_matrices`: a tree nested as the parameters, in their dtypes.
 
     Where there is no block it has the leaves of another tree, `elsewhere`, or 0.
+
+    Args:
+        params: the parameters.
+        blocks: a tree of blocks, as of `kfac`.
+        matrices: a matrix (O, I) for each block, in their order.
+        elsewhere: a tree nested as the parameters. Default: 0.
+
+    Returns:
+        The tree.
+
+    >>> from_matrices(np.zeros((1, 2)), Kronecker(np.eye(2), np.eye(1)), [np.array([[3.0, 4.0]])])
+    array([[3., 4.]])
     """
     leaves = trees.leaves(params)
     new: list = [None] * len(leaves)

@@ -264,8 +264,8 @@ class Lstm(Recurrent):
     ((4,), (7, 4))
     """
 
-    gates: ClassVar = {"i": SIGMOID, "f": SIGMOID, "g": TANH, "o": SIGMOID}
-    states: ClassVar = 2
+    gates: ClassVar[dict[str, tuple[float, float]]] = {"i": SIGMOID, "f": SIGMOID, "g": TANH, "o": SIGMOID}
+    states: ClassVar[int] = 2
 
     def init(self, key, input_shape, dtype: Any = np.float32):
         params, h = super().init(key, input_shape, dtype), self.units
@@ -330,7 +330,7 @@ class Gru(Recurrent):
     ((4,), (7, 4))
     """
 
-    gates: ClassVar = {"r": SIGMOID, "z": SIGMOID, "n": TANH}
+    gates: ClassVar[dict[str, tuple[float, float]]] = {"r": SIGMOID, "z": SIGMOID, "n": TANH}
 
     def init(self, key, input_shape, dtype: Any = np.float32) -> Any:
         params = super().init(key, input_shape, dtype)

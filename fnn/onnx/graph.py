@@ -26,6 +26,9 @@ class Value(NamedTuple):
         shape: the shape of an example, without the batch axis.
         dtype: its dtype; None for an input that no operator has read so far.
         order: how the axes of (N, *shape) are stored.
+
+    >>> Value("x", (8, 8, 1), np.float32, (0, 1, 2, 3)).shape
+    (8, 8, 1)
     """
 
     name: str
@@ -111,6 +114,9 @@ class Graph:
 
     Args:
         dtype: of all floating-point arrays in it, float32 or float64.
+
+    >>> Graph(np.float32).nodes
+    []
     """
 
     def __init__(self, dtype: Any):

@@ -23,7 +23,10 @@ USUAL_BATCH = 200  # about the batch size "auto"
 
 
 class InverseScaling(NamedTuple):
-    """η(t) = η / (1 + m + n ⌊(t − c) / S⌋)ᵖ        S steps an epoch of n examples, after m examples in c steps"""
+    """The schedule of `learning_rate="invscaling"`, which falls with a power of the number of examples seen.
+
+    η(t) = η / (1 + m + n ⌊(t − c) / S⌋)ᵖ        S steps an epoch of n examples, after m examples in c steps
+    """
 
     rate: Any
     power: Any
