@@ -81,7 +81,8 @@ def pytest_collection_modifyitems(items):
         if alone and jax is not None and not whole:
             item.add_marker(pytest.mark.skip(reason="run without JAX, and by the whole profile"))
         doctest = getattr(item, "dtest", None)
-        if jax is None and doctest and any("jax" in example.source for example in doctest.examples):
+        of_jax = doctest and any("jax" in e.source or "mesh(" in e.source for e in doctest.examples)
+        if jax is None and of_jax:
             item.add_marker(pytest.mark.skip(reason=WHY))
         for name in absent:
             if doctest and any(re.search(rf"import .*\b{name}\b", example.source) for example in doctest.examples):

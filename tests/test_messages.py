@@ -164,7 +164,7 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
     "a number for a penalty": (lambda: fit(penalty=0.01), "such as fnn.L2(1e-4), got 0.01"),
     "no key": (lambda: fit(key=None), "key: expected a key, as fnn.random.key(0) gives"),
     "an int for a key": (lambda: fit(key=0), "key: expected a key, as fnn.random.key(0) gives, got 0"),
-    "names of metrics": (lambda: fit(validation=(X, Y), metrics=["accuracy"]), 'such as {"accuracy": fnn.accuracy}'),
+    "names of metrics": (lambda: fit(validation=(X, Y), metrics=[fnn.accuracy]), 'such as {"accuracy": fnn.accuracy}'),
     "no epochs at all": (lambda: fit(epochs=0), "epochs: expected an integer of at least 1"),
     "a batch larger than the data": (lambda: fit(batch_size=500), "at most the number of examples, 12, got 500"),
     "x for its shape": (lambda: fnn.init_state(NET, ADAM, key(), X), "write x.shape[1:]"),
@@ -423,7 +423,7 @@ def shown_by_help(thing):
 def test_help_begins_with_an_example_and_lists_every_public_name():
     words = set(re.findall(r"\w+", fnn.__doc__ or ""))
     inside = {"checks", "comparison", "gate", "numerics", "complex_step", "sources", "static", "files", "watching"}
-    inside |= {"frames", "streams", "standardization"}
+    inside |= {"frames", "streams", "standardization", "footprint", "remat"}
     public = {name for name in vars(fnn) if not name.startswith("_")} - inside  # which are of no use to a user
     public -= {"backpropagation", "metrics", "networks", "overview", "sequences"}  # whose names are all in fnn
     assert public - words == set()

@@ -44,6 +44,7 @@ LAYERS = {
     "standardize numbers": (S((fnn.Standardize(), fnn.Sigmoid())), (), ()),
     "learnt activations": (S((fnn.PRelu(), fnn.Swish(learnt=True, per_unit=True))), (5,), (5,)),
     "residual": (fnn.Residual(S((D(4), fnn.Tanh(), D(5)))), (5,), (5,)),
+    "computed again": (fnn.Remat(S((D(4), fnn.Tanh(), D(5)))), (5,), (5,)),
     "residual that drops out": (fnn.Residual(fnn.Dropout(0.3)), (5,), (5,)),
     "parallel": (fnn.Parallel((fnn.Identity(), D(4), fnn.mlp((3, 2), fnn.Tanh()))), (5,), (11,)),
     "parallel of rows": (fnn.Parallel((fnn.LayerNorm(), fnn.Scale(2.0))), (2, 3), (2, 6)),
