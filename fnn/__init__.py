@@ -41,8 +41,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
     data            Batches, of an iterable such as a DataLoader; standardized; weights: class_weights
     predicting      predict, log_probabilities; attribution (integrated gradients and others)
     metrics         accuracy, top_k_accuracy, confusion_matrix, r2_score, mean_absolute_error; of probabilities:
-                    negative_log_likelihood, expected_calibration_error, reliability; in the module calibration. Scikit-learn's, by
-                    name: scoring
+                    negative_log_likelihood, expected_calibration_error, reliability; in the module calibration; by
+                    scikit-learn's names: scoring
     the gradient    value_and_grad, grad, backprop (Tape), custom_vjp; factors, per_example, curvature, laplace,
                     influence; of scalars: autodiff
     inspection      diagnose (findings), memory (of a step), diagnostics, plots, testing (a gradient checker)
