@@ -102,7 +102,7 @@ def test_a_physics_informed_nets_minimum_is_scipys(needs_jax):
             return ((jax.jvp(slope, (t,), (one,))[1] - force) ** 2).mean()
 
         f = jax.value_and_grad(cost)
-        found, history = fnn.minimize(f, params, fnn.Lbfgs(iterations=1500, gtol=1e-9, ftol=0.0))
+        found, history = fnn.minimize(f, params, fnn.Lbfgs(iterations=6000, gtol=1e-9, ftol=0.0))
         compiled = oracle.quick_jit(of_vectors(f, params))
         on_host = lambda x: [np.asarray(part) for part in compiled(jnp.asarray(x))]
         further = scipys(on_host, np.asarray(quasi_newton.flat(found)))
