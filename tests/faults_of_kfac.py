@@ -112,9 +112,9 @@ def new(change):
 
 
 def with_signs(f):
-    def wrong(rule, problem, params, batch, keys):
-        _, _, pass_, columns = f(rule, problem, params, batch, keys)
-        return *f(rule, problem, params, batch, keys)[:2], pass_._replace(shares=batch.weights), columns
+    def wrong(rule, problem, params, batch, *rest):
+        _, _, pass_, columns = f(rule, problem, params, batch, *rest)
+        return *f(rule, problem, params, batch, *rest)[:2], pass_._replace(shares=batch.weights), columns
 
     return wrong
 
