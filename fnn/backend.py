@@ -347,14 +347,22 @@ def jit(f=None, *, static=()) -> Any:
     def call(*args, **kwargs):
         if not any(is_jax(leaf) for leaf in jax.tree.leaves((args, kwargs))):
             return f(*args, **kwargs)
-        if len(_compiled) >= PROGRAMS:
-            for function in set(_compiled):
-                function.clear_cache()
-            _compiled.clear()
+        drop_programs(PROGRAMS)
         return compiled(*args, **kwargs)
 
     call.compiled = compiled  # type: ignore[attr-defined] - for counting compilations and reading the lowered program
     return call
+
+
+def drop_programs(number=1):
+    """Drops the programs that the functions of `jit` keep, if they are at least `number`.
+
+    >>> drop_programs()
+    """
+    if len(_compiled) >= number:
+        for function in set(_compiled):
+            function.clear_cache()
+        _compiled.clear()
 
 
 def at_once() -> Any:

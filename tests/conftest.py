@@ -32,6 +32,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ and not any("thorough" in argument fo
         option = options.get(version("jaxlib").rpartition(".")[0][:4], "")
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {option}".strip()
 
+from fnn import backend as fnn_backend
 from fnn.backend import jax
 
 collect_ignore = ["sharded.py"] if jax is None else []  # a program, which imports JAX
@@ -66,6 +67,14 @@ def pytest_configure(config):
         "numpy_alone: JAX has no part in it, unless the test asks for it; with JAX left to the same profiles",
     ):
         config.addinivalue_line("markers", what)
+
+
+PROGRAMS, fnn_backend.PROGRAMS = fnn_backend.PROGRAMS, 10**6
+
+
+def pytest_runtest_setup():
+    """Compiled programs are dropped between tests alone: what a test compiled once it does not compile again."""
+    fnn_backend.drop_programs(PROGRAMS)
 
 
 def pytest_collection_modifyitems(items):

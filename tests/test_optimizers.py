@@ -417,7 +417,7 @@ def test_every_optimizer_trains_and_its_second_step_compiles_nothing(backend):
 
 @pytest.mark.parametrize("name", EVERY if THOROUGH else ["adam"])
 def test_the_second_step_of_make_step_compiles_nothing(name, needs_jax):
-    net, batch = fnn.Dense(5), (BATCH[0], np.ones((8, 5)))  # of no other test, which JAX may have half forgotten
+    net, batch = fnn.Dense(5), (BATCH[0], np.ones((8, 5)))
     state, step = fnn.init_state(net, EVERY[name], fnn.random.key(0), (2,)), fnn.make_step(net, LOSS)
     state, _ = step(state, batch)
     with compilations() as programs:

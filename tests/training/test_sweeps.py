@@ -7,11 +7,10 @@ import sys
 import numpy as np
 import pytest
 from helpers import THOROUGH, blobs
-from helpers_training import on_numpy_at_least, same
+from helpers_training import compilations, on_numpy_at_least, same
 
 import fnn
 from fnn import errors, trees
-from fnn.training import sweeps
 
 NET, LOSS, DATA = fnn.mlp((4, 3)), fnn.SoftmaxCrossEntropy(), blobs(20)
 
@@ -51,9 +50,10 @@ def test_a_sweep_does_not_depend_on_its_chunks_and_compiles_once(chunk, needs_ja
     keys, scales = runs("jax")
     found = fnn.sweep(draw, keys, scales, chunk=chunk)
     np.testing.assert_allclose(found, [draw(key, scale) for key, scale in zip(keys, scales, strict=True)], rtol=1e-5)
-    before = sweeps._compiled.compiled._cache_size()
-    fnn.sweep(draw, keys, 2 * scales, chunk=chunk)
-    assert sweeps._compiled.compiled._cache_size() == before
+    doubled = 2 * scales
+    with compilations() as programs:
+        fnn.sweep(draw, keys, doubled, chunk=chunk)
+    assert programs == []
 
 
 TWO_DEVICES = """
