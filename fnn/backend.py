@@ -380,7 +380,7 @@ def any_number():
             yield
 
 
-def scan(f, carry, xs, length=None, reverse=False) -> Any:
+def scan(f, carry, xs, length=None, reverse=False, unroll=1) -> Any:
     """`lax.scan` if any array is traced; otherwise a loop that stacks the outputs of `f`.
 
     `xs` is a tree of arrays, or None if `length` is given. With `reverse=True` the last entry comes first. Known values
@@ -392,6 +392,8 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
         xs: arrays whose first axis is scanned.
         length: the number of steps, without `xs`.
         reverse: whether to begin with the last entry. Default: False.
+        unroll: how many steps a turn of the compiled loop has on an accelerator, where to start a small step takes
+            longer than the step. Default: 1.
 
     Returns:
         `(carry, ys)`: the last carry, and the outputs, stacked.
@@ -401,7 +403,7 @@ def scan(f, carry, xs, length=None, reverse=False) -> Any:
     """
     known = tree_leaves((carry, xs))
     if is_traced(*known):
-        return jax.lax.scan(f, carry, xs, length, reverse)
+        return jax.lax.scan(f, carry, xs, length, reverse, 1 if jax.default_backend() == "cpu" else unroll)
     if xs is None:
         rows: Any = [None] * (length or 0)
     elif isinstance(xs, tuple) and all(isinstance(array, np.ndarray) for array in xs):

@@ -72,8 +72,14 @@ def _plan_of_jax(net, loss, batch, n, input_shape, optimizer, rule, dtype):
     state = jax.eval_shape(begin, random.key(0, backend="jax"))
     of = lambda a: jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype))
     batch = trees.map(of, batch)
-    planned = jax.jit(make_step(net, loss)).lower(state, batch[: 2 + (batch[2] is not None)]).compile()
-    planned = planned.memory_analysis()
+    lowered = jax.jit(make_step(net, loss)).lower(state, batch[: 2 + (batch[2] is not None)])
+    try:
+        planned = lowered.compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        # To choose the kernels of products, a GPU tries them on arrays of their size, which it may have no room for.
+        planned = lowered.compile(compiler_options={"xla_gpu_autotune_level": 0}).memory_analysis()
     x = trees.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype if backend.is_floating(a.dtype) else a.dtype), batch[0])
     forward = jax.make_jaxpr(lambda params, x: net.forward(params, x)[1])(state.params, x).jaxpr
     kept = {id(v): v.aval for v in forward.outvars if v not in forward.invars}  # what is kept twice is there once

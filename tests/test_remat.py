@@ -122,7 +122,7 @@ def test_it_is_summarised_and_trained_as_its_layers_are():
 
 
 def test_a_compiler_does_not_undo_it(needs_jax):
-    width, blocks, n = 64, 4, 512
+    width, blocks, n = 64, 4, 2**14  # so that 4 MB of cuBLAS's own are few
     block = S((D(width), fnn.Relu()) * 4)
     params = on("jax", trees.map(np.float32, moved(S((block,) * blocks), (width,))))
     x = needs_jax.ShapeDtypeStruct((n, width), np.float32)
@@ -133,7 +133,8 @@ def test_a_compiler_does_not_undo_it(needs_jax):
 
     (less, more), (plain, once) = planned(S((R(block),) * blocks)), planned(S((block,) * blocks))
     assert less < 0.62 * plain  # 8 of 16 arrays of activations, and gradients
-    assert 1.2 * once < more < 1.36 * once  # one more forward pass, not two
+    if needs_jax.default_backend() == "cpu":  # a GPU's plan does not count what its libraries compute
+        assert 1.2 * once < more < 1.36 * once  # one more forward pass, not two
 
 
 def test_what_waits_for_many_errors_is_computed_once(needs_jax):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import harness
 
-TURNS = 9  # at most, and at least one, as time permits
+TURNS = 5  # at most, and at least one, as time permits
 LEAST = 15  # seconds that are kept for each later section
 LEAVE_OUT = (ImportError, ModuleNotFoundError)  # a package that is not there is no failure
 

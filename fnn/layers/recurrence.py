@@ -28,6 +28,8 @@ from ..numerics import logistic
 from ..static import Interval
 from .base import Array, Layer, added
 
+UNROLL = 8  # positions in a turn of the compiled loop on an accelerator: an Lstm's step is 1.5 times as fast there
+
 SIGMOID, TANH = (0.0, 1.0), (-1.0, 1.0)  # the limits of the gates
 
 
@@ -112,7 +114,8 @@ class Recurrent(Layer):
     def forward(self, params, x, key=None):
         x = floating(x, params.w.dtype)
         s = product(x, params.w.T) + params.b
-        _, kept = backend.scan(lambda state, s: self.ahead(params, state, s[0]), self._still(s), (_swapped(s),))
+        ahead = lambda state, s: self.ahead(params, state, s[0])
+        _, kept = backend.scan(ahead, self._still(s), (_swapped(s),), unroll=UNROLL)
         kept = trees.map(_swapped, kept)
         return (kept[0] if self.all_states else kept[0][:, -1]), (x, kept)
 
@@ -125,7 +128,7 @@ class Recurrent(Layer):
         start = self._still(dy) if self.all_states else (dy, *self._still(dy)[1:])
         slopes = trees.map(_swapped, self.slopes(residuals[1]))
         here = slopes, _swapped(dy) if self.all_states else None
-        delta = trees.map(_swapped, backend.scan(back, start, here, reverse=True)[1])
+        delta = trees.map(_swapped, backend.scan(back, start, here, reverse=True, unroll=UNROLL)[1])
         return (product(self._errors(delta)[0], params.w) if need_dx else None), delta
 
     def backward(self, params, residuals, dy):
@@ -160,7 +163,7 @@ class Recurrent(Layer):
             dstate = self.along(slopes, dstate, ds, dv + dstate[0] @ params.u.T)
             return dstate, dstate[0] if self.all_states else ()
 
-        last, every = backend.scan(along, self._still(zeros), here)
+        last, every = backend.scan(along, self._still(zeros), here, unroll=UNROLL)
         return _swapped(every) if self.all_states else last[0]
 
     def _still(self, like):
