@@ -31,7 +31,7 @@ SECTIONS = {
     "Training": ("training", "sources", "predicting", "callbacks", "metrics", "calibration", "sklearn"),
     "Inspection": ("overview", "findings", "diagnostics", "attribution", "plots", "testing"),
     "Files": ("checkpoints", "onnx", "datasets"),
-    "Foundations": ("random", "trees", "backend", "sharding", "order", "static", "errors"),
+    "Foundations": ("random", "trees", "backend", "matrices", "pieces", "sharding", "order", "static", "errors"),
 }
 
 

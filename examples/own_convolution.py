@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import fnn
-from fnn.backend import namespace, product
+from fnn.backend import namespace
+from fnn.matrices import product
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 A formula calls `xp = namespace(x)` and is written once against `xp`. Where JAX offers more than a namespace (`jit`,
 `scan`, `vmap`, trees, differentiation), this module has a NumPy stand-in. With `FNN_BACKEND=numpy` in the environment
 JAX is never imported; with `FNN_BACKEND=jax` it is required; otherwise it is used if it is installed.
+
+`matrices` has the two products of formulas, and `pieces` what is computed for some examples, or some layers, at a time.
 """
 
 import contextlib
@@ -19,12 +21,9 @@ from .errors import ArgumentError, KindError, MissingExtraError, ShapeError, sho
 __all__ = [
     "Record",
     "Unbatched",
-    "contract",
-    "in_turn",
     "is_jax",
     "jit",
     "namespace",
-    "product",
     "scan",
     "vmap",
 ]
@@ -503,125 +502,6 @@ def vmap(f) -> Any:
     return call
 
 
-def in_blocks(f, size, *args) -> Any:
-    """`f` applied to blocks of `size` examples along the leading axis of all arrays in `args`, concatenated.
-
-    On a GPU or TPU, which has to be given more to do at a time, the blocks are 256 times as large.
-    """
-    if size >= len(tree_leaves(args)[0]):
-        return f(*args)
-
-    def each(size, *args):
-        blocks, rest = _blocks(size, args)
-        if blocks is None:
-            return f(*rest)
-        results = scan(lambda _, block: ((), f(*block)), (), blocks)[1]
-        results = tree_map(lambda y: y.reshape(-1, *y.shape[2:]), results)
-        if rest is None:
-            return results
-        return tree_map(lambda y, last: namespace(y, last).concatenate([y, last]), results, f(*rest))
-
-    return by_platform(functools.partial(each, size), functools.partial(each, 256 * size), *args)
-
-
-def sum_of_blocks(f, size, *args) -> Any:
-    """The sum of the array that `f` gives for each block of `size` examples; see `in_blocks`."""
-    if size >= len(tree_leaves(args)[0]):
-        return f(*args)
-
-    def total(size, *args):
-        blocks, rest = _blocks(size, args)
-        if blocks is None:
-            return f(*rest)
-        first = tree_map(lambda a: a[0], blocks)
-        like = jax.eval_shape(f, *first) if is_jax(blocks[0]) else f(*first)
-        start = namespace(*blocks).zeros(like.shape, like.dtype)
-        summed = scan(lambda total, block: (total + f(*block), None), start, blocks)[0]
-        return summed if rest is None else summed + f(*rest)
-
-    return by_platform(functools.partial(total, size), functools.partial(total, 256 * size), *args)
-
-
-def sum_of_parts(f, size, *args):
-    """The sum of the trees `f(k, *part)` over parts of `size` examples, k = 0, 1, …; the last part may be smaller."""
-    parts, rest = _blocks(size, args)
-    if parts is None:
-        return f(0, *rest)
-    count = len(tree_leaves(parts)[0])
-    numbered = np.arange(count, dtype=np.int32), *parts
-    add = lambda total, part: tree_map(lambda a, b: a + b, total, f(*part))
-    first = tree_map(lambda a: a[0], numbered)
-    if is_traced(*tree_leaves(parts)):  # zeros first, so that f is compiled once for all whole parts
-        total = tree_map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(f, *first))
-    else:
-        total, numbered = f(*first), tree_map(lambda a: a[1:], numbered)
-    total = scan(lambda total, part: (add(total, part), None), total, numbered)[0] if len(numbered[0]) else total
-    return total if rest is None else add(total, (count, *rest))
-
-
-def _blocks(size, args) -> tuple:
-    """Arrays (N, ...) as blocks (N // size, size, ...) and the rest (N % size, ...); None for either that is empty."""
-    n = len(tree_leaves(args)[0])
-    whole = n // size * size
-    if n <= size:
-        return None, args
-    blocks = tree_map(lambda a: a[:whole].reshape(n // size, size, *a.shape[1:]), args)
-    return blocks, None if whole == n else tree_map(lambda a: a[whole:], args)
-
-
-def in_turn(f, items, scale):
-    """`[f(item, scale) for item in items]`, computed one after another from the last item, each after the previous one.
-
-    So the scaled values of one result are freed before those of the next are computed; compilers plan memory in that
-    order.
-
-    Args:
-        f: the function.
-        items: a list.
-        scale: its second argument, such as a weight for each example.
-
-    Returns:
-        A list of the results, in the order of the items.
-
-    >>> in_turn(lambda item, scale: item * scale, [1.0, 2.0], 10.0)
-    [10.0, 20.0]
-    """
-    results = []
-    for item in reversed(items):
-        results.append(f(item, scale))
-        scale = _after(scale, results[-1])
-    return results[::-1]
-
-
-def _after(array, other):
-    """`array`, made to depend on `other` by a comparison that is never true; barriers have no effect on the CPU."""
-    xp = namespace(array, other)
-    return array if xp is np or not other.size else xp.where(other.ravel()[0] > np.inf, 0, array)
-
-
-def once_known(x, dy):
-    """`x`, a tree of arrays (N, ...), made to depend on `dy` (N, ...), so that a compiler has to wait for dy.
-
-    What is computed from it is not shared with what was computed from x before. Each example depends on its own entry
-    of dy, which lies on the same device; if dy has an axis of `vmap` that x has not, x gets none.
-    """
-    if not is_traced(dy) or not dy.size:
-        return x
-    never = _never(jax.lax.stop_gradient(dy[(slice(None), *(0,) * (dy.ndim - 1))]))
-    return tree_map(lambda a: jnp.where(never.reshape(-1, *(1,) * (a.ndim - 1)), 0, a).astype(a.dtype), x)
-
-
-if jax is not None:
-
-    @jax.custom_batching.custom_vmap
-    def _never(values):
-        return values > np.inf
-
-    @_never.def_vmap
-    def _never_of_first(size, batched, values):
-        return _never(values[0]), False
-
-
 # ---- several devices -------------------------------------------------------------------------------------------------
 
 DATA = "data"  # the axis of a mesh over which the examples of a batch are divided
@@ -647,88 +527,3 @@ def spread_of(array):
 def spread(tree, how):
     """Arrays (K, B, ...), each device with its examples of each batch."""
     return tree if how is None else tree_map(lambda a: jax.lax.with_sharding_constraint(a, how.sharding), tree)
-
-
-# ---- products --------------------------------------------------------------------------------------------------------
-
-
-def product(a, b, precision=None):
-    """`a @ b`, (..., K), (K, M) -> (..., M).
-
-    With a precision, both factors are rounded to it, the products summed in float32, and the result is in a's dtype.
-
-    Args:
-        a: (..., K).
-        b: (K, M).
-        precision: `"bfloat16"` or None. Default: None.
-
-    Returns:
-        The product (..., M).
-
-    >>> product(np.ones((1, 2)), np.ones((2, 3)))
-    array([[2., 2., 2.]])
-    """
-    if isinstance(a, np.ndarray):
-        if a.shape[-1] == 1:
-            return a * b  # sums of one term: twice as fast
-        return a @ b if a.ndim == 2 else (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
-    if precision is None:
-        return a @ b
-    rounded = jnp.matmul(a.astype(precision), b.astype(precision), preferred_element_type=np.float32)
-    return cast(rounded, a.dtype)
-
-
-def exact_products() -> Any:
-    """A context in which products of float32 are of float32: by default a GPU rounds their factors to 10 bits."""
-    return contextlib.nullcontext() if jax is None else jax.default_matmul_precision("highest")
-
-
-def contract(delta, a, dtype: Any = None, spare=False):
-    """`Σ δ aᵀ`, the one product of errors and activations, (..., O), (..., I) -> (O, I).
-
-    The sum over all examples and positions is in float32 or wider, the result in `dtype`, by default that of delta.
-    With `spare=True` the errors are not copied merely for speed. If the examples are sharded over an explicit mesh
-    axis, this is the sum over devices, and JAX is given its layout.
-
-    Args:
-        delta: δ (..., O).
-        a: (..., I).
-        dtype: that of the result. Default: that of delta.
-        spare: whether to save memory rather than time. Default: False.
-
-    Returns:
-        The sum (O, I).
-
-    >>> contract(np.array([[2.0], [1.0]]), np.array([[1.0, 3.0], [4.0, 0.0]]))
-    array([[6., 6.]])
-    """
-    dtype = delta.dtype if dtype is None else dtype
-    if delta.ndim != 2:
-        delta, a = delta.reshape(-1, delta.shape[-1]), a.reshape(-1, a.shape[-1])
-    if isinstance(delta, np.ndarray) and delta.dtype == dtype == a.dtype and dtype.itemsize >= 4:
-        return delta.T @ a
-    wide = at_least_float32(delta.dtype)
-    if isinstance(delta, np.ndarray) and isinstance(a, np.ndarray):
-        return cast(cast(delta, wide).T @ cast(a, wide), dtype)
-    d, s = jax.typeof(delta).sharding, jax.typeof(a).sharding
-    wide = None if delta.dtype == wide else wide  # then the sum is that wide by default
-    if jax.sharding.AxisType.Explicit in d.mesh.axis_types:
-        layout = jax.sharding.NamedSharding(d.mesh, jax.sharding.PartitionSpec(d.spec[1], s.spec[1]))
-        return cast(jnp.einsum("no,ni->oi", delta, a, preferred_element_type=wide, out_sharding=layout), dtype)
-    multiply = lambda transposed, a: cast(jnp.matmul(transposed, a, preferred_element_type=wide), dtype)
-    return by_platform(
-        lambda delta, a: multiply(_transposed(delta, spare), a), lambda delta, a: multiply(delta.T, a), delta, a
-    )
-
-
-def _transposed(delta, spare):
-    """δᵀ, computed in halves where measurements show a gain.
-
-    XLA on the CPU folds a plain transposition into the product and then uses a slower kernel, half as fast in bfloat16.
-    Beyond 16 MiB the copy itself costs more.
-    """
-    n, outputs = delta.shape
-    pays = delta.dtype.itemsize < 4 or outputs <= 32 or (n >= 256 and delta.size <= 2**22 and not spare)
-    if n % 2 or not pays:
-        return delta.T
-    return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n)

@@ -29,8 +29,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, trees
-from .backend import at_least_float32, cast, contract, in_blocks, is_jax, namespace, sum_of_blocks, widened
+from .backend import at_least_float32, cast, is_jax, namespace, widened
+from .matrices import contract, product
 from .numerics import kept, root
+from .pieces import in_blocks, in_turn, sum_of_blocks
 
 __all__ = ["Outer", "Rows", "along", "made", "norm", "norm2", "products", "scaled", "squares", "total"]
 
@@ -92,7 +94,7 @@ def total(params: Any, factors: Any, scale: Any = None) -> Any:
     """
     if scale is None:
         return like(params, [_total(p, f, None) for p, f in pairs(params, factors)])
-    return like(params, backend.in_turn(lambda pair, s: _total(pair[0], pair[1], s), pairs(params, factors), scale))
+    return like(params, in_turn(lambda pair, s: _total(pair[0], pair[1], s), pairs(params, factors), scale))
 
 
 def made(params: Any, factors: Any, n: int | None = None) -> Any:
@@ -370,7 +372,7 @@ def _along(f, v):
     if isinstance(f, Outer):
         delta, a = _positions(f)
         v = cast(v, delta.dtype).reshape(delta.shape[-1], -1)
-        return (backend.product(a, v.T) * delta).sum(axis=(1, 2))
+        return (product(a, v.T) * delta).sum(axis=(1, 2))
     if isinstance(f, Rows):
         delta = widened(f.delta)
         return (delta * cast(v, delta.dtype)[f.index]).reshape(len(delta), -1).sum(axis=1)

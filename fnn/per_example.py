@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, checks, composition, factors, gate, trees
+from . import checks, composition, factors, gate, trees
 from .backend import any_number, cast, namespace
 from .backpropagation import check_problem, cost, normalized
 from .errors import KindError, ShapeError, shorten, usage
 from .layers import DenseParams, Layer  # noqa: F401 - for the examples
 from .layers.base import Array
 from .losses import Loss
+from .matrices import exact_products
 from .numerics import root
 
 __all__ = [
@@ -161,7 +162,7 @@ def clipped(params, f, weights, max_norm, denominator=None) -> Any:
     """
     if not factors.leaves(f):
         return factors.total(params, f)
-    with backend.exact_products():
+    with exact_products():
         length = factors.bound(f)
         if weights is not None:
             length = _weighted(length, abs(weights))

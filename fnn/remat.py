@@ -5,7 +5,7 @@
     gradient    r, again                               dθ from r and the deltas
 
 A compiler that saw the same computation twice would do it once and keep its results, and so undo all this. The second
-one therefore waits for δ (`backend.once_known`); the third is then the same as the second, and a compiler does share
+one therefore waits for δ (`pieces.once_known`); the third is then the same as the second, and a compiler does share
 these two. So a compiled step computes f twice, and NumPy, which does as it is told, three times.
 """
 
@@ -20,6 +20,7 @@ from .composition import Recorder
 from .errors import usage
 from .layers import Dense  # noqa: F401 - for the example
 from .networks import Around
+from .pieces import once_known
 
 
 class KeptInput(NamedTuple):
@@ -95,7 +96,7 @@ class Remat(Around):
 
     def _again(self, params, residuals, dy):
         """The residuals of f, computed again, once dy is known."""
-        return self.layer.forward(params, backend.once_known(residuals.x, dy), residuals.key.value)[1]
+        return self.layer.forward(params, once_known(residuals.x, dy), residuals.key.value)[1]
 
     def _from_errors(self, params, residuals, delta):
         """The same from the deltas: the last one is dy, if f ends with a layer whose parameters act on its output."""

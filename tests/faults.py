@@ -23,7 +23,7 @@ from helpers_curvature import problem as curved
 from planting import Fault, given, instead, result, times
 
 import fnn
-from fnn import backend, composition, curvature, factors, gate, numerics, order, per_example, rules, trees
+from fnn import backend, composition, curvature, factors, gate, numerics, order, per_example, pieces, rules, trees
 from fnn.complex_step import jvp
 from fnn.factors import Outer, Rows
 from fnn.layers import activations, convolution, recurrence, windows
@@ -611,14 +611,14 @@ IMAGES = [
     Fault("entries of a window the other way", WINDOWS, "patches", result(lambda rows: rows[..., ::-1, :]), conv()),
     Fault("axes of the kernel exchanged", CONV, "_matrices", given(lambda self, w: (self, w.swapaxes(1, 2))), conv()),
     Fault("patches of the other group", CONV, "_by_group", result(lambda rows: rows[::-1]), conv(groups=2)),
-    Fault("rest of the blocks before them", backend, "in_blocks", result(lambda y: np.roll(y, 1, axis=0)), in_blocks),
-    Fault("rest of the blocks left at 0", backend, "in_blocks", lambda f: lambda g, size, *args: np.concatenate([
+    Fault("rest of the blocks before them", pieces, "in_blocks", result(lambda y: np.roll(y, 1, axis=0)), in_blocks),
+    Fault("rest of the blocks left at 0", pieces, "in_blocks", lambda f: lambda g, size, *args: np.concatenate([
           f(g, size, *whole_blocks(size, args)), 0 * g(*(a[-1:] for a in args))]), in_blocks),
-    Fault("rest of the blocks dropped", backend, "sum_of_blocks", lambda f: lambda g, size, *args: f(
+    Fault("rest of the blocks dropped", pieces, "sum_of_blocks", lambda f: lambda g, size, *args: f(
           g, size, *whole_blocks(size, args)), in_blocks),
-    Fault("a block left out", backend, "sum_of_blocks", lambda f: lambda g, size, *args: f(
+    Fault("a block left out", pieces, "sum_of_blocks", lambda f: lambda g, size, *args: f(
           g, size, *(a[size:] for a in args)), in_blocks),
-    Fault("sum begun with the first block", backend, "sum_of_blocks", lambda f: lambda g, size, *args: f(
+    Fault("sum begun with the first block", pieces, "sum_of_blocks", lambda f: lambda g, size, *args: f(
           g, size, *args) + g(*(a[:size] for a in args)), in_blocks),
     Fault("kernel flipped in its gradient", CONV, "_weight_gradient", result(lambda w: w[:, ::-1]), conv()),
     Fault("mean over positions in dW", CONV, "_weight_gradient", times(1 / 12), conv()),

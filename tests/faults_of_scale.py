@@ -6,7 +6,7 @@ from helpers import key, moved
 from planting import Fault, given, instead, result
 
 import fnn
-from fnn import backend, rules, trees
+from fnn import backend, pieces, rules, trees
 from fnn.backpropagation import Problem, value_and_grad
 from fnn.remat import KeptInput
 from fnn.rules import Batch, InParts, Keys, parts
@@ -77,7 +77,7 @@ KFAC, SIGNED = summed(KFac(kind="ggn", samples=None)), summed(KFac(kind="ggn", s
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 FAULTS = [
-    Fault("another input again", backend, "once_known", result(lambda x: x * 1.001), REMAT),
+    Fault("another input again", pieces, "once_known", result(lambda x: x * 1.001), REMAT),
     Fault("the key forgotten", fnn.Remat, "forward", result(lambda pair: (
           pair[0], pair[1]._replace(key=backend.Unbatched(None)))), OF_DROPOUT),
     Fault("residuals kept", fnn.Remat, "forward", lambda f: lambda self, params, x, key=None: (
@@ -88,7 +88,7 @@ FAULTS = [
     Fault("parameters held still", fnn.Remat, "tangent", instead(
           lambda self, params, residuals, dparams, dx: self.layer.tangent(
               params, self._again(params, residuals, None), None, dx)), REMAT),
-    Fault("the rest left out", backend, "sum_of_parts", lambda f: lambda g, size, *args: f(
+    Fault("the rest left out", pieces, "sum_of_parts", lambda f: lambda g, size, *args: f(
           g, size, *trees.map(lambda a: a[: N // size * size], args)), BACKPROP),
     Fault("each part its own mean", parts, "with_denominator", instead(
           lambda rule, problem, batch, n: (problem, batch.weights)), BACKPROP),

@@ -2,7 +2,12 @@
 
 import contextlib
 import math
+import os
+import subprocess
+import sys
+import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -18,6 +23,22 @@ from fnn.layers import convolution
 
 THOROUGH = settings().max_examples >= 100  # pytest --hypothesis-profile=thorough: all that takes long, too
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
+
+
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+
+def run_python(code, *arguments, **environment):
+    """Run Python code in a process of its own."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("FNN_BACKEND", "XLA_FLAGS")}
+    paths = os.pathsep.join(filter(None, (str(Path(fnn.__file__).parents[1]), kept.get("PYTHONPATH"))))
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        env={**kept, "PYTHONPATH": paths, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 # ---- arrays and keys -------------------------------------------------------------------------------------------------

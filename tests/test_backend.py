@@ -6,14 +6,11 @@ import importlib.util
 import os
 import pathlib
 import pickle
-import subprocess
-import sys
-import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from helpers import THOROUGH
+from helpers import THOROUGH, run_python
 from helpers_training import compilations
 from hypothesis import given
 from hypothesis import strategies as st
@@ -367,64 +364,6 @@ def test_what_needs_jax_says_so_without_it(numpy_alone):
         fnn.from_optax(Pair(1, 2))
 
 
-# ---- the one product that knows of sharding --------------------------------------------------------------------------
-
-
-def test_contract_sums_outer_products_over_the_examples(backend):
-    generator = np.random.default_rng(0)
-    delta, a = generator.normal(size=(5, 3)).astype(np.float32), generator.normal(size=(5, 4)).astype(np.float32)
-    expected = sum(np.outer(d, x) for d, x in zip(delta.astype(float), a.astype(float), strict=True))
-    if backend == "jax":
-        delta, a = B.jnp.asarray(delta), B.jnp.asarray(a)
-    found = B.contract(delta, a)
-    assert found.dtype == np.float32
-    assert np.abs(np.asarray(found) - expected).max() < 1e-5  # five float32 products of numbers of about 1
-
-
-def run(code, *arguments, **environment):
-    """Run Python code in a process of its own."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("FNN_BACKEND", "XLA_FLAGS")}
-    paths = os.pathsep.join(filter(None, (str(PACKAGE.parent), kept.get("PYTHONPATH"))))
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env={**kept, "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-@pytest.mark.thorough
-def test_contract_under_an_explicit_mesh_is_the_plain_product(needs_jax):
-    code = """
-        import sys, jax, numpy as np
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        from fnn.backend import contract
-
-        assert len(jax.devices()) == 2
-        generator = np.random.default_rng(0)
-        delta, a = (generator.normal(size=(8, width)).astype(np.float32) for width in (6, 4))
-        expected = delta.T @ a
-        layouts = [(P("i", None), P("i", None), P(None, None)), (P("i"), P("i"), P(None, None)),
-                   (P(None, "i"), P(), P("i", None)), (P(), P(None, "i"), P(None, "i")), (P(), P(), P(None, None))]
-        for kind in (AxisType.Explicit, AxisType.Auto)[: int(sys.argv[1])]:
-            mesh = jax.make_mesh((2,), ("i",), axis_types=(kind,))
-            with jax.set_mesh(mesh):
-                for of_delta, of_a, layout in layouts:
-                    d, x = (jax.device_put(v, NamedSharding(mesh, p)) for v, p in ((delta, of_delta), (a, of_a)))
-                    for product in (jax.jit(contract), contract)[: int(sys.argv[1])]:
-                        found = product(d, x)
-                        # other orders of a float32 sum of 8 products of numbers of about 1
-                        assert np.abs(np.asarray(found) - expected).max() < 1e-5
-                        if kind == AxisType.Explicit:
-                            assert found.sharding.spec == layout, (found.sharding.spec, layout)
-        print("equal")
-    """
-    how = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    done = run(code, 2 if THOROUGH else 1, **how)
-    assert done.stdout == "equal\n", done.stderr
-
-
 # ---- the choice of the backend ---------------------------------------------------------------------------------------
 
 TRAIN = """
@@ -442,7 +381,7 @@ TRAIN = """
 
 
 def test_with_fnn_backend_numpy_jax_is_never_imported():
-    done = run(TRAIN, FNN_BACKEND="numpy")
+    done = run_python(TRAIN, FNN_BACKEND="numpy")
     assert done.stdout.splitlines()[-1:] == ["numpy ndarray False False"], done.stderr
 
 
@@ -450,24 +389,24 @@ def test_where_jax_is_installed_it_is_used():
     if os.environ.get("FNN_BACKEND") == "numpy" or not importlib.util.find_spec("jax"):
         pytest.skip("needs JAX")
     for environment in ({}, {"FNN_BACKEND": ""}, {"FNN_BACKEND": "jax"}) if THOROUGH else ({"FNN_BACKEND": "jax"},):
-        done = run("import fnn; print(fnn.backend.name, fnn.backend.is_jax(fnn.random.key(0)))", **environment)
+        done = run_python("import fnn; print(fnn.backend.name, fnn.backend.is_jax(fnn.random.key(0)))", **environment)
         assert done.stdout == "jax True\n", done.stderr
 
 
 def test_where_jax_is_missing_numpy_is_used():
-    done = run("import sys; sys.modules['jax'] = None; import fnn; print(fnn.backend.name, fnn.random.key(7))")
+    done = run_python("import sys; sys.modules['jax'] = None; import fnn; print(fnn.backend.name, fnn.random.key(7))")
     assert done.stdout == "numpy [0 7]\n", done.stderr
 
 
 @pytest.mark.parametrize("choice", ["nonsense", "JAX", "torch"])
 def test_an_unknown_backend_is_refused(choice):
-    done = run("import fnn", FNN_BACKEND=choice)
+    done = run_python("import fnn", FNN_BACKEND=choice)
     assert done.returncode == 1
     assert done.stderr.strip().endswith(f"ArgumentError: FNN_BACKEND: expected 'jax' or 'numpy', got '{choice}'")
 
 
 def test_a_backend_that_is_asked_for_and_missing_is_refused():
-    done = run("import sys; sys.modules['jax'] = None; import fnn", FNN_BACKEND="jax")
+    done = run_python("import sys; sys.modules['jax'] = None; import fnn", FNN_BACKEND="jax")
     assert done.returncode == 1
     assert done.stderr.strip().endswith("MissingExtraError: FNN_BACKEND=jax needs JAX: pip install 'fnn[jax]'")
 

@@ -6,9 +6,10 @@ import pytest
 from helpers import GATED, Gain, key, moved, on
 
 import fnn
-from fnn import backend, curvature, factors, per_example, trees
+from fnn import curvature, factors, per_example, trees
 from fnn.composition import forward_recorded, walk
 from fnn.losses import Quadratic, SoftmaxCrossEntropy
+from fnn.pieces import once_known
 
 D, R, S = fnn.Dense, fnn.Remat, fnn.Serial
 BLOCK = S((D(4), fnn.Tanh(), D(5), fnn.Tanh()))
@@ -139,11 +140,11 @@ def test_a_compiler_does_not_undo_it(needs_jax):
 
 def test_what_waits_for_many_errors_is_computed_once(needs_jax):
     x, dys = np.ones((3, 2), np.float32), np.ones((5, 3, 4), np.float32)
-    again = lambda dy: backend.once_known({"x": x}, dy)["x"]
+    again = lambda dy: once_known({"x": x}, dy)["x"]
     found = needs_jax.vmap(again, out_axes=None)(dys)  # an error, if it had the axis of the errors
     np.testing.assert_array_equal(found, x)
     assert again(np.full((3, 4), np.inf)) is x  # at once there is nothing to wait for
-    direction = needs_jax.jvp(lambda x, dy: backend.once_known(x, dy), (x, dys[0]), (2 * x, dys[0]))[1]
+    direction = needs_jax.jvp(lambda x, dy: once_known(x, dy), (x, dys[0]), (2 * x, dys[0]))[1]
     np.testing.assert_array_equal(direction, 2 * x)
 
 

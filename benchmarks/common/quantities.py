@@ -1,7 +1,8 @@
 """Quantities of a model on a batch, by fnn and from the gradients of all examples, made by JAX; and a side of calls."""
 
 import fnn
-from fnn import backend, per_example
+from fnn import per_example
+from fnn.matrices import exact_products
 
 from .models import LOSS, gradient_of, plain_cost
 
@@ -33,7 +34,7 @@ def gradient_by_float32(model):
     """The gradient with float32 products, as clipping makes them."""
 
     def gradient(*args):
-        with backend.exact_products():
+        with exact_products():
             return fnn.grad(model.net, LOSS)(*args)
 
     return gradient

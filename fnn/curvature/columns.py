@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import backend, factors, trees
-from ..backend import at_least_float32, cast, contract, floating, namespace, widened
+from ..backend import at_least_float32, cast, floating, namespace, widened
 from ..backpropagation import shares_of
 from ..factors import Outer, Rows, is_factor
+from ..matrices import contract
 from .output import Columns, columns_of
 
 BLOCK = 2**28  # bytes of errors that are sent back at a time

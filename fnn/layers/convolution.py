@@ -11,20 +11,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from .. import backend, trees
-from ..backend import (
-    at_least_float32,
-    by_platform,
-    cast,
-    contract,
-    floating,
-    in_blocks,
-    is_jax,
-    namespace,
-    sum_of_blocks,
-)
+from ..backend import at_least_float32, by_platform, cast, floating, is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
+from ..matrices import contract
+from ..pieces import in_blocks, sum_of_blocks
 from ..static import Interval
 from .base import Layer, added
 from .dense import DenseParams, over_positions

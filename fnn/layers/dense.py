@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import random, trees  # noqa: F401 - random for the example
-from ..backend import cast, contract, floating, is_jax, namespace, product
+from ..backend import cast, floating, is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
+from ..matrices import contract, product
 from ..static import Interval, instead
 from .base import Array, Layer, added
 

@@ -20,10 +20,11 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 
 from .. import backend, random, trees
-from ..backend import contract, floating, namespace, product
+from ..backend import floating, namespace
 from ..errors import KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal, Orthogonal
+from ..matrices import contract, product
 from ..numerics import logistic
 from ..static import Interval
 from .base import Array, Layer, added

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
+from ..matrices import exact_products
 from ..static import Choice, Interval, unwrapped
 from .base import NonNegative, no_update, own_state, zero
 from .line_search import Point, dot, search
@@ -151,7 +152,7 @@ def inverse_product(g: Any, s: Any, y: Any, inverse: Any) -> Any:
     where R is the upper triangle of S Yᵀ, `inverse` is R⁻¹, and D is the diagonal of R. c are the loops' α − β.
     """
     xp, rho = namespace(g), inverse.diagonal()
-    with backend.exact_products():
+    with exact_products():
         alpha = inverse @ (s @ g)
         curvature = dot(y[-1], y[-1]) * rho[-1]
         r = (g - alpha @ y) / backend.choose(curvature > 0, curvature, 1 + 0 * curvature)
@@ -168,7 +169,7 @@ def remembered(s: Any, y: Any, inverse: Any, step: Any, change: Any) -> tuple[An
     xp, product = namespace(step), dot(step, change)
     curved = product > np.finfo(step.dtype).eps * dot(change, change)
     rho = 1 / backend.choose(curved, product, 1 + 0 * product)
-    with backend.exact_products():
+    with exact_products():
         column = -rho * (inverse[1:, 1:] @ (s[1:] @ change))
     upper = xp.concatenate([inverse[1:, 1:], column[:, None]], axis=1)
     last = rho * (xp.arange(len(s)) == len(s) - 1)

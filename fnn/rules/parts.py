@@ -4,11 +4,12 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np  # noqa: F401 - for the example
 
-from .. import backend, random, trees
+from .. import random, trees
 from ..backend import at_least_float32, cast, is_floating, namespace
 from ..backpropagation import normalized
 from ..errors import KindError, shorten
 from ..per_example import check_separable
+from ..pieces import sum_of_parts
 from ..static import Choice, Interval
 from .base import Keys, RuleOutput, of_inner
 
@@ -77,7 +78,7 @@ class InParts(NamedTuple):
             return trees.map(lambda a: cast(a, at_least_float32(a.dtype)) if is_floating(a.dtype) else a, sums)
 
         magnitudes = None if batch.weights is None else normalized(abs(batch.weights))
-        sums = backend.sum_of_parts(of_part, self.size, batch.x, batch.y, scaled, magnitudes)
+        sums = sum_of_parts(of_part, self.size, batch.x, batch.y, scaled, magnitudes)
         output = self.rule.from_sums(problem, params, state, batch, keys, sums)
         return output._replace(grads=trees.map(lambda g, p: cast(g, p.dtype), output.grads, params))
 
