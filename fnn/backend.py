@@ -79,7 +79,11 @@ def is_jax(array):
 
 def is_traced(*arrays):
     """Whether any of the arrays is a JAX tracer, whose values are not known yet."""
-    return jax is not None and any(isinstance(array, jax.core.Tracer) for array in arrays)
+    if jax is not None:
+        for array in arrays:
+            if isinstance(array, jax.core.Tracer):
+                return True
+    return False
 
 
 def namespace(*arrays) -> Any:

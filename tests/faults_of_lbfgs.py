@@ -25,7 +25,8 @@ def sufficient(by_value=None, by_slope=None, equal=None):
 def product(gamma=lambda s, y: (s[-1] @ y[-1]) / (y[-1] @ y[-1]), order=1, beta=1.0, last=1.0, sign=-1.0):
     """The two loops with something else in place of a part."""
 
-    def wrong(g, s, y, inverse):
+    def wrong(g, s, y, inverse, newest):
+        s, y, _ = checks.in_turn(s, y, inverse, newest)
         there = [i for i in range(len(s)) if s[i].any()][::order]
         q, alphas = g, {}
         for i in there[::-1]:
@@ -51,12 +52,14 @@ def between(fraction=lambda low, slope: low.slope / (low.slope - slope), clip=(0
 
 def kept_pairs(change):
     """`remembered` without its condition."""
-    return instead(lambda s, y, inverse, a, b: (np.stack(change(s, a)), np.stack(change(y, b)), inverse))
+    return instead(
+        lambda s, y, inverse, newest, a, b: (np.stack(change(s, a)), np.stack(change(y, b)), inverse, newest)
+    )
 
 
 def inverted(change):
     """`remembered` with another R⁻¹."""
-    return result(lambda kept: (*kept[:2], change(kept[2])))
+    return result(lambda kept: (*kept[:2], change(kept[2]), kept[3]))
 
 
 def halved(end):
@@ -89,20 +92,22 @@ FAULTS = [
     Fault("no second loop", Q, "inverse_product", product(last=0.0), H),
     Fault("sign of α y", Q, "inverse_product", product(sign=1.0), H),
     Fault("2.001 for 2", Q, "inverse_product", times(1.0005), H),
-    Fault("s and y exchanged", Q, "inverse_product", given(lambda g, s, y, inverse: (g, y, s, inverse)), H),
-    Fault("pairs exchanged", Q, "remembered", result(lambda kept: (kept[1], kept[0], kept[2])), PAIRS),
+    Fault("s and y exchanged", Q, "inverse_product", given(lambda g, s, y, *others: (g, y, s, *others)), H),
+    Fault("pairs exchanged", Q, "remembered", result(lambda kept: (kept[1], kept[0], *kept[2:])), PAIRS),
     Fault("negative curvature", Q, "remembered", kept_pairs(lambda rows, new: [*rows[1:], new]), PAIRS),
     Fault("the newest first", Q, "remembered", kept_pairs(lambda rows, new: [new, *rows[1:]]), PAIRS),
     Fault("R⁻¹ not grown", Q, "remembered", inverted(lambda inverse: np.diag(np.diag(inverse))), PAIRS),
+    Fault("the newest replaced", Q, "remembered", given(lambda s, y, r, i, *pair: (s, y, r, i - 1, *pair)), PAIRS),
+    Fault("γ of the pair after", Q, "inverse_product", given(lambda g, s, y, r, newest: (g, s, y, r, newest - 1)), H),
     Fault("R⁻ᵀ for R⁻¹", Q, "remembered", inverted(np.transpose), PAIRS),
-    Fault("nothing forgotten", Q, "forgotten", instead(lambda s, y, inverse, a, b: (s, y, inverse)), PAIRS),
+    Fault("nothing forgotten", Q, "forgotten", instead(lambda *pairs: pairs[:4]), PAIRS),
     Fault("the order of parameters", Q, "flat", result(lambda x: x[::-1]), checks.vectors),
     Fault("what is fixed", Q, "nested", given(lambda x, params: (x, params, lambda w: 2 * w)), checks.vectors),
     Fault("a mean for a maximum", Q, "largest", instead(lambda grad: abs(grad).mean()), checks.tolerances),
     Fault("a maximum with its sign", Q, "largest", instead(lambda grad: grad.max(initial=0)), checks.tolerances),
     Fault("the last reason", Q, "first_of", given(lambda reasons: (reasons[::-1],)), checks.tolerances),
     Fault("ascent", Q, "inverse_product", times(-1), MINIMUM),
-    Fault("steepest descent", Q, "inverse_product", instead(lambda g, s, y, inverse: g), MINIMUM),
+    Fault("steepest descent", Q, "inverse_product", instead(lambda g, *pairs: g), MINIMUM),
     Fault("half the step", Q, "search", result(halved), MINIMUM),
     Fault("NaN is accepted", S, "sufficient", instead(lambda s, p: np.True_), checks.never_nan),
 ]  # fmt: skip

@@ -146,36 +146,48 @@ def upper_inverse(s, y):
 
 
 def recursion():
-    """H g is the two loops', and that of the dense matrix, with pairs missing too; H y = s for the newest pair."""
+    """H g is the two loops', and that of the dense matrix, with pairs missing too, in whatever rows; H y = s."""
     s, y, g = pairs()
     for known in range(1, 5):
         empty = np.zeros((4 - known, 7))
         padded = [np.concatenate([empty, rows[-known:]]) for rows in (s, y)]
         padded.append(upper_inverse(*padded))
-        product = quasi_newton.inverse_product(g, *padded)
+        product = quasi_newton.inverse_product(g, *padded, 3)
         np.testing.assert_allclose(product, two_loops(g, s[-known:], y[-known:]), rtol=1e-11)
         np.testing.assert_allclose(product, dense_inverse(s[-known:], y[-known:]) @ g, rtol=1e-11)
-        np.testing.assert_allclose(quasi_newton.inverse_product(y[-1], *padded), s[-1], rtol=1e-11)
-    np.testing.assert_array_equal(quasi_newton.inverse_product(g, 0 * s, 0 * y, np.zeros((4, 4))), g)
+        np.testing.assert_allclose(quasi_newton.inverse_product(y[-1], *padded, 3), s[-1], rtol=1e-11)
+        for turns in (1, 3):
+            turned = *(np.roll(rows, turns, 0) for rows in padded[:2]), np.roll(padded[2], (turns, turns), (0, 1))
+            again = quasi_newton.inverse_product(g, *turned, (3 + turns) % 4)
+            np.testing.assert_allclose(again, product, rtol=1e-11)
+    np.testing.assert_array_equal(quasi_newton.inverse_product(g, 0 * s, 0 * y, np.zeros((4, 4)), 3), g)
+
+
+def in_turn(s, y, inverse, newest):
+    """The pairs from the oldest to the newest, and R⁻¹."""
+    order = (newest + 1 + np.arange(len(s))) % len(s)
+    return s[order], y[order], inverse[np.ix_(order, order)]
 
 
 def remembering():
-    """A new pair is the last, the oldest is dropped, and one without curvature is left out; R⁻¹ is theirs."""
+    """A new pair takes the place of the oldest, and one without curvature is left out; R⁻¹ is theirs."""
     s, y, g = pairs()
-    known = s, y, upper_inverse(s, y)
-    new = quasi_newton.remembered(*known, g, 2 * g)
+    known = lambda: (s.copy(), y.copy(), upper_inverse(s, y), 3)
+    new = in_turn(*quasi_newton.remembered(*known(), g, 2 * g))
     np.testing.assert_array_equal(new[0], [*s[1:], g])
     np.testing.assert_array_equal(new[1], [*y[1:], 2 * g])
     np.testing.assert_allclose(new[2], upper_inverse(*new[:2]), rtol=1e-10)
     for change in (-g, 0 * g, np.array([-g[1], g[0], 0, 0, 0, 0, 0])):
-        for kept, before in zip(quasi_newton.remembered(*known, g, change), known, strict=True):
+        for kept, before in zip(quasi_newton.remembered(*known(), g, change), known(), strict=True):
             np.testing.assert_array_equal(kept, before)
-    none = quasi_newton.forgotten(*known, g, g)
-    assert not any(map(np.any, none))
-    for m in (1, 4):
-        few = tuple(rows[:m] for rows in (0 * s, 0 * y, np.zeros((m, m))))
+    none = quasi_newton.forgotten(*known(), g, g)
+    assert not any(map(np.any, none[:3]))
+    for m in (1, 2, 4):
+        few = (*(rows[:m] for rows in (0 * s, 0 * y, np.zeros((m, m)))), 0)
         for a, b in zip(s[:3], y[:3], strict=True):
             few = quasi_newton.remembered(*few, a, b)
+        few = in_turn(*few)
+        np.testing.assert_array_equal(few[0][-min(m, 3) :], s[:3][-m:])
         np.testing.assert_allclose(few[2], upper_inverse(*few[:2]), rtol=1e-10)
 
 

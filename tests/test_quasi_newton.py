@@ -128,6 +128,7 @@ def test_steps_share_their_memory():
     (once, history), (four, histories) = (trained("numpy", fnn.Lbfgs(n, **LONG), e) for n, e in ((12, 1), (3, 4)))
     oracle.assert_close(four.params, once.params, 1e-9)
     oracle.assert_close((four.opt_state.s, four.opt_state.y), (once.opt_state.s, once.opt_state.y), 1e-7)
+    assert four.opt_state.newest == once.opt_state.newest == 12 % 10
     np.testing.assert_allclose(histories["loss"][1:], histories["loss_after"][:-1], rtol=1e-12)
     np.testing.assert_allclose(histories["loss_after"][-1], history["loss_after"][0], rtol=1e-9)
     assert histories["iterations"].tolist() == [3, 3, 3, 3]

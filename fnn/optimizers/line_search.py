@@ -68,7 +68,6 @@ def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, An
         d: the direction.
         a: the first step to try.
     """
-    xp = namespace(x)
 
     def trial(s):
         value, grad = f(x + s.a * d)
@@ -79,22 +78,26 @@ def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, An
         low = backend.choose(done | short, point, s.low)
         slope = backend.choose(enough, point.slope, np.nan * point.slope)
         high, high_slope = backend.choose(short, (s.high, s.high_slope), (point.a, slope))
-        a = backend.choose(high < np.inf, between(low, high, high_slope), FURTHER * low.a)
+        a = backend.cond(high < np.inf, between, lambda low, *_: FURTHER * low.a, low, high, high_slope)
         return Search(low, high, high_slope, a, s.evaluations + 1, done)
 
-    number = lambda value: xp.asarray(value, dtype=x.dtype)[()]
-    hopeless = ~((start.slope < 0) & xp.isfinite(start.slope) & xp.isfinite(start.value))
-    begin = Search(start, number(np.inf), number(np.nan), a, xp.asarray(0, dtype=np.int32)[()], hopeless)
+    number, none = namespace(x).asarray([np.inf, np.nan], dtype=x.dtype), namespace(x).zeros((), np.int32)[()]
+    hopeless = ~((start.slope < 0) & finite(start))
+    begin = Search(start, *number, a, none, hopeless)
     end = backend.while_loop(lambda s: ~s.done & (s.evaluations < EVALUATIONS), trial, begin)
     return backend.choose(end.done | ~equal(start, end.low), end.low, start), end.evaluations
 
 
 def sufficient(start: Point, point: Point) -> Any:
     """Whether the decrease is sufficient: by the values, or by the slopes where the values are as good as equal."""
-    xp = namespace(point.value)
     by_value = point.value <= start.value + DECREASE * point.a * start.slope
     by_slope = equal(start, point) & (point.slope <= (2 * DECREASE - 1) * start.slope)
-    return (by_value | by_slope) & xp.isfinite(point.value) & xp.isfinite(point.slope)
+    return (by_value | by_slope) & finite(point)
+
+
+def finite(point: Point) -> Any:
+    """Whether value and slope are neither NaN nor infinite."""
+    return (abs(point.value) < np.inf) & (abs(point.slope) < np.inf)
 
 
 def equal(start: Point, point: Point) -> Any:
@@ -113,6 +116,6 @@ def between(low: Point, high: Any, high_slope: Any) -> Any:
 
 
 def dot(a: Any, b: Any) -> Any:
-    """The product of two vectors, in full precision also where a GPU would round them."""
+    """The product of two vectors or matrices, in full precision also where a GPU would round their entries."""
     xp = namespace(a, b)
     return np.dot(a, b) if xp is np else xp.dot(a, b, precision="highest")

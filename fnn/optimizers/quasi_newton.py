@@ -1,7 +1,7 @@
 """L-BFGS: the curvature of the cost from the last few steps, for training on whole batches.
 
 f is the cost and g = ∇f its gradient, of all parameters as one vector x (P,). Of each step s = x⁺ − x, and with it
-y = g⁺ − g, the last m pairs are remembered, the newest last.
+y = g⁺ − g, the last m pairs are remembered, a new one in the place of the oldest.
 """
 
 from collections.abc import Callable
@@ -11,24 +11,24 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
-from ..matrices import exact_products
 from ..static import Choice, Interval, unwrapped
 from .base import NonNegative, no_update, own_state, zero
 from .line_search import Point, dot, search
 
-GRADIENT, DECREASE, STUCK = 1, 2, 3  # why it stopped
+NONE, GRADIENT, DECREASE, STUCK = np.arange(4, dtype=np.int32)  # why it stopped
 
 
 class LbfgsState(NamedTuple):
     """State of Lbfgs: the number of steps, the pairs s and y (m, P), 0 where there is none, R⁻¹ (m, m), and metrics.
 
-    R is the upper triangle of the products sᵀy.
+    R has the products sᵢᵀyⱼ of pairs where i is not newer than j; the newest pair is in row `newest`.
     """
 
     count: Any
     s: Any
     y: Any
     inverse: Any
+    newest: Any
     metrics: Any
 
 
@@ -41,6 +41,7 @@ class Progress(NamedTuple):
     s: Any
     y: Any
     inverse: Any
+    newest: Any
     iterations: Any
     evaluations: Any
     status: Any
@@ -97,14 +98,14 @@ class Lbfgs(NamedTuple):
         xp, m = namespace(x), unwrapped(self).memory
         pairs = lambda: xp.zeros((m, len(x)), x.dtype)
         inverse, before = xp.zeros((m, m), x.dtype), begun(x, x[:0].sum(), x[:0])
-        return LbfgsState(zero(params), pairs(), pairs(), inverse, _metrics(before))
+        return LbfgsState(zero(params), pairs(), pairs(), inverse, zero(params), _metrics(before))
 
     def update(
         self, grads: Any, opt_state: Any, params: Any, *, value: Any, value_and_grad_fn: Callable
     ) -> tuple[Any, LbfgsState]:
         """The updates, which are added to the parameters, and the next state."""
-        count, *pairs, _ = own_state(self, opt_state, LbfgsState)
-        x = flat(params)
+        count, *arrays, newest, _ = own_state(self, opt_state, LbfgsState)
+        x, pairs = flat(params), (*(a.copy() for a in arrays), newest)  # as new pairs are written into NumPy's arrays
 
         def f(x):
             value, grads = value_and_grad_fn(nested(x, params))
@@ -116,31 +117,32 @@ class Lbfgs(NamedTuple):
         with backend.any_number(), np.errstate(all="ignore"):  # at a trial that is too long
             end = backend.while_loop(going, iteration(f, self.gtol, self.ftol), start)
         updates = nested(end.x - x, params, fixed=no_update)
-        return updates, LbfgsState(count + 1, end.s, end.y, end.inverse, _metrics(end))
+        return updates, LbfgsState(count + 1, end.s, end.y, end.inverse, end.newest, _metrics(end))
 
 
 def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progress]:
     """One iteration: a direction, a step along it, and the pair that comes of it."""
 
     def next_one(now: Progress) -> Progress:
-        x, value, grad, s, y, inverse, iterations, evaluations, _ = now
-        xp, none, one = namespace(x), inverse[-1, -1] == 0, 1 + 0 * value
-        d = -inverse_product(grad, s, y, inverse)
-        first = backend.choose(none, 1 / xp.maximum(largest(grad), 1), one)
+        x, value, grad, *pairs, iterations, evaluations, _ = now
+        xp, none, one = namespace(x), now.inverse[now.newest, now.newest] == 0, 1 + 0 * value
+        d = -inverse_product(grad, *pairs)
+        first = backend.cond(none, lambda grad: 1 / xp.maximum(largest(grad), 1), lambda grad: one, grad)
         point, tried = search(f, x, Point(0 * one, value, dot(grad, d), grad), d, first)
         moved = point.a > 0
         step, change = backend.choose(moved, point.a * d, 0 * x), point.grad - grad  # d may be NaN
-        s, y, inverse = backend.cond(moved, remembered, forgotten, s, y, inverse, step, change)
-        small = abs(point.value - value) < ftol * xp.maximum(xp.maximum(abs(value), abs(point.value)), 1)
+        pairs = backend.cond(moved, remembered, forgotten, *pairs, step, change)
+        decrease = abs(point.value - value)
+        small = (decrease < ftol * abs(value)) | (decrease < ftol * abs(point.value)) | (decrease < ftol)
         reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)
         return Progress(
-            x + step, point.value, point.grad, s, y, inverse, iterations + 1, evaluations + tried, first_of(reasons)
+            x + step, point.value, point.grad, *pairs, iterations + 1, evaluations + tried, first_of(reasons)
         )
 
     return next_one
 
 
-def inverse_product(g: Any, s: Any, y: Any, inverse: Any) -> Any:
+def inverse_product(g: Any, s: Any, y: Any, inverse: Any, newest: Any) -> Any:
     """H g, where H begins as γ and each pair, from the oldest on, changes it as BFGS does.
 
         H ← (1 − ρ s yᵀ) H (1 − ρ y sᵀ) + ρ s sᵀ        ρ = 1 / sᵀy        γ = sᵀy / yᵀy of the newest pair
@@ -149,51 +151,61 @@ def inverse_product(g: Any, s: Any, y: Any, inverse: Any) -> Any:
 
         R α = S g        r = γ (g − Yᵀ α)        Rᵀ c = D α − Y r        H g = r + Sᵀ c
 
-    where R is the upper triangle of S Yᵀ, `inverse` is R⁻¹, and D is the diagonal of R. c are the loops' α − β.
+    where R is S Yᵀ without the products of an s with an older y, `inverse` is R⁻¹, and D is the diagonal of R: upper
+    triangular if the pairs stand from the oldest to the newest; otherwise S, Y, R and R⁻¹ have their rows and columns
+    permuted alike, which no product notices. c are the loops' α − β.
     """
     xp, rho = namespace(g), inverse.diagonal()
-    with exact_products():
-        alpha = inverse @ (s @ g)
-        curvature = dot(y[-1], y[-1]) * rho[-1]
-        r = (g - alpha @ y) / backend.choose(curvature > 0, curvature, 1 + 0 * curvature)
-        return r + (alpha / xp.where(rho > 0, rho, 1) - y @ r) @ inverse @ s
+    alpha = dot(inverse, dot(s, g))
+    curvature = dot(y[newest], y[newest]) * rho[newest]
+    r = (g - dot(alpha, y)) / backend.choose(curvature > 0, curvature, 1 + 0 * curvature)
+    return r + dot(dot(alpha / xp.where(rho > 0, rho, 1) - dot(y, r), inverse), s)
 
 
-def remembered(s: Any, y: Any, inverse: Any, step: Any, change: Any) -> tuple[Any, Any, Any]:
-    """The pairs with another one in place of the oldest, unless its curvature sᵀy is none or lost in rounding.
+def remembered(s: Any, y: Any, inverse: Any, newest: Any, step: Any, change: Any) -> tuple[Any, Any, Any, Any]:
+    """The pairs with another one in place i of the oldest, unless its curvature sᵀy is none or lost in rounding.
 
-    Without its first row and column R⁻¹ is still an inverse, and with the new pair it becomes
+    Without its row and column i R⁻¹ is still an inverse, and with the new pair it becomes
 
-        R⁻¹ ← [[R⁻¹, −ρ R⁻¹ S y], [0, ρ]]
+        R⁻¹ ← R⁻¹ with 0 in row i, −ρ R⁻¹ S y in column i, and ρ where they meet
     """
-    xp, product = namespace(step), dot(step, change)
+    product = dot(step, change)
     curved = product > np.finfo(step.dtype).eps * dot(change, change)
-    rho = 1 / backend.choose(curved, product, 1 + 0 * product)
-    with exact_products():
-        column = -rho * (inverse[1:, 1:] @ (s[1:] @ change))
-    upper = xp.concatenate([inverse[1:, 1:], column[:, None]], axis=1)
-    last = rho * (xp.arange(len(s)) == len(s) - 1)
-    new = [xp.concatenate([rows[1:], row[None]]) for rows, row in ((s, step), (y, change))]
-    return backend.choose(curved, (*new, xp.concatenate([upper, last[None]])), (s, y, inverse))
+    return backend.cond(curved, _with_pair, lambda *pairs: pairs[:4], s, y, inverse, newest, step, change)
 
 
-def forgotten(s: Any, y: Any, inverse: Any, step: Any, change: Any) -> tuple[Any, Any, Any]:
+def _with_pair(s, y, inverse, newest, step, change):
+    i, rho, every = (newest + 1) % len(s), 1 / dot(step, change), slice(None)
+    inverse = put(put(inverse, i, 0), (every, i), 0)
+    column = put(-rho * dot(inverse, dot(s, change)), i, rho)
+    return put(s, i, step), put(y, i, change), put(inverse, (every, i), column), i
+
+
+def put(array: Any, i: Any, value: Any) -> Any:
+    """The array with another value at i; on NumPy it is written into it."""
+    if backend.is_jax(array):
+        return array.at[i].set(value)
+    array[i] = value
+    return array
+
+
+def forgotten(s: Any, y: Any, inverse: Any, newest: Any, step: Any, change: Any) -> tuple[Any, Any, Any, Any]:
     """No pairs."""
-    return 0 * s, 0 * y, 0 * inverse
+    return 0 * s, 0 * y, 0 * inverse, newest
 
 
 def first_of(reasons: Any) -> Any:
     """The status: the number of the first reason that holds, else 0."""
-    status = np.int32(0)
+    status = NONE
     for holds, number in reversed(reasons):
-        status = backend.choose(holds, np.int32(number), status)
+        status = backend.choose(holds, number, status)
     return status
 
 
-def begun(x: Any, value: Any, grad: Any, s: Any = (), y: Any = (), inverse: Any = ()) -> Progress:
+def begun(x: Any, value: Any, grad: Any, s: Any = (), y: Any = (), inverse: Any = (), newest: Any = ()) -> Progress:
     """Before the first iteration."""
     none = namespace(x).zeros((), np.int32)[()]
-    return Progress(x, value, grad, s, y, inverse, none, none, none)
+    return Progress(x, value, grad, s, y, inverse, newest, none, none, none)
 
 
 def _metrics(end: Progress) -> dict[str, Any]:

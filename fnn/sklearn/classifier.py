@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.multiclass import check_classification_targets, is_multilabel
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ..errors import ArgumentError, shorten
@@ -185,9 +185,9 @@ class FNNClassifier(ClassifierMixin, Estimator):
     def _labels(self, y, anew, classes):
         """y, checked; on the first fit it determines the classes."""
         check_classification_targets(y)
-        multilabel = type_of_target(y).startswith("multilabel")
+        multilabel = is_multilabel(y)
         y = y if multilabel else column_or_1d(y, warn=True)
-        present = unique_labels(y)
+        present = np.arange(y.shape[1]) if multilabel else np.unique(y)
         if anew:
             self.classes_, self._multilabel = present if classes is None else np.unique(classes), multilabel
         unknown = np.setdiff1d(present, self.classes_)
