@@ -4,7 +4,8 @@
 2. Every link and every anchor inside the site leads somewhere; every image has a text in its place.
 3. No page needs a network: scripts, stylesheets, fonts and images come with the site, whose size is below 10 MB.
 4. Every public name is in the reference, with a docstring that is complete.
-5. Every block of Python is an example that runs (pytest), and every notebook runs (nbclient).
+5. Every block of Python is an example that runs (pytest), and every notebook runs (nbclient); where one calls
+   `fnn.fit`, a progress bar is in the output, the first at 100 %.
 """
 
 import os
@@ -138,14 +139,31 @@ def notebooks():
     for path in sorted(SITE.rglob("*.ipynb")):
         before = used()
         try:
-            nbclient.NotebookClient(
+            client = nbclient.NotebookClient(
                 nbformat.read(path, 4), timeout=600, resources={"metadata": {"path": ROOT}}
-            ).execute()
+            )
+            shown = bars(client.execute())
+            fits = sum(cell.source.count("fnn.fit(") for cell in client.nb.cells if cell.cell_type == "code")
+            if len(shown) != fits or (fits and shown[0] != "100%"):  # a later one diverges, to show how that is told
+                faults.append(f"{path.relative_to(SITE)}: {fits} calls of fit, whose progress bars show {shown}")
         except Exception as error:
             faults.append(f"{path.relative_to(SITE)}: {error}")
         print(f"{path.relative_to(SITE)}: {used() - before:.0f} s of CPU time")
         faults += [f"{path.relative_to(SITE)} needs more than a minute"] if used() - before > 60 else []
     return faults
+
+
+def bars(notebook):
+    """What each progress bar shows in the end, in a notebook that was run: bars are widgets (ipywidgets)."""
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    shown = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            box = output.get("data", {}).get("application/vnd.jupyter.widget-view+json", {}).get("model_id")
+            if box in widgets:
+                label = widgets[box]["state"]["children"][0].removeprefix("IPY_MODEL_")
+                shown.append(widgets[label]["state"]["value"])
+    return shown
 
 
 def used():
