@@ -160,7 +160,8 @@ class Run:
 
     def _diverged(self, what):
         model = self.model
-        message = f"epoch {model.n_iter_}: {what}; a lower learning_rate_init helps, or standardize=True"
+        lower = "" if model.solver == "lbfgs" else "a lower learning_rate_init helps, or "
+        message = f"epoch {model.n_iter_}: {what}; {lower}standardize=True{'' if lower else ' helps'}"
         return DivergenceError(message, model._state, {"loss": np.array(model.loss_curve_)})
 
     def _slower(self, state):
