@@ -977,6 +977,9 @@ def test_a_run_that_diverges_says_so_and_leaves_no_network():
         model.fit(X, Y)
     with pytest.raises(NotFittedError):
         model.predict(X)
+    whole = FNNRegressor(solver="lbfgs", standardize=False)
+    with np.errstate(all="ignore"), pytest.raises(errors.DivergenceError, match=r"epoch 0: .*; standardize=True helps"):
+        whole.fit(X * 1e200, Y)
     fitted = FNNRegressor(**SOON).fit(X, Y).set_params(solver="sgd", learning_rate_init=1e200)
     with np.errstate(all="ignore"), pytest.raises(errors.DivergenceError):
         fitted.fit(X, Y)

@@ -271,6 +271,7 @@ def fit(
         history["not_private"] = tuple(name for name in history if not name.startswith("validation_"))
     if watch is None:
         return run.state, history
+    warn_if_never_a_number(watch, history, start_after, run.best_epoch)
     return run.best, history | {"returned_epoch": run.best_epoch}
 
 
@@ -306,6 +307,18 @@ def warn_if_worse(losses):
             "a lower learning rate; x and y of spread 1, as by fnn.Standardize; fnn.ClipByGlobalNorm around the "
             "optimizer. fnn.diagnose(net, loss, state.params, x, y) examines the layers.",
             stacklevel=4,  # the line that calls fit, beyond its decorator
+        )
+
+
+def warn_if_never_a_number(watch, history, start_after, returned):
+    """Warn if what was watched was NaN after every epoch, so that no epoch was the best one."""
+    name = watch.name(history)
+    if np.isnan(history[name][start_after:]).all() and len(history["loss"]) > start_after:
+        state = "the state that it began with" if returned < 0 else f"that of epoch {returned}"
+        warnings.warn(
+            f"fit: {name} was NaN after every epoch that is watched, so that the state returned is {state}. It may "
+            "have no value on the validation data, as an area under a curve has none if they are of one class.",
+            stacklevel=4,
         )
 
 
