@@ -81,9 +81,9 @@ def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, An
         a = backend.cond(high < np.inf, between, lambda low, *_: FURTHER * low.a, low, high, high_slope)
         return Search(low, high, high_slope, a, s.evaluations + 1, done)
 
-    number, none = namespace(x).asarray([np.inf, np.nan], dtype=x.dtype), namespace(x).zeros((), np.int32)[()]
+    infinite, nan = namespace(x).asarray([np.inf, np.nan], dtype=x.dtype)
     hopeless = ~((start.slope < 0) & finite(start))
-    begin = Search(start, *number, a, none, hopeless)
+    begin = Search(start, infinite, nan, a, namespace(x).zeros((), np.int32)[()], hopeless)
     end = backend.while_loop(lambda s: ~s.done & (s.evaluations < EVALUATIONS), trial, begin)
     return backend.choose(end.done | ~equal(start, end.low), end.low, start), end.evaluations
 

@@ -104,8 +104,8 @@ class Lbfgs(NamedTuple):
         self, grads: Any, opt_state: Any, params: Any, *, value: Any, value_and_grad_fn: Callable
     ) -> tuple[Any, LbfgsState]:
         """The updates, which are added to the parameters, and the next state."""
-        count, *arrays, newest, _ = own_state(self, opt_state, LbfgsState)
-        x, pairs = flat(params), (*(a.copy() for a in arrays), newest)  # as new pairs are written into NumPy's arrays
+        count, s, y, inverse, newest, _ = own_state(self, opt_state, LbfgsState)
+        x, pairs = flat(params), (s.copy(), y.copy(), inverse.copy(), newest)  # NumPy's arrays will be written into
 
         def f(x):
             value, grads = value_and_grad_fn(nested(x, params))
@@ -124,20 +124,19 @@ def iteration(f: Callable, gtol: Any, ftol: Any) -> Callable[[Progress], Progres
     """One iteration: a direction, a step along it, and the pair that comes of it."""
 
     def next_one(now: Progress) -> Progress:
-        x, value, grad, *pairs, iterations, evaluations, _ = now
+        x, value, grad, *pairs = now[:7]
         xp, none, one = namespace(x), now.inverse[now.newest, now.newest] == 0, 1 + 0 * value
-        d = -inverse_product(grad, *pairs)
+        d = -inverse_product(grad, now.s, now.y, now.inverse, now.newest)
         first = backend.cond(none, lambda grad: 1 / xp.maximum(largest(grad), 1), lambda grad: one, grad)
         point, tried = search(f, x, Point(0 * one, value, dot(grad, d), grad), d, first)
         moved = point.a > 0
         step, change = backend.choose(moved, point.a * d, 0 * x), point.grad - grad  # d may be NaN
-        pairs = backend.cond(moved, remembered, forgotten, *pairs, step, change)
+        s, y, inverse, newest = backend.cond(moved, remembered, forgotten, *pairs, step, change)
         decrease = abs(point.value - value)
         small = (decrease < ftol * abs(value)) | (decrease < ftol * abs(point.value)) | (decrease < ftol)
         reasons = (largest(point.grad) <= gtol, GRADIENT), (moved & small, DECREASE), (~moved & none, STUCK)
-        return Progress(
-            x + step, point.value, point.grad, *pairs, iterations + 1, evaluations + tried, first_of(reasons)
-        )
+        counts = now.iterations + 1, now.evaluations + tried, first_of(reasons)
+        return Progress(x + step, point.value, point.grad, s, y, inverse, newest, *counts)
 
     return next_one
 
