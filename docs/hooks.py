@@ -208,7 +208,9 @@ def on_page_content(content, page, config, files):
 def on_post_page(output, page, config):
     """The theme's search gets a name that can be read aloud; indentation and marks that show nothing are dropped."""
     output = output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
-    output = re.sub(r'<span class="[nw]">([^<]*)</span>', r"\1", output)  # in code: names and spaces, which have no colour
+    output = re.sub(
+        r'<span class="[nw]">([^<]*)</span>', r"\1", output
+    )  # in code: names and spaces, which have no colour
     parts = re.split(r"(<(pre|script|textarea)\b.*?</\2>)", output, flags=re.S)
     return "".join(
         re.sub(r"\s*\n\s*", "\n", part) if i % 3 == 0 else part for i, part in enumerate(parts) if i % 3 != 2
