@@ -60,7 +60,7 @@ def neuron():
 
 
 def two_moons():
-    """A network 2-16-2-2 while it learns, animated: the plane of its inputs, and that of the units before its output."""
+    """A network 2-16-2-2 while it learns, animated: the plane of its inputs, and that of its last units."""
     (x, y), loss = moons(3, 100), fnn.SoftmaxCrossEntropy()
     net = fnn.mlp((16, 2, 2), activation=fnn.Tanh())
     hidden, output = fnn.Serial(net.layers[:-1]), fnn.Serial(net.layers[-1:])
