@@ -36,7 +36,7 @@ NOTEBOOKS = (
     "guides/doctor",
     "book/05-backpropagation",
 )
-FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
+FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>([,.;:?!)]*)', re.S)
 SET = """
 const katex = require(process.argv[1]);
 const set = ({tex, display}) => katex.renderToString(tex, {displayMode: display, throwOnError: true, strict: "ignore"});
@@ -185,7 +185,7 @@ def shortened(source):
 
 
 def formulas(content, where):
-    """Sets the formulas of a page."""
+    """Sets the formulas of a page; no line begins with the comma behind one that has no break itself."""
     asked = [
         {"tex": html.unescape(found[2])[2:-2], "display": found[2].startswith("\\[")}
         for found in FORMULA.finditer(content)
@@ -194,9 +194,13 @@ def formulas(content, where):
         done = iter(json.loads(run("node", "-e", SET, str(installed("katex")), input=json.dumps(asked))))
     except PluginError as error:
         raise PluginError(f"{where}: {error}") from None
-    return FORMULA.sub(
-        lambda found: f'<{found[1]} class="formula" data-search-exclude>{next(done)}</{found[1]}>', content
-    )
+
+    def placed(found):
+        made = next(done)
+        text = f'<{found[1]} class="formula" data-search-exclude>{made}</{found[1]}>{found[3]}'
+        return f'<span class="together">{text}</span>' if found[3] and made.count("katex-base") == 1 else text
+
+    return FORMULA.sub(placed, content)
 
 
 def on_page_content(content, page, config, files):
