@@ -8,6 +8,7 @@ the site. KaTeX is an npm package; npm installs it into build/npm once.
 import doctest
 import functools
 import html
+import io
 import json
 import re
 import shutil
@@ -16,7 +17,9 @@ import sys
 from pathlib import Path
 
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # MkDocs does not
 
@@ -33,7 +36,7 @@ NOTEBOOKS = (
     "guides/doctor",
     "book/05-backpropagation",
 )
-FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.S)
+FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>([,.;:?!)]*)', re.S)
 SET = """
 const katex = require(process.argv[1]);
 const set = ({tex, display}) => katex.renderToString(tex, {displayMode: display, throwOnError: true, strict: "ignore"});
@@ -182,7 +185,7 @@ def shortened(source):
 
 
 def formulas(content, where):
-    """Sets the formulas of a page."""
+    """Sets the formulas of a page; no line begins with the comma behind one that has no break itself."""
     asked = [
         {"tex": html.unescape(found[2])[2:-2], "display": found[2].startswith("\\[")}
         for found in FORMULA.finditer(content)
@@ -191,9 +194,13 @@ def formulas(content, where):
         done = iter(json.loads(run("node", "-e", SET, str(installed("katex")), input=json.dumps(asked))))
     except PluginError as error:
         raise PluginError(f"{where}: {error}") from None
-    return FORMULA.sub(
-        lambda found: f'<{found[1]} class="formula" data-search-exclude>{next(done)}</{found[1]}>', content
-    )
+
+    def placed(found):
+        made = next(done)
+        text = f'<{found[1]} class="formula" data-search-exclude>{made}</{found[1]}>{found[3]}'
+        return f'<span class="together">{text}</span>' if found[3] and made.count("katex-base") == 1 else text
+
+    return FORMULA.sub(placed, content)
 
 
 def on_page_content(content, page, config, files):
@@ -203,17 +210,42 @@ def on_page_content(content, page, config, files):
 
 
 def on_post_page(output, page, config):
-    """The theme indents its markup, which makes pages large, and its search lacks a name that can be read aloud."""
+    """The theme's search gets a name that can be read aloud; indentation and marks that show nothing are dropped."""
     output = output.replace('role="dialog">', 'role="dialog" aria-label="Search">')
+    output = re.sub(
+        r'<span class="[nw]">([^<]*)</span>', r"\1", output
+    )  # in code: names and spaces, which have no colour
     parts = re.split(r"(<(pre|script|textarea)\b.*?</\2>)", output, flags=re.S)
     return "".join(
         re.sub(r"\s*\n\s*", "\n", part) if i % 3 == 0 else part for i, part in enumerate(parts) if i % 3 != 2
     )
 
 
+def lighter(path):
+    """Writes a picture with 128 colours, which is enough for a diagram, if that makes it smaller."""
+    file = io.BytesIO()
+    few = Image.open(path).convert("RGB").quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(file, "PNG", optimize=True)
+    if len(file.getvalue()) < path.stat().st_size:
+        path.write_bytes(file.getvalue())
+
+
+@event_priority(-101)  # after the theme has written the script
 def on_post_build(config):
-    """Removes what the theme brings and no page uses: source maps, and search in other languages."""
-    scripts = Path(config.site_dir, "assets", "javascripts")
+    """Removes what no page needs: source maps, search in other languages, and the second copy of the search index.
+
+    The theme reads the index as a script from a disk, and as JSON from a server; the script does for both.
+    """
+    site = Path(config.site_dir)
+    scripts = site / "assets" / "javascripts"
     shutil.rmtree(scripts / "lunr")
-    for path in Path(config.site_dir).rglob("*.map"):
+    for path in [*site.rglob("*.map"), site / "search" / "search_index.json"]:
         path.unlink()
+    (bundle,) = scripts.glob("bundle.*.js")
+    asks = 'location.protocol==="file:"?'
+    before, found, after = bundle.read_text(encoding="utf-8").partition(asks)
+    if not found or "search_index.js" not in after[:80]:
+        raise PluginError(f"{bundle.name} does not choose an index of the search by {asks}")
+    bundle.write_text(f"{before}true?{after}", encoding="utf-8")
+    for path in site.rglob("*.png"):
+        lighter(path)

@@ -20,6 +20,7 @@ from fnn.plots.passes import BACKWARD
 
 matplotlib = fnn.errors.require("matplotlib", "examples")
 figures = fnn.errors.require("matplotlib.figure", "examples")
+paths = fnn.errors.require("matplotlib.path", "examples")
 patches = fnn.errors.require("matplotlib.patches", "examples")
 images = fnn.errors.require("PIL.Image", "examples")
 BOOK = Path(__file__).parent / "book"
@@ -59,18 +60,51 @@ def neuron():
 
 
 def two_moons():
-    """A network 2-16-16-2 while it learns."""
-    data, net, loss = moons(3, 200), fnn.mlp((16, 16, 2), activation=fnn.Tanh()), fnn.SoftmaxCrossEntropy()
-    figure, axes = canvas(1, 4, (10, 2.9))
-    state, done = fnn.init_state(net, fnn.Adam(0.01), key(6), (2,)), 0
-    for ax, epochs in zip(axes[0], (0, 2, 10, 60), strict=True):
-        if epochs > done:
-            state, done = fnn.train(net, loss, state, data, epochs=epochs - done, batch_size=20)[0], epochs
-        plots.decision_regions(ax, net, loss, state.params, *data)
-        ax.get_legend().remove()
-        right = float(fnn.accuracy(net.apply(state.params, data[0]), data[1]))
-        ax.set(title=f"epoch {epochs}: {100 * right:.0f} % correct", xticks=[], yticks=[], xlabel="", ylabel="")
+    """A network 2-16-2-2 while it learns, animated: the plane of its inputs, and that of its last units."""
+    (x, y), loss = moons(3, 100), fnn.SoftmaxCrossEntropy()
+    net = fnn.mlp((16, 2, 2), activation=fnn.Tanh())
+    hidden, output = fnn.Serial(net.layers[:-1]), fnn.Serial(net.layers[-1:])
+    state, done = fnn.init_state(net, fnn.Adam(0.01), key(0), (2,), dtype=np.float64), 0
+    figure, ((left, right),) = canvas(1, 2, (9, 4.6))
+    epochs = (0, 1, 2, 4, 8, 16, 24, 32, 36, 40, 45, 50, 60, 80)
+    for k, epoch in enumerate(epochs):
+        if epoch:
+            state, done = fnn.train(net, loss, state, (x, y), epochs=epoch - done, batch_size=20)[0], epoch
+        share = float(fnn.accuracy(net.apply(state.params, x), y))
+        text = f"epoch {epoch}: {100 * share:.0f} % correct"
+        a = hidden.apply(state.params[:-1], x)
+        artists = [
+            left.text(0.5, -0.04, text, size=11, ha="center", va="top", transform=left.transAxes),
+            *regions(left, net, state.params, (-1.5, 2.5), (-1.1, 1.6), 31),
+            *regions(right, output, state.params[-1:], (-1.1, 1.1), (-1.1, 1.1), 2),
+            *points(right, a, y),
+        ]
+        kind = "during" if epoch < epochs[-1] else "step"
+        for i, artist in enumerate(artists):
+            artist.set_gid(f"{kind}-{k}-{i}")
+            artist.set_visible(kind == "step")
+    list(points(left, x, y))
+    left.set(title="the plane of the inputs x₁ and x₂", xticks=[], yticks=[])
+    right.set(title="the plane of the two units before the output", xticks=[], yticks=[])
     return figure
+
+
+def regions(ax, net, params, across, up, n):
+    """What a network of two outputs decides, on a grid of n points each way, and the boundary."""
+    grid = np.linspace(*across, n), np.linspace(*up, n)
+    z = net.apply(params, np.stack(np.meshgrid(*grid), axis=-1).reshape(-1, 2)).reshape(n, n, 2)
+    z = z[..., 1] - z[..., 0]
+    ax.set_facecolor(plots.common.tint(BLUE, 0.08))
+    fill = ax.contourf(*grid, z, levels=[0, np.inf], colors=[plots.common.tint(ORANGE, 0.28)], zorder=0)
+    return fill, ax.contour(*grid, z, levels=[0], colors="black", linewidths=1.5, zorder=1)
+
+
+def points(ax, x, y):
+    """The examples as round and square dots: ends of lines without a length, one path for each class."""
+    for k, (color, cap) in enumerate(((BLUE, "round"), (ORANGE, "projecting"))):
+        path = paths.Path(np.repeat(x[y == k], 2, axis=0), [1, 2] * (y == k).sum())  # move, line
+        dots = patches.PathPatch(path, fill=False, edgecolor=color, linewidth=5 - k, capstyle=cap, zorder=2)
+        yield ax.add_patch(dots)
 
 
 def costs():
@@ -370,7 +404,7 @@ def through_time():
 
 PICTURES = [neuron, two_moons, costs, descent, flow, one_weight, factors]
 PICTURES += [gradients, overfitting, optimizers, schedules, filters, through_time]
-ANIMATED = {flow: 1.5, one_weight: 1.2}
+ANIMATED = {two_moons: 0.8, flow: 1.5, one_weight: 1.2}
 
 
 def made(draw):
@@ -378,8 +412,11 @@ def made(draw):
     with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "fnn"}):
         figure, file = draw(), io.BytesIO()
         if draw in ANIMATED:
-            text = plots.animated(figure, seconds=ANIMATED[draw])
-            return f"{draw.__name__}.svg", re.sub(r"\n\s*", "\n", text).encode()
+            text = re.sub(r"\n\s*", "\n", plots.animated(figure, seconds=ANIMATED[draw]))
+            tenths = lambda found: re.sub(
+                r"(\.\d)\d+|\s*\n(?=[A-Z])", r"\1", found[0]
+            )  # of a point are enough for a coordinate
+            return f"{draw.__name__}.svg", re.sub(r'\b(d|x|y)="[^"]*"', tenths, text).encode()
         figure.savefig(file, dpi=120, metadata={"Software": None})
     few = images.open(file).convert("RGB").quantize(128, method=images.Quantize.MEDIANCUT, dither=images.Dither.NONE)
     file = io.BytesIO()

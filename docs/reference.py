@@ -24,12 +24,13 @@ SECTIONS = {
         "standardization",
         "energies",
         "composition",
+        "remat",
     ),
     "Costs": ("losses", "weights"),
     "The gradient": ("backpropagation", "factors", "per_example", "curvature", "laplace", "influence", "autodiff"),
     "Learning": ("rules", "privacy", "optimizers", "schedules"),
     "Training": ("training", "sources", "predicting", "callbacks", "metrics", "calibration", "sklearn"),
-    "Inspection": ("overview", "findings", "diagnostics", "attribution", "plots", "testing"),
+    "Inspection": ("overview", "footprint", "findings", "diagnostics", "attribution", "plots", "testing"),
     "Files": ("checkpoints", "onnx", "datasets"),
     "Foundations": ("random", "trees", "backend", "matrices", "pieces", "sharding", "order", "static", "errors"),
 }
@@ -108,7 +109,7 @@ def markdown(page):
     module = find(f"fnn.{page}")
     rows = [f"| [`{name}`][{name}] | {sentence(find(name)).replace('|', chr(92) + '|')} |" for name in names]
     introduction = fenced(module.docstring.value) if module.docstring else ""
-    table = ["| name | |", "|---|---|", *rows]
+    table = ["| name | what it is |", "|---|---|", *rows]
     blocks = [f"::: {name}" for name in names]
     return "\n\n".join([f"# fnn.{page}", introduction, "\n".join(table), *blocks]) + "\n"
 
