@@ -100,16 +100,22 @@ def check_runs(dtype, tolerance, layouts, of_rules=RULES):
 
 
 def check_checkpoints():
-    """A run is saved on one layout, and goes on with another one as if nothing had happened."""
+    """A run is saved on one layout, in one file or in shards, and goes on with another one as if nothing happened."""
     data, how = (X.astype(np.float32), Y), {"epochs": 1, "batch_size": 16}
     wanted, _ = fnn.train(NET, LOSS, begin(), data, epochs=2, batch_size=16)
     state, _ = fnn.train(NET, LOSS, *placed("fully sharded", begin(), data), **how)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.npz"
         fnn.checkpoints.save(path, state, net=NET)
-        loaded = fnn.checkpoints.load(path).tree
-    state, _ = fnn.train(NET, LOSS, *placed("both", loaded, data), **how)
-    close(state.params, wanted.params, 1e-6)
+        fnn.checkpoints.save_shards(folder, state, net=NET)
+        loaded, shards = fnn.checkpoints.load(path).tree, fnn.checkpoints.load_shards(folder).tree
+        parts = fnn.checkpoints.load(Path(folder) / "shards-0-of-1.npz").tree.params[1].w
+        assert (parts.shape, len(parts.parts)) == ((24, 16), 8)
+    close(shards.params, loaded.params, 0)
+    assert int(shards.step) == 4
+    for name in ("one", "two", "both"):
+        state, _ = fnn.train(NET, LOSS, *placed(name, shards, data), **how)
+        close(state.params, wanted.params, 1e-6)
 
 
 def check_fit_and_quantities():
