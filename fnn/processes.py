@@ -58,7 +58,7 @@ def whole(tree: Any) -> Any:
     def gathered(array):
         if all_here(array) or array.is_fully_replicated:
             return array
-        return _moved(array, array.sharding.update(spec=_spec()))
+        return _moved(array, backend.jax.sharding.NamedSharding(array.sharding.mesh, _spec()))
 
     return tree if all_here(tree) else backend.jax.tree.map(gathered, tree)
 

@@ -109,7 +109,7 @@ def check_checkpoints():
         fnn.checkpoints.save(path, state, net=NET)
         fnn.checkpoints.save_shards(folder, state, net=NET)
         loaded, shards = fnn.checkpoints.load(path).tree, fnn.checkpoints.load_shards(folder).tree
-        parts = fnn.checkpoints.load(Path(folder) / "shards-0-of-1.npz").tree.params[1].w
+        parts = fnn.checkpoints.load(Path(folder) / "shards-0-of-1.npz").tree.params[2].w
         assert (parts.shape, len(parts.parts)) == ((24, 16), 8)
     close(shards.params, loaded.params, 0)
     assert int(shards.step) == 4
