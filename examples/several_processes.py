@@ -4,9 +4,9 @@
     python examples/several_processes.py --processes 4 --float64   four, compared in float64
     python examples/several_processes.py --resume                  goes on from the newest checkpoint
 
-The first command starts the processes, here on one machine, watches them, and compares. What a process does is `work`:
-on a cluster, run that on each machine, with the address of the first one. A process that dies ends the others: their
-sum of gradients fails at once, or JAX, which hears from each process every few seconds, ends them after ten of silence.
+The first command starts the processes on this machine, watches them, and compares. What a process does is `work`: on a
+cluster, run that on each machine, with the address of the first. If a process dies, the sum of gradients of the others
+fails at once, or JAX, which hears from each every few seconds, ends them after ten of silence.
 """
 
 import argparse
@@ -23,7 +23,6 @@ from jax.experimental import multihost_utils
 
 import fnn
 
-OUT = Path("out/several_processes")
 NET, LOSS = fnn.Serial((fnn.Scale(1 / 16), fnn.mlp((32, 10)))), fnn.SoftmaxCrossEntropy()
 
 
@@ -44,15 +43,14 @@ def work(options):
     mesh = fnn.sharding.mesh()  # the devices of all processes
     place = lambda state, data: (fnn.sharding.place_state(mesh, NET, state), fnn.sharding.place_data(mesh, data))
     state, history = fit(options, place, checkpoint=options.out, resume=options.resume)
-    own = [np.asarray(p) for p in jax.tree.leaves(state.params)]
-    assert all((p == p[0]).all() for p in multihost_utils.process_allgather(own)), "parameters differ"
+    of_all = multihost_utils.process_allgather([np.asarray(p) for p in jax.tree.leaves(state.params)])
+    assert all((p == p[0]).all() for p in of_all), "parameters differ"
     print(f"process {options.index}: loss {history['loss'][-1]:.4f}, the parameters are those of every process")
 
 
 def start(options):
     """The processes, by their number; each runs this file again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, "-u", __file__, *sys.argv[1:], "--address", address, "--index"]
     processes = [subprocess.Popen([*command, str(i)]) for i in range(options.processes)]
@@ -67,9 +65,7 @@ def watch(processes):
         if failed := [i for i, code in enumerate(codes) if code]:
             i = min(failed, key=lambda i: codes[i])  # the one that was killed, if another has failed because of it
             how = f"was ended by {signal.Signals(-codes[i]).name}" if codes[i] < 0 else f"failed with status {codes[i]}"
-            deadline = time.monotonic() + 12
-            while time.monotonic() < deadline and any(process.poll() is None for process in processes):
-                time.sleep(0.1)  # JAX ends the others by itself
+            time.sleep(12)  # JAX ends the others by itself, with a message of its own
             for process in processes:
                 process.kill()
             sys.exit(f"process {i} (pid {processes[i].pid}) {how}, and the others were ended; --resume goes on")
@@ -77,12 +73,11 @@ def watch(processes):
 
 
 parser = argparse.ArgumentParser()
-for name, default in (("--processes", 2), ("--epochs", 5), ("--index", None)):
-    parser.add_argument(name, type=int, default=default)
+numbers = ("--processes", int, 2), ("--epochs", int, 5), ("--index", int, None)
+for name, kind, default in (*numbers, ("--address", str, None), ("--out", Path, Path("out/several_processes"))):
+    parser.add_argument(name, type=kind, default=default)
 for name in ("--float64", "--resume"):
     parser.add_argument(name, action="store_true")
-parser.add_argument("--address")
-parser.add_argument("--out", type=Path, default=OUT)
 options = parser.parse_args()
 jax.config.update("jax_enable_x64", options.float64)
 jax.config.update("jax_platforms", "cpu")
@@ -94,8 +89,8 @@ if options.index is not None:
 for old in options.out.glob("step-*.npz") if not options.resume else ():
     old.unlink()
 watch(start(options))
-newest = max(options.out.glob("step-*.npz"))
-params = fnn.checkpoints.load(newest).tree["state"].params  # written by the first process
+newest = max(options.out.glob("step-*.npz"))  # written by the first process
+params = fnn.checkpoints.load(newest).tree["state"].params
 alone, history = fit(options)
 pairs = zip(jax.tree.leaves(params), jax.tree.leaves(alone.params), strict=True)
 difference = max(float(abs(p - q).max() / abs(q).max()) for p, q in pairs)
