@@ -60,8 +60,7 @@ def start(options):
 
 def watch(processes):
     """Wait for the processes. If one fails, the others are ended within ten seconds, and the message names it."""
-    while any(process.poll() != 0 for process in processes):
-        codes = [process.returncode for process in processes]
+    while (codes := [process.poll() for process in processes]).count(0) < len(codes):
         if failed := [i for i, code in enumerate(codes) if code]:
             i = min(failed, key=lambda i: codes[i])  # the one that was killed, if another has failed because of it
             how = f"was ended by {signal.Signals(-codes[i]).name}" if codes[i] < 0 else f"failed with status {codes[i]}"

@@ -46,9 +46,9 @@ def _gradient(problem, params, rule, rule_state, batch, keys):
     """What the rule says of the batch; on a mesh of explicit axes too, gradients lie as parameters."""
 
     def gradient(params, rule, rule_state, arrays, keys, of_cost):
-        penalty, denominator = of_cost
+        (x, y, weights), (penalty, denominator) = arrays, of_cost
         own = problem._replace(penalty=penalty, denominator=denominator)
-        return tuple(unwrapped(rule).gradient(own, params, rule_state, Batch(*arrays, batch.size), keys))
+        return tuple(unwrapped(rule).gradient(own, params, rule_state, Batch(x, y, weights, batch.size), keys))
 
     arrays, of_cost = (batch.x, batch.y, batch.weights), (problem.penalty, problem.denominator)
     args = params, rule, rule_state, arrays, keys, of_cost
