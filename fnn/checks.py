@@ -67,7 +67,9 @@ def for_objects(given, array) -> str:
 
 def known(array):
     """Whether the values of an array are known, and all of them are in this process."""
-    return isinstance(array, np.ndarray) or (not backend.is_traced(array) and array.is_fully_addressable)
+    if isinstance(array, np.ndarray) or backend.is_traced(array):
+        return isinstance(array, np.ndarray)
+    return array.is_fully_addressable or array.is_fully_replicated
 
 
 def on_host(array):

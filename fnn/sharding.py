@@ -16,6 +16,7 @@ Source: M. Shoeybi et al., "Megatron-LM: training multi-billion parameter langua
 (2019), §3; S. Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models" (2020).
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np  # noqa: F401 - for the example
@@ -25,8 +26,9 @@ from .backend import DATA
 from .composition import each, walk
 from .errors import ArgumentError, KindError, ShapeError, shorten
 from .layers import Conv, Dense
+from .processes import put
 
-__all__ = ["layout", "mesh", "place_data", "place_state"]
+__all__ = ["layout", "mesh", "place_data", "place_share", "place_state"]
 
 HOW = "replicated", "columns", "rows", "alternating", "full"
 
@@ -78,14 +80,34 @@ def place_data(mesh: Any, data: Any, *, split: bool = False) -> Any:
     >>> tuple(x.sharding.spec)
     ('data',)
     """
-    jax = _check_mesh(mesh)
+    _check_mesh(mesh)
     spec, parts = ((DATA,), mesh.shape[DATA]) if split else ((), 1)
     for place, array in trees.paths(data, "data"):
         if len(array) % parts:
             raise ShapeError(
                 f"{place}: expected a multiple of {parts} examples, one part for each device, got {len(array)}"
             )
-    return jax.device_put(data, _sharding(mesh, *spec))
+    return trees.map(lambda array: put(array, _sharding(mesh, *spec)), data)
+
+
+def place_share(mesh: Any, share: Any) -> Any:
+    """Place data of which each process has another share, as many examples as the others, in the order of processes.
+
+    The arrays are divided over "data" (see `place_data`), and no process ever has all of them.
+
+    Args:
+        mesh: the mesh, of devices of all processes.
+        share: a tree of arrays with the examples of this process along the first axis.
+
+    Returns:
+        The tree, with JAX arrays of all examples on the mesh.
+
+    >>> x, y = place_share(mesh(1), (np.zeros((8, 3), np.float32), np.zeros(8, int)))
+    >>> x.shape
+    (8, 3)
+    """
+    jax = _check_mesh(mesh)
+    return trees.map(partial(jax.make_array_from_process_local_data, _sharding(mesh, DATA)), share)
 
 
 def place_state(mesh: Any, net: Any, state: Any, how: str = "replicated") -> Any:
@@ -113,13 +135,13 @@ def place_state(mesh: Any, net: Any, state: Any, how: str = "replicated") -> Any
 
     def place(node):
         if trees.leaves(params) and trees.alike(node, params):
-            return jax.tree.map(jax.device_put, node, shardings)
+            return jax.tree.map(put, node, shardings)
         if isinstance(node, tuple | dict) and trees.leaves(node):
             inner = [place(node[key]) for key in node] if isinstance(node, dict) else [place(part) for part in node]
             if isinstance(node, dict):
                 return dict(zip(node, inner, strict=True))
             return type(node)(*inner) if hasattr(node, "_fields") else tuple(inner)
-        return jax.device_put(node, _sharding(mesh))
+        return jax.tree.map(lambda leaf: put(leaf, _sharding(mesh)), node)
 
     return place(state)
 

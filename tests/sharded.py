@@ -43,9 +43,10 @@ def begin(rule=None, dtype=np.float32):
     return fnn.init_state(NET, optimizer, fnn.random.key(0), (6,), dtype, rule=rule)
 
 
-def placed(name, state, data, split=False):
+def placed(name, state, data, split=False, kind="Auto"):
     devices, of_model, how = LAYOUTS[name]
-    mesh = sharding.mesh(devices, of_model)
+    axes = (getattr(jax.sharding.AxisType, kind),) * 2
+    mesh = jax.make_mesh((devices, of_model), ("data", "model"), axes, devices=jax.devices()[: devices * of_model])
     return sharding.place_state(mesh, NET, state, how), sharding.place_data(mesh, data, split=split)
 
 
@@ -59,8 +60,13 @@ def close(found, wanted, tolerance):
 def step_of(state, data):
     """The compiled program of a step, and the collective operations in it: how many of each kind, with their shapes."""
     program = fnn.training.step._step.compiled.lower(state, PENALTY, None, *data, None, net=NET, loss=LOSS).compile()
+    return program, *collectives(program)
+
+
+def collectives(program):
+    """How many collective operations of each kind a program holds, and the shapes of each."""
     found = re.findall(r"= (.*?) (all-[a-z]+|reduce-scatter|collective-permute)(?:-start)?\(", program.as_text())
-    return program, Counter(kind for _, kind in found), [tuple(re.findall(r"\[[\d,]*\]", s)) for s, _ in found]
+    return Counter(kind for _, kind in found), [tuple(re.findall(r"\[[\d,]*\]", s)) for s, _ in found]
 
 
 def check_steps():
@@ -88,50 +94,84 @@ def check_steps():
 # ---- whole runs ------------------------------------------------------------------------------------------------------
 
 
-def check_runs(dtype, tolerance, layouts, of_rules=RULES):
+def check_collectives_of_runs():
+    """The order and the samples are computed by each device; a run of shuffled batches holds one sum, of gradients."""
+    for rule in RULES[:2]:
+        state, data = placed("four", begin(rule), (X.astype(np.float32), Y))
+        data = fnn.gate.dataset(NET, LOSS, state.params, data)
+        static = {"net": NET, "loss": LOSS, "plan": fnn.training.loop.plan_of(state, data, 16, True)}
+        run = fnn.training.loop.run.compiled.lower(state, None, None, data, steps=4, whole=True, **static)
+        kinds = collectives(run.compile())[0]
+        assert set(kinds) == {"all-reduce"}, kinds
+        assert rule is not None or kinds["all-reduce"] == 1, kinds
+
+
+def check_runs(dtype, tolerance, layouts, of_rules=RULES, kind="Auto"):
     """Batches of 20 of 64 examples, which eight devices do not divide: the last one has 4."""
     data, how = (X.astype(dtype), Y), {"epochs": 2, "batch_size": 20}
     for rule in of_rules:
         wanted, history = fnn.train(NET, LOSS, begin(rule, dtype), data, **how)
         for name in layouts:
-            state, theirs = fnn.train(NET, LOSS, *placed(name, begin(rule, dtype), data), **how)
+            state, theirs = fnn.train(NET, LOSS, *placed(name, begin(rule, dtype), data, kind=kind), **how)
             close((state.params, state.rule_state), (wanted.params, wanted.rule_state), tolerance)
             close(theirs, history, tolerance)
 
 
 def check_checkpoints():
-    """A run is saved on one layout, and goes on with another one as if nothing had happened."""
+    """A run is saved on one layout, in one file or in shards, and goes on with another one as if nothing happened."""
     data, how = (X.astype(np.float32), Y), {"epochs": 1, "batch_size": 16}
     wanted, _ = fnn.train(NET, LOSS, begin(), data, epochs=2, batch_size=16)
     state, _ = fnn.train(NET, LOSS, *placed("fully sharded", begin(), data), **how)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.npz"
         fnn.checkpoints.save(path, state, net=NET)
-        loaded = fnn.checkpoints.load(path).tree
-    state, _ = fnn.train(NET, LOSS, *placed("both", loaded, data), **how)
-    close(state.params, wanted.params, 1e-6)
+        fnn.checkpoints.save_shards(folder, state, net=NET)
+        loaded, shards = fnn.checkpoints.load(path).tree, fnn.checkpoints.load_shards(folder).tree
+        parts = fnn.checkpoints.load(Path(folder) / "shards-0-of-1.npz").tree.params[2].w
+        assert (parts.shape, len(parts.parts)) == ((24, 16), 8)
+    close(shards.params, loaded.params, 0)
+    assert int(shards.step) == 4
+    for name in ("one", "two", "both"):
+        state, _ = fnn.train(NET, LOSS, *placed(name, shards, data), **how)
+        close(state.params, wanted.params, 1e-6)
 
 
 def check_fit_and_quantities():
     """`fit` with data on a mesh alone, and quantities of the examples of a batch on it."""
     data, how = (X.astype(np.float32), Y), {"epochs": 2, "batch_size": 16}
     wanted, _ = fnn.fit(NET, LOSS, fnn.Adam(0.01), data, key=fnn.random.key(0), validation=data, **how)
-    (_, on_mesh), k = placed("four", begin(), data), fnn.random.key(0)
-    state, _ = fnn.fit(NET, LOSS, fnn.Adam(0.01), on_mesh, key=k, validation=on_mesh, **how)
-    close(state.params, wanted.params, 1e-6)
-    assert len(state.params[0].w.sharding.device_set) == 4
+    for kind in ("Auto", "Explicit"):
+        (_, on_mesh), k = placed("four", begin(), data, kind=kind), fnn.random.key(0)
+        state, _ = fnn.fit(NET, LOSS, fnn.Adam(0.01), on_mesh, key=k, validation=on_mesh, **how)
+        close(state.params, wanted.params, 1e-6)
+        assert len(state.params[0].w.sharding.device_set) == 4
     state, batch = placed("four", begin(), data, split=True)
     norms = jax.jit(per_example.norms(NET, LOSS))
     close(norms(state.params, *batch), norms(begin().params, *data), 1e-6)
 
 
+def check_laplace(dtype, tolerance):
+    """The posterior from examples that are divided over devices, and its outputs, are those of one device."""
+    data, found = (X.astype(dtype), Y), {}
+    for name in ("one", "two", "four", "eight"):
+        state, on_mesh = placed(name, begin(None, dtype), data, split=True)
+        posterior = fnn.laplace.fit(NET, LOSS, state.params, on_mesh)
+        found[name] = tuple(fnn.laplace.outputs(posterior, data[0][:5]))
+        close(found[name], found["one"], tolerance)
+
+
 if __name__ == "__main__":
     check_steps()
     if "all" in sys.argv:
+        check_collectives_of_runs()
         check_checkpoints()
         check_fit_and_quantities()
+        check_laplace(np.float32, 1e-6)
         check_runs(np.float32, 1e-6, ("two", "four", "tensor parallel", "fully sharded"), RULES[:1])
         check_runs(np.float32, 1e-6, ("eight", "both"))
+        check_runs(np.float32, 1e-6, ("four",), RULES[:3], kind="Explicit")
+        check_runs(np.float32, 1e-6, ("both", "fully sharded"), RULES[:1], kind="Explicit")
         jax.config.update("jax_enable_x64", True)
         begin.cache_clear()
         check_runs(np.float64, 1e-12, ("eight", "both"), RULES[:3])
+        check_laplace(np.float64, 1e-12)

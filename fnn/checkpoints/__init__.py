@@ -29,6 +29,8 @@ from .archive import load_network as load_network
 from .archive import save as save
 from .safetensors import load_safetensors as load_safetensors
 from .safetensors import save_safetensors as save_safetensors
+from .shards import load_shards as load_shards
+from .shards import save_shards as save_shards
 from .text import own_classes as own_classes
 from .text import text_of as text_of
 from .tree import Host as Host

@@ -1,5 +1,6 @@
 """Evaluation: the predictions of a network on data, their cost, and metrics computed from them."""
 
+import functools
 import inspect
 from typing import Any
 
@@ -19,9 +20,12 @@ from ..streams import Stream, admitted, padded_to, present
 @backend.jit(static=("net", "loss", "batch_size"))
 def predict(params, x, y, *, net, loss, batch_size=1024):
     """The predictions for all examples, computed batch by batch, and the cost of each example."""
-    n = size_of(x)
-    batch_size = min(n, batch_size)
-    xp = namespace(*trees.leaves((params, x)))
+    predicted = functools.partial(_predicted, net=net, loss=loss, batch_size=min(size_of(x), batch_size))
+    return backend.automatically(predicted, (params, x, y), (None, None))
+
+
+def _predicted(params, x, y, *, net, loss, batch_size):
+    n, xp = size_of(x), namespace(*trees.leaves((params, x)))
     starts = xp.arange(-(-n // batch_size), dtype=np.int32) * batch_size
 
     def batch(_, start):

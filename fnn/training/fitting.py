@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, gate, random, trees  # noqa: F401 - random for the examples
+from .. import checks, gate, processes, random, trees  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..callbacks import Epoch, begun, call, changes_runs, check_callbacks, progress_bars
 from ..diagnostics import statistics_of
@@ -224,7 +224,11 @@ def fit(
         options |= {"patience": "given", "monitor": watch, "start_after": start_after} if watch else {"patience": None}
         options |= {f"callbacks[{i}]": callback for i, callback in enumerate(filter(changes_runs, callbacks))}
         options |= {"start": start_of(state) if isinstance(optimizer, TrainState) else None}
-        store = Store(checkpoint, net, every, keep, setting_of(problem, state, plan, data, metrics, **options))
+        shared, setting = (
+            not processes.all_here(state, data),
+            setting_of(problem, state, plan, data, metrics, **options),
+        )
+        store = Store(checkpoint, net, every, keep, setting, shared)
         piece, run = min(piece, -(-plan.steps // 10)), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
@@ -234,7 +238,7 @@ def fit(
         contextlib.closing(data) if isinstance(data, Stream) else contextlib.nullcontext(),
         keeping(),
         begun(callbacks := (*callbacks, *progress_bars(progress, epochs, run.epochs)), run.state),
-        listening(store is not None) as caught,
+        listening(store is not None and not store.shared) as caught,
     ):
         while run.epochs < epochs and not (run.last_loss < stop_below or run.waited >= longest or stops or caught):
             before = run.state

@@ -221,14 +221,13 @@ def _steps(problem, state, data, plan, steps, whole, fresh=False):
         index, used = tuple(a[None] for a in plan.sample(state.key, state.step)) if poisson else chosen
         if index.shape[1] % devices:  # as many places on each device
             index, used = (xp.pad(a, ((0, 0), (0, -a.shape[1] % devices))) for a in (index, used))
-        index, used = backend.spread((index, used), plan.spread)
-        x, y = (backend.spread(trees.map(lambda a: _take(xp, a, index), a), plan.spread) for a in (data.x, data.y))
-        weights = None
-        if data.weights is not None:
-            weights = xp.where(used, _take(xp, data.weights, index), 0)
+        index, used = backend.on_each((index, used), plan.spread)
+        x, y, weights = trees.map(lambda a: _take(xp, a, index), tuple(data))
+        if weights is not None:
+            weights = xp.where(used, weights, 0)
         elif padded or poisson:
             weights = used.astype(_wide(state))
-        return backend.scan(step, state, (x, y) if weights is None else (x, y, weights))
+        return backend.scan(step, state, backend.spread((x, y) if weights is None else (x, y, weights), plan.spread))
 
     chosen, blocks = None, steps
     if not poisson:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checkpoints, files, trees
+from .. import checkpoints, files, processes, trees
 from ..backend import namespace
 from ..checkpoints.archive import check_tree, metadata_of
 from ..errors import ArgumentError, CheckpointError, KindError, encodable, integer, shorten
@@ -106,15 +106,16 @@ class Store:
     """The folder in which a run keeps its newest checkpoints, `step-0000001234.npz`. It is locked while the run lasts.
 
     A run is known by its setting, which is saved with every checkpoint. Only the checkpoints of this run are continued,
-    and only they are ever deleted.
+    and only they are ever deleted. Of a run that several processes share, the first process writes and all read.
     """
 
-    def __init__(self, folder, net, every, keep, setting):
+    def __init__(self, folder, net, every, keep, setting, shared=False):
         if not isinstance(folder, str | Path):
             raise KindError(f"checkpoint: expected a folder, got {shorten(folder)}")
         self.folder, self.net = Path(folder), net
         self.every, self.keep = integer("every", every, least=1), integer("keep", keep, least=1)
         self.setting, self._lock, self._own = setting, None, []  # the paths of this run's checkpoints, the newest last
+        self.shared, self.writes = shared, not shared or processes.index_and_count()[0] == 0
         try:
             checkpoints.text_of(net)
         except KindError:
@@ -126,9 +127,12 @@ class Store:
         try:
             with files.errors_as(CheckpointError, f"checkpoint: {files.shown(self.folder)}: not a folder to write to"):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._lock = files.lock_folder(self.folder)
+                self._lock = files.lock_folder(self.folder) if self.writes else None
                 names = sorted(filter(re.compile(r"step-[0-9]{10}\.npz").fullmatch, os.listdir(self.folder)))
-            return self._continued([self.folder / name for name in names], run, resume) if names else run
+            run = self._continued([self.folder / name for name in names], run, resume) if names else run
+            if self.shared:
+                processes.check_agreed(f"checkpoint: the step in {files.shown(self.folder)}", int(run.state.step))
+            return run
         except BaseException:
             self.close()
             raise
@@ -143,6 +147,10 @@ class Store:
         """Save the run, unless this step is saved already, and delete its oldest checkpoints; returns the path."""
         path = self.folder / f"step-{int(run.state.step):010d}.npz"
         if path == self.newest():
+            return path
+        run = processes.whole(run)
+        if not self.writes:
+            self._own.append(path)
             return path
         if path.is_symlink() or (path not in self._own and _setting_of(path) not in (None, self.setting)):
             raise CheckpointError(f"{files.shown(path)}: not saved, since a link or another run's checkpoint is there")
@@ -200,7 +208,8 @@ class Store:
                 f"that it holds, got {self.setting['start']}"
             )
         found = Run(**saved)
-        return found._replace(history={name: [arrays] for name, arrays in found.history.items()}), setting
+        placed = {"state": processes.put_like(found.state, run.state), "best": processes.put_like(found.best, run.best)}
+        return found._replace(history={name: [arrays] for name, arrays in found.history.items()}, **placed), setting
 
 
 def _saved(run):

@@ -17,8 +17,10 @@ import numpy as np
 
 from .. import gate, random, trees
 from ..backend import Held, is_jax, jax
+from ..checks import known
 from ..errors import shorten
 from ..losses import L2  # noqa: F401 - for the example
+from ..processes import whole
 from ..static import Static
 from ..streams import Stream
 
@@ -46,20 +48,22 @@ def differences(there: dict[str, str], here: dict[str, str]) -> str:
 def fingerprint(params: Any, data: Any) -> Any:
     """Text in place of each array: its shape, and the CRC-32 of its values as they enter the steps.
 
-    Of a stream it is what its batches are like: to know their values it would have to be read.
+    Of a stream it is what its batches are like: to know their values it would have to be read. Of an array that is
+    divided among processes it is the shape.
     """
     if isinstance(data, Stream):
         return data.text
     crcs = trees.map(lambda _: 0, tuple(data))
     for _, piece in data.pieces():
-        crcs = trees.map(_crc, tuple(gate.converted(params, *piece)), crcs)
-    return gate.Data(*trees.map(lambda array, crc: f"{array.shape}, CRC-32 {crc:08x}", tuple(data), crcs))
+        crcs = trees.map(lambda a, crc: _crc(a, crc) if known(a) else crc, tuple(gate.converted(params, *piece)), crcs)
+    text = lambda array, crc: f"{array.shape}, " + (f"CRC-32 {crc:08x}" if known(array) else "divided")
+    return gate.Data(*trees.map(text, tuple(data), crcs))
 
 
 def start_of(state: Any) -> str:
     """A state that a run begins from, as text: its step, and the CRC-32 of its parameters."""
     crc = 0
-    for w in trees.leaves(state.params):
+    for w in trees.leaves(whole(state.params)):
         crc = _crc(w, crc)
     return f"step {int(state.step)}, CRC-32 {crc:08x}"
 
