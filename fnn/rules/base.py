@@ -14,6 +14,8 @@ the optimizer. Class attributes without an annotation say what a rule needs:
     draws        True (default); if False, no key is derived for the rule
     of_cost      False (default); if True, the gradient is that of the cost itself, as `fnn.Lbfgs` needs it
     private      False (default); if True, no stopping criterion may depend on the training loss
+    scales       False (default); if True, the gradient is multiplied by `problem.scale`, as `LossScale` needs it
+    overflows    False (default); if True, a gradient may be infinite, and the optimizer has to skip it
 
 A rule whose result is a function of sums over the examples may say so, and then `InParts` computes them for a few
 examples at a time. Its `gradient` is then `from_sums` of the `sums` of the whole batch:
