@@ -87,7 +87,7 @@ def in_float8(a, axis):
 
 def test_products_in_float8_round_rows_and_columns_in_units_of_their_own(needs_jax):
     rng = np.random.default_rng(0)
-    x, dy = (rng.normal(size=shape) * np.exp(5 * rng.normal(size=(len(shape), 1)))[0] for shape in ((64, 32), (64, 16)))
+    x, dy = rng.normal(size=(64, 32)), rng.normal(size=(64, 16))
     x *= np.exp(4 * rng.normal(size=(64, 1)))  # of very different lengths
     layer, exact = fnn.Dense(16, precision="float8"), fnn.Dense(16)
     params = exact.init(fnn.random.key(0, backend="numpy"), (32,))
@@ -108,7 +108,7 @@ def test_products_in_float8_round_rows_and_columns_in_units_of_their_own(needs_j
     oracle.assert_close(grads.w, dy.T @ x, 1e-2)
     oracle.assert_close(total, grads, 1e-5)
     for row, wanted in zip(y, x @ w.T, strict=True):  # each example by itself
-        assert np.linalg.norm(row - wanted) < 0.06 * np.linalg.norm(wanted)
+        assert np.linalg.norm(row - wanted) < 2 * 2**-4 * np.linalg.norm(wanted)  # two roundings by at most 2⁻⁴
     nothing = layer.apply(params, on("jax", np.zeros((2, 32), np.float32)))
     assert not np.any(nothing)
 
