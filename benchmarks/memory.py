@@ -10,7 +10,8 @@ training, when they have been imported and the images are in memory, and at the 
 
 Of larger networks the plan is made, which takes no memory: of a gradient of one of 100 million parameters at batch
 4,096 beside `jax.grad`, and of 32 layers of 1,024 at batch 8,192 with and without `fnn.Remat`, and beside
-`jax.checkpoint`. The first of them then trains for three steps; alone: `--large`. The time of Remat is measured on layers of 512 at batch 2,048.
+`jax.checkpoint`. The first of them then trains for three steps; alone: `--large`. The time of Remat is measured on
+layers of 512 at batch 2,048.
 """
 
 import argparse

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import trees
+from .. import backend, trees
 from ..backend import Held, cast, is_traced, namespace
 from ..errors import ArgumentError, KindError, ShapeError, real, shorten
 from ..static import Choice as Choice
@@ -101,7 +101,7 @@ def prepare(rule, params) -> Any:
             raise KindError(f"{place}: expected a number, got {shorten(leaf)}; declare a choice as `x: Choice[...]`")
         if not is_traced(leaf) and field.interval is None:
             real(place, np.asarray(leaf).item())
-        return xp.asarray(leaf, dtype=np.int32 if field.whole else wide)[()]
+        return backend.number(xp, leaf, np.int32 if field.whole else wide)
 
     def strong(place, value, field):
         if value is None or isinstance(value, Held) or field.choice:
