@@ -109,7 +109,7 @@ def test_products_in_float8_round_rows_and_columns_in_units_of_their_own(needs_j
     oracle.assert_close(total, grads, 1e-5)
     for row, wanted in zip(y, x @ w.T, strict=True):  # each example by itself
         assert np.linalg.norm(row - wanted) < 2 * 2**-4 * np.linalg.norm(wanted)  # two roundings by at most 2⁻⁴
-    nothing = layer.apply(params, on("jax", np.zeros((2, 32), np.float32)))
+    nothing = layer.apply(*on("jax", (params, np.zeros((2, 32), np.float32))))
     assert not np.any(nothing)
 
 
