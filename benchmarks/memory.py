@@ -141,7 +141,7 @@ def trained(large, inputs, batch, steps=3):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 10, batch)
     x = (rng.normal(size=(10, inputs))[y] + rng.normal(size=(batch, inputs))).astype(np.float32)
-    state = fnn.init_state(net, fnn.Sgd(0.1), fnn.random.key(0), (inputs,))
+    state = fnn.init_state(net, fnn.Sgd(0.02), fnn.random.key(0), (inputs,))
     step = jax.jit(fnn.make_step(net, loss), donate_argnums=0)  # the new parameters take the place of the old ones
     losses, seconds = [], []
     for _ in range(steps):
