@@ -8,15 +8,17 @@ needed beyond arguments and results. The same scan with `jax.grad` has the same 
 resident memory of fresh processes that train for an epoch, each with its own libraries and the same images: before
 training, when they have been imported and the images are in memory, and at the peak.
 
-Of larger networks only the plan is made, which takes no memory: a gradient of one of 100 million parameters at batch
+Of larger networks the plan is made, which takes no memory: of a gradient of one of 100 million parameters at batch
 4,096 beside `jax.grad`, and of 32 layers of 1,024 at batch 8,192 with and without `fnn.Remat`, and beside
-`jax.checkpoint`. The time of Remat is measured on layers of 512 at batch 2,048.
+`jax.checkpoint`. The first of them then trains for three steps; alone: `--large`. The time of Remat is measured on
+layers of 512 at batch 2,048.
 """
 
 import argparse
 import functools
 import importlib
 import json
+import time
 
 from common import harness
 
@@ -56,6 +58,7 @@ def planned(sizes, batch, n):
     return found
 
 
+LARGE = 5700, 784, 4096  # units of each of four layers, inputs, batch: 100 million parameters
 DEEP = (8, 7, 6, 5, 4, 2)  # layers in each block, fewer towards the output; the last block is kept as it is
 
 
@@ -127,6 +130,29 @@ def remat_times(width, n, options):
     return harness.turns({"fnn": side(False), "fnn with Remat": side(True)}, options)
 
 
+def trained(large, inputs, batch, steps=3):
+    """Three steps of the network of many parameters: their number, the losses, the seconds, the memory at the peak."""
+    import jax
+    import numpy as np
+
+    import fnn
+
+    net, loss = fnn.Serial((*(fnn.Dense(large), fnn.Relu()) * 4, fnn.Dense(10))), fnn.SoftmaxCrossEntropy()
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, batch)
+    x = (rng.normal(size=(10, inputs))[y] + rng.normal(size=(batch, inputs))).astype(np.float32)
+    state = fnn.init_state(net, fnn.Sgd(0.02), fnn.random.key(0), (inputs,))
+    step = jax.jit(fnn.make_step(net, loss), donate_argnums=0)  # the new parameters take the place of the old ones
+    losses, seconds = [], []
+    for _ in range(steps):
+        begun = time.perf_counter()
+        state, metrics = step(state, (x, y))
+        losses.append(float(metrics["loss"]))
+        seconds.append(time.perf_counter() - begun)
+    size = sum(p.size for p in fnn.trees.leaves(state.params))
+    return {"parameters": size, "losses": losses, "seconds": seconds, "peak": resident("VmHWM")}
+
+
 def resident(what):
     """A line of the kernel's account of this process, in bytes; `ru_maxrss` would begin at the peak of the parent."""
     with open("/proc/self/status") as status:
@@ -154,10 +180,14 @@ def side(name, *numbers):
 def main():
     parser = harness.parser(__doc__, repeats=3)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--large", action="store_true", help="train the network of 100 million parameters, and no more")
     options = harness.parse(parser)
     if options.child:
         name, *numbers = options.child
         child(name, *map(int, numbers))
+        return
+    if options.large:
+        print(json.dumps(trained(*((64, 8, 32) if options.smoke else LARGE))))
         return
     sizes, batch, n = ((784, 16, 10), 64, 640) if options.smoke else ((784, 1024, 1024, 10), 512, 60_000)
     chosen = list(SIDES)[:1] if options.smoke else list(SIDES)
@@ -174,13 +204,18 @@ def main():
     rows = [[name, *(f"{size / MIB:.0f}" for size in (*pair, pair[1] - pair[0]))] for name, pair in low.items()]
     text += "\n\n" + harness.table(("process", "before training, MiB", "peak, MiB", "difference, MiB"), rows)
 
-    gradients = planned_gradients(*((16, 64, 32, 8, 64) if options.smoke else (1024, 8192, 5700, 784, 4096)))
+    gradients = planned_gradients(*((16, 64, 32, 8, 64) if options.smoke else (1024, 8192, *LARGE)))
     rows = [[name, f"{size / MIB:.1f}"] for name, size in gradients.items()]
     text += "\n\n" + harness.table(("one gradient", "temporary, MiB"), rows)
     times = remat_times(*((16, 64) if options.smoke else (512, 2048)), options)
     rows = [[name, f"{harness.lower(runs):.3f}"] for name, runs in times.items()]
     text += "\n\n" + harness.table(("32 layers of 512, batch 2,048", "seconds"), rows)
-    figures = {"planned": plan, "resident": samples, "gradients": gradients, "remat": times}
+    run = harness.fresh(__file__, "--large", *["--smoke"] * options.smoke)()
+    heading = (f"{run['parameters']:,} parameters, batch 4,096", "loss", "seconds", "peak of the process, MiB")
+    peak = f"{run['peak'] / MIB:.0f}"
+    rows = [[f"step {i + 1}", f"{run['losses'][i]:.3f}", f"{run['seconds'][i]:.1f}", peak] for i in range(3)]
+    text += "\n\n" + harness.table(heading, rows)
+    figures = {"planned": plan, "resident": samples, "gradients": gradients, "remat": times, "large": run}
     harness.publish("memory", "Memory of an epoch", text, figures, options)
 
 

@@ -33,8 +33,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
                     FunctionLoss; a base for your own: Loss; in the module losses. Penalties: L1, L2
     optimizers      Sgd, Momentum, Nesterov, Adam, AdamW, Adagrad, Adadelta, Adamax, AMSGrad, Nadam, RMSProp, Lion,
                     Muon, Lbfgs, from_optax; around them: ClipByGlobalNorm, ClipByNorm, ClipByValue, Accumulate,
-                    Average, MaxNorm, PerLayer, SkipNonFinite; apply_updates; in the module optimizers. Learning rates:
-                    schedules
+                    Average, MaxNorm, PerLayer, SkipNonFinite, Masters; apply_updates; in the module optimizers.
+                    Learning rates: schedules
     training        fit, evaluate, range_test; train, make_step, init_state (TrainState, Best); sweep, folds, ensemble;
                     minimize; in the module training. After each epoch: callbacks. How a batch becomes a gradient:
                     rules, privacy
@@ -213,6 +213,7 @@ from .optimizers import ClipByNorm as ClipByNorm
 from .optimizers import ClipByValue as ClipByValue
 from .optimizers import Lbfgs as Lbfgs
 from .optimizers import Lion as Lion
+from .optimizers import Masters as Masters
 from .optimizers import MaxNorm as MaxNorm
 from .optimizers import Momentum as Momentum
 from .optimizers import Muon as Muon

@@ -110,6 +110,18 @@ def ready(tree):
     return tree if jax is None else jax.block_until_ready(tree)
 
 
+def on_device(array):
+    """A NumPy array that nobody overwrites, as JAX's, which `jnp.asarray` would compile a program for."""
+    return jax.device_put(array)
+
+
+def number(xp, value, dtype):
+    """A number as a strongly typed array of the namespace; on JAX, one that is known is converted by NumPy."""
+    if xp is np or is_jax(value):
+        return xp.asarray(value, dtype=dtype)[()]
+    return on_device(np.asarray(value, dtype=dtype))
+
+
 def is_floating(dtype):
     """Whether a dtype is real or complex floating point, including bfloat16, which NumPy alone does not know."""
     kind = getattr(dtype, "kind", "V")

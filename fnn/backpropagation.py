@@ -33,6 +33,7 @@ class Problem(NamedTuple):
     penalty        `L1(...)`, `L2(...)`, your own, or None
     denominator    what Σ w ℓ of a batch is divided by; None for Σ w
     input_shape    the shape of an example, for the initial state of a rule; None in a step, which has the batch
+    scale          what the errors are multiplied by where they begin, and so the gradient; None for 1
     """
 
     net: Any
@@ -40,6 +41,7 @@ class Problem(NamedTuple):
     penalty: Any = None
     denominator: Any = None
     input_shape: Any = None
+    scale: Any = None
 
 
 class Tape(NamedTuple):
@@ -161,7 +163,7 @@ def sent_back(
     problem: Problem, params, data, prediction, residuals, need_dx: bool = False, propagate: Callable | None = None
 ) -> tuple[Array, Any]:
     """`differentiate` after the forward pass, for what needs the same pass for more than the gradient."""
-    net, loss, penalty, denominator, _ = problem
+    net, loss, penalty, denominator, _, larger = problem
     carry: Any = net.propagate if propagate is None else propagate
     _, y, weights = data[:3]
     losses, delta, dtype = cost(loss, prediction, y)
@@ -171,11 +173,13 @@ def sent_back(
         delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
     if dtype == _FLOAT16:  # has a small range: errors of about 1 go back, and the sums are scaled, in float32
         unit = factors.scale_of(abs(delta).reshape(losses.shape[0], -1).max(axis=1, initial=0))
-        dx, deltas = carry(params, residuals, cast(_times(delta, 1 / unit), dtype), need_dx)
+        first = delta / unit.reshape(unit.shape + (1,) * (delta.ndim - 1))  # 1 / unit could be infinite
+        dx, deltas = carry(params, residuals, cast(first if larger is None else first * larger, dtype), need_dx)
         scale = shares * unit
         dx = trees.map(lambda d: cast(_times(d, scale), d.dtype), dx)
         grads = factors.total(params, net.factors(params, residuals, deltas), scale)
     else:  # δ is rounded only now, so that a mean overflows no more than it has to
+        delta = delta if larger is None else delta * larger
         delta = cast(delta * shares if isinstance(shares, float) else _times(delta, shares), dtype)
         dx, deltas = carry(params, residuals, delta, need_dx)
         grads = net.gradient(params, residuals, deltas)

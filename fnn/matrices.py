@@ -12,16 +12,19 @@ from .backend import at_least_float32, by_platform, cast, jax, jnp
 
 __all__ = ["contract", "product"]
 
+PRECISIONS = "float32", "tensorfloat32", "bfloat16", "float8"
+
 
 def product(a, b, precision=None):
     """`a @ b`, (..., K), (K, M) -> (..., M).
 
-    With a precision, both factors are rounded to it, the products summed in float32, and the result is in a's dtype.
+    With "bfloat16" or "float8" both factors are rounded, the products summed in float32, and the result is in a's
+    dtype. "float32" and "tensorfloat32" say how a GPU may round factors in float32; on a CPU it does not.
 
     Args:
         a: (..., K).
         b: (K, M).
-        precision: `"bfloat16"` or None. Default: None.
+        precision: one of `PRECISIONS`, or None for what `jax_default_matmul_precision` says. Default: None.
 
     Returns:
         The product (..., M).
@@ -33,10 +36,37 @@ def product(a, b, precision=None):
         if a.shape[-1] == 1:
             return a * b  # sums of one term: twice as fast
         return a @ b if a.ndim == 2 else (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
-    if precision is None:
-        return a @ b
+    if precision == "float8":
+        return cast(_product_in_float8(a, b), a.dtype)
+    if precision != "bfloat16":
+        return jnp.matmul(a, b, precision=precision)
     rounded = jnp.matmul(a.astype(precision), b.astype(precision), preferred_element_type=np.float32)
     return cast(rounded, a.dtype)
+
+
+if jax is not None:
+
+    @jax.custom_jvp
+    def _product_in_float8(a, b):
+        """a @ b in float32, each row of a and each column of b in units of its own, in which its largest entry is 448.
+
+        The 8 bits are e4m3: four of exponent and three of mantissa, with 448 as the largest number. No example's unit
+        depends on another example. (P. Micikevicius et al., "FP8 formats for deep learning", 2022.)
+        """
+        rows, columns = _unit(abs(a).max(axis=-1, keepdims=True)), _unit(abs(b).max(axis=0, keepdims=True))
+        a, b = (a / rows).astype(jnp.float8_e4m3fn), (b / columns).astype(jnp.float8_e4m3fn)
+        return jnp.matmul(a, b, preferred_element_type=np.float32) * rows * columns
+
+    @_product_in_float8.defjvp
+    def _tangent_in_bfloat16(primals, tangents):  # rounding has no derivative, and the units are not linear
+        (a, b), (da, db) = primals, tangents
+        dy = product(da, b, "bfloat16") + product(a, db, "bfloat16")
+        return _product_in_float8(a, b), cast(dy, np.float32)
+
+    def _unit(largest):
+        """The unit in which this is 448; 1 for 0 and for what is not finite."""
+        largest = cast(largest, np.float32)
+        return jnp.where((largest > 1e-30) & (largest < np.inf), largest / 448, 1)
 
 
 def exact_products() -> Any:
@@ -44,7 +74,7 @@ def exact_products() -> Any:
     return contextlib.nullcontext() if jax is None else jax.default_matmul_precision("highest")
 
 
-def contract(delta, a, dtype: Any = None, spare=False):
+def contract(delta, a, dtype: Any = None, spare=False, precision=None):
     """`Σ δ aᵀ`, the one product of errors and activations, (..., O), (..., I) -> (O, I).
 
     The sum over all examples and positions is in float32 or wider, the result in `dtype`, by default that of delta.
@@ -56,6 +86,7 @@ def contract(delta, a, dtype: Any = None, spare=False):
         a: (..., I).
         dtype: that of the result. Default: that of delta.
         spare: whether to save memory rather than time. Default: False.
+        precision: "float32" or "tensorfloat32", as for `product`. Default: None.
 
     Returns:
         The sum (O, I).
@@ -75,8 +106,9 @@ def contract(delta, a, dtype: Any = None, spare=False):
     wide = None if delta.dtype == wide else wide  # then the sum is that wide by default
     if jax.sharding.AxisType.Explicit in d.mesh.axis_types:
         layout = jax.sharding.NamedSharding(d.mesh, jax.sharding.PartitionSpec(d.spec[1], s.spec[1]))
-        return cast(jnp.einsum("no,ni->oi", delta, a, preferred_element_type=wide, out_sharding=layout), dtype)
-    multiply = lambda transposed, a: cast(jnp.matmul(transposed, a, preferred_element_type=wide), dtype)
+        how: Any = {"precision": precision, "preferred_element_type": wide, "out_sharding": layout}
+        return cast(jnp.einsum("no,ni->oi", delta, a, **how), dtype)
+    multiply = lambda b, a: cast(jnp.matmul(b, a, precision=precision, preferred_element_type=wide), dtype)
     return by_platform(
         lambda delta, a: multiply(_transposed(delta, spare), a), lambda delta, a: multiply(delta.T, a), delta, a
     )

@@ -56,9 +56,12 @@ def key(seed: Any, backend: str | None = None) -> Any:
     if chosen not in ("jax", "numpy"):
         raise ArgumentError(f"backend: expected 'jax' or 'numpy', got {shorten(backend)}")
     seed = _word("seed", seed)
-    if chosen == "jax":
-        return _backend.need_jax("key(backend='jax')").random.key(seed, impl="threefry2x32")
-    return _numpy_key(0, seed)
+    if chosen == "numpy":
+        return _numpy_key(0, seed)
+    jax = _backend.need_jax("key(backend='jax')")
+    if _backend.is_traced(seed):
+        return jax.random.key(seed, impl="threefry2x32")
+    return like(_numpy_key(0, seed), jax.numpy)
 
 
 _backend, _default = backend, backend.name  # `key` has an argument of the module's name
@@ -107,7 +110,7 @@ def like(key, xp):
     if _backend.is_jax(key) and xp is np and not _backend.is_traced(key):
         return np.asarray(_backend.jax.random.key_data(key))
     if not _backend.is_jax(key) and xp is not np:
-        return _backend.jax.random.wrap_key_data(xp.asarray(key), impl="threefry2x32")
+        return _backend.jax.random.wrap_key_data(_backend.on_device(key), impl="threefry2x32")
     return key
 
 

@@ -3,11 +3,12 @@
 Parameters, gradients and states are such trees. With JAX they are pytrees; for NumPy, `backend` has a stand-in.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import Record
+from .backend import Record, namespace
 from .backend import tree_leaves as leaves
 from .backend import tree_map as map
 from .errors import ShapeError
@@ -70,6 +71,12 @@ def map_learnt(f, tree, *rest, fixed=lambda node: node):
         return map(either, *nodes, is_leaf=is_fixed)
 
     return walk(tree, *rest)
+
+
+def all_finite(tree):
+    """Whether no entry of any array is NaN or infinite, as a boolean of the arrays' kind."""
+    each = [namespace(a).isfinite(a).all() for a in leaves(tree)]
+    return functools.reduce(lambda a, b: a & b, each, np.True_)
 
 
 def paths(tree: Any, root="params"):

@@ -930,7 +930,7 @@ COSTS = [
 
 def unmasked(problem, params, data, key=None, need_dx=False):
     """`differentiate` of which δ of weight 0 is not set to 0."""
-    net, loss, _, denominator, _ = problem
+    net, loss, _, denominator = problem[:4]
     prediction, residuals = net.forward(params, data[0], key)
     losses, delta, _ = BACKPROP.cost(loss, prediction, data[1])
     value, shares = BACKPROP.mean_cost(loss, losses, data[2], denominator)

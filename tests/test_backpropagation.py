@@ -452,6 +452,12 @@ def test_a_mean_over_many_examples_does_not_underflow_in_float16(backend):
     assert np.asarray(dx[-1]) == 0
 
 
+def test_the_smallest_errors_are_no_infinite_ones_in_float16():
+    net, params = fnn.Dense(1, bias=False), fnn.DenseParams(np.ones((1, 1), np.float16), ())
+    grads = fnn.grad(net, fnn.Quadratic())(params, np.zeros((1, 1)), np.float32([[1e-40]]))
+    assert np.asarray(grads.w) == 0  # and not 0 times 1 / 10⁻⁴⁰, which is infinite in float32
+
+
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 LINE = fnn.Dense(1, bias=False)

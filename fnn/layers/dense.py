@@ -10,7 +10,7 @@ from ..backend import cast, floating, is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
-from ..matrices import contract, product
+from ..matrices import PRECISIONS, contract, product
 from ..static import Interval, instead
 from .base import Array, Layer, added
 
@@ -37,8 +37,11 @@ class Dense(Layer):
         units: O, at least 1.
         bias: whether to add b. Default: True.
         initializer: the initializer of W; b starts at 0. Default: `LecunNormal()`.
-        precision: `"bfloat16"` (JAX only) rounds the factors of the three products to bfloat16 and sums in float32,
-            which is faster on large layers and accurate to two or three digits. Default: None, full precision.
+        precision: how the factors of the three products are rounded; sums are in float32. `"bfloat16"` (JAX only) is
+            faster on large layers and accurate to two or three digits. `"float8"` (JAX only, fast on GPUs that have
+            it) rounds x, W and δ to 8 bits for z and dx, one digit, and to bfloat16 for dW. `"tensorfloat32"` and
+            `"float32"` say whether a GPU may round factors in float32 to three digits. Default: None, as JAX's
+            `jax_default_matmul_precision` says: float32 on a CPU, TF32 on NVIDIA's GPUs.
 
     Source: M. Nielsen, "Neural networks and deep learning" (2015), ch. 2, eqs. BP2 to BP4.
 
@@ -61,8 +64,8 @@ class Dense(Layer):
                 "of inputs, which is that of x; an activation is a layer of its own"
             )
         super().__post_init__()
-        if self.precision not in (None, "bfloat16"):
-            raise ArgumentError(f'precision: expected None or "bfloat16", got {shorten(self.precision)}')
+        if self.precision not in (None, *PRECISIONS):
+            raise ArgumentError(f"precision: expected None or one of {PRECISIONS}, got {shorten(self.precision)}")
         if not callable(self.initializer) or isinstance(self.initializer, type):
             hint = instead(self.initializer, Initializer)
             raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}{hint}")
@@ -92,7 +95,8 @@ class Dense(Layer):
         return DenseParams(Outer(positions(self._rounded(dy)), positions(x)), over_positions(dy) if self.bias else ())
 
     def gradient(self, params, x, dy):
-        dw = contract(self._rounded(dy), x, dtype=params.w.dtype)
+        precision = None if self._narrow else self.precision
+        dw = contract(self._rounded(dy), x, dtype=params.w.dtype, precision=precision)
         return DenseParams(dw, dy.reshape(-1, self.units).sum(axis=0) if self.bias else ())
 
     def tangent(self, params, x, dparams, dx):
@@ -104,12 +108,17 @@ class Dense(Layer):
             return dz
         return db + (namespace(x).zeros((*x.shape[:-1], 1), db.dtype) if dz is None else dz)
 
+    @property
+    def _narrow(self):
+        return self.precision in ("bfloat16", "float8")
+
     def _rounded(self, a):
-        if self.precision is None:
+        """A factor of dW, as it is kept."""
+        if not self._narrow:
             return a
         if not is_jax(a):
             raise KindError(f"{self}: expected parameters on JAX, as NumPy has no {self.precision}")
-        return a.astype(self.precision)
+        return a.astype("bfloat16")
 
 
 def over_positions(values):

@@ -18,6 +18,7 @@ are entry by entry. Hyperparameters are leaves, so they can be traced: another l
     quasi_newton   the curvature from the last few steps: Lbfgs, for whole batches
     line_search    how far to go along its direction
     combinators    around other optimizers: clipping, accumulation, averages, an optimizer for each layer
+    masters        float32 copies of parameters of 16 bits
     extras         what an optimizer may ask for besides the gradient: the cost as a function
     preparation    checks of the hyperparameters, and Optax's optimizers
 """
@@ -48,6 +49,8 @@ from .combinators import SkipNonFinite as SkipNonFinite
 from .descent import Momentum as Momentum
 from .descent import Nesterov as Nesterov
 from .descent import Sgd as Sgd
+from .masters import Mastered as Mastered
+from .masters import Masters as Masters
 from .normalized import Lion as Lion
 from .normalized import Muon as Muon
 from .preparation import from_optax as from_optax

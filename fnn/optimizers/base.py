@@ -272,7 +272,7 @@ def one_minus_power(b, t):
 
 
 def apply_updates(params: Any, updates: Any) -> Any:
-    """Adds updates to parameters, keeping the dtype of each parameter.
+    """Adds updates to parameters, keeping the dtype of each parameter; the sum is in the wider dtype of the two.
 
         w ← w + u
 
@@ -288,7 +288,7 @@ def apply_updates(params: Any, updates: Any) -> Any:
     """
 
     def moved(w, u):
-        return w if trees.is_fixed(w) else trees.locked(w + cast(u, w.dtype))
+        return w if trees.is_fixed(w) else trees.locked(cast(w + u, w.dtype))
 
     return trees.map(moved, params, updates, is_leaf=trees.is_fixed)
 

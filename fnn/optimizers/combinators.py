@@ -6,7 +6,6 @@ clips each gradient, averages four of them, and passes the mean to Adam. A combi
 state of the inner optimizer; one that does has it as `inner`.
 """
 
-import functools
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -252,18 +251,13 @@ class SkipNonFinite(NamedTuple):
 
     def update(self, grads: Any, opt_state: Any, params: Any = None) -> tuple[Any, Any]:
         skipped, inner = own_state(self, opt_state, Skipped)
-        updates, moved = _step_if(_all_finite(grads), self.optimizer, grads, inner, params)
+        updates, moved = _step_if(trees.all_finite(grads), self.optimizer, grads, inner, params)
         after = updates if params is None else trees.map(lambda w, u: w + u, params, updates)
-        finite = _all_finite((grads, after))
+        finite = trees.all_finite((grads, after))
         take, leave = (lambda step, no_step: step), (lambda step, no_step: no_step)
         no_step = trees.map(no_update, updates), inner
         updates, inner = backend.cond(finite, take, leave, (updates, moved), no_step)
         return updates, Skipped(skipped + cast(~finite, np.int32), inner)
-
-
-def _all_finite(tree):
-    each = [namespace(a).isfinite(a).all() for a in trees.leaves(tree)]
-    return functools.reduce(lambda a, b: a & b, each, np.True_)
 
 
 def _step_if(condition, optimizer, grads, opt_state, params):

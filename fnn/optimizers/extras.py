@@ -17,6 +17,7 @@ import numpy as np
 from .. import backend, trees
 from ..errors import FnnError, KindError, shorten
 from .base import is_optimizer
+from .combinators import SkipNonFinite
 
 NAMES = ("value", "grad", "value_fn", "value_and_grad_fn")
 
@@ -46,8 +47,20 @@ def check_extras(optimizer: Any, rule: Any, params: Any) -> None:
             f"rule: expected fnn.rules.Backprop(), the gradient of the cost itself, with {type(optimizer).__name__}, "
             f"which needs {' and '.join(needed)}, got {shorten(rule)}"
         )
+    if getattr(rule, "overflows", False) and not skips(optimizer):
+        raise KindError(
+            f"optimizer: expected one that skips steps whose gradient has overflowed, fnn.SkipNonFinite(...), with "
+            f"{type(rule).__name__}, got {shorten(optimizer)}"
+        )
     if _holds(optimizer) and any(map(backend.is_jax, trees.leaves(params))):
         _check_another_library(optimizer, rule, params)
+
+
+def skips(optimizer: Any) -> bool:
+    """Whether the optimizer skips non-finite steps of all parameters, at any depth of nesting."""
+    inner = getattr(optimizer, "optimizers", getattr(optimizer, "optimizer", None))
+    ends = trees.leaves(inner, is_leaf=is_optimizer)
+    return isinstance(optimizer, SkipNonFinite) or (bool(ends) and all(map(skips, ends)))
 
 
 def _check_another_library(optimizer, rule, params):

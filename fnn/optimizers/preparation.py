@@ -74,7 +74,7 @@ def prepare(optimizer: Any, params: Any) -> Any:
     wide = np.float64 if any(w.dtype == np.float64 for w in arrays) else np.float32
 
     def strong(number, whole):
-        return xp.asarray(number, dtype=np.int32 if whole else wide)[()]
+        return backend.number(xp, number, np.int32 if whole else wide)
 
     return _prepared(optimizer, params, strong)
 

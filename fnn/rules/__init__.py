@@ -12,6 +12,7 @@ natural     NaturalGradient: the gradient divided by the curvature of the batch,
 kfac        KFac: the same with curvature in Kronecker factors, averaged over batches
 forward     ForwardGradient: the derivative along a random direction, times the direction
 parts       InParts: a few examples of a batch at a time, in less memory
+loss_scale  LossScale: errors in float16 multiplied by a number that keeps them in range
 angles      alignment, Aligned: how far a rule's gradient is from that of backpropagation
 chain       a network as a chain of stages, for rules that look at one layer at a time
 """
@@ -32,6 +33,7 @@ from .feedback import SignSymmetry as SignSymmetry
 from .forward import ForwardGradient as ForwardGradient
 from .goodness import ForwardForward as ForwardForward
 from .kfac import KFac as KFac
+from .loss_scale import LossScale as LossScale
 from .natural import NaturalGradient as NaturalGradient
 from .parts import InParts as InParts
 from .predictive import PredictiveCoding as PredictiveCoding

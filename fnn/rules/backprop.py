@@ -19,6 +19,7 @@ class Backprop(NamedTuple):
 
     draws = False
     of_cost = True
+    scales = True
 
     def init(self, problem, params, key):
         """No state."""

@@ -14,6 +14,8 @@ the optimizer. Class attributes without an annotation say what a rule needs:
     draws        True (default); if False, no key is derived for the rule
     of_cost      False (default); if True, the gradient is that of the cost itself, as `fnn.Lbfgs` needs it
     private      False (default); if True, no stopping criterion may depend on the training loss
+    scales       False (default); if True, the gradient is multiplied by `problem.scale`, as `LossScale` needs it
+    overflows    False (default); if True, a gradient may be infinite, and the optimizer has to skip it
 
 A rule whose result is a function of sums over the examples may say so, and then `InParts` computes them for a few
 examples at a time. Its `gradient` is then `from_sums` of the `sums` of the whole batch:
@@ -28,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import trees
+from .. import backend, trees
 from ..backend import Held, cast, is_traced, namespace
 from ..errors import ArgumentError, KindError, ShapeError, real, shorten
 from ..static import Choice as Choice
@@ -99,7 +101,7 @@ def prepare(rule, params) -> Any:
             raise KindError(f"{place}: expected a number, got {shorten(leaf)}; declare a choice as `x: Choice[...]`")
         if not is_traced(leaf) and field.interval is None:
             real(place, np.asarray(leaf).item())
-        return xp.asarray(leaf, dtype=np.int32 if field.whole else wide)[()]
+        return backend.number(xp, leaf, np.int32 if field.whole else wide)
 
     def strong(place, value, field):
         if value is None or isinstance(value, Held) or field.choice:

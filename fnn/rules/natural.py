@@ -83,7 +83,7 @@ def measured(rule, problem, params, batch, keys, share=1) -> tuple[Any, Any, Pas
     forward = problem.net.forward(params, batch.x, keys.net)
     value, grads = sent_back(problem._replace(penalty=None), params, batch, *forward)
     data = batch if batch.weights is None else batch._replace(weights=abs(batch.weights))
-    net, loss, _, denominator, _ = problem
+    net, loss, _, denominator = problem[:4]
     if denominator is not None:
         denominator = denominator * namespace(share).where(share == 0, 1, share)
     of = rule.kind, rule.samples, denominator, keys.net, keys.rule

@@ -48,6 +48,7 @@ class InParts(NamedTuple):
 
     sampling, weighted = of_inner("sampling", "shuffled"), of_inner("weighted", True)
     draws, private = of_inner("draws", True), of_inner("private", False)
+    scales = of_inner("scales", False)
 
     def check(self):
         """Raise unless the rule is a function of sums; and what the rule checks itself."""

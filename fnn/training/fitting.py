@@ -16,8 +16,7 @@ from ..diagnostics import statistics_of
 from ..errors import ArgumentError, DivergenceError, KindError, integer, real, shorten, usage
 from ..layers import Layer
 from ..losses import Loss
-from ..optimizers import SkipNonFinite
-from ..optimizers.base import is_optimizer
+from ..optimizers.extras import skips
 from ..optimizers.rates import last_rate
 from ..order import Plan
 from ..rules import Backprop
@@ -324,13 +323,6 @@ def warn_if_never_a_number(watch, history, start_after, returned):
             "have no value on the validation data, as an area under a curve has none if they are of one class.",
             stacklevel=4,
         )
-
-
-def skips(optimizer) -> bool:
-    """Whether the optimizer skips non-finite steps of all parameters, at any depth of nesting."""
-    inner = getattr(optimizer, "optimizers", getattr(optimizer, "optimizer", None))
-    ends = trees.leaves(inner, is_leaf=is_optimizer)
-    return isinstance(optimizer, SkipNonFinite) or (bool(ends) and all(map(skips, ends)))
 
 
 @usage("fnn.range_test(net, loss, optimizer, (x, y), epochs=1, batch_size=32, key=key)")

@@ -4,7 +4,6 @@
 `range_test`; for data in files it reads a few batches at a time itself and scans the same step over them.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,7 +120,7 @@ def train(
 
 def advance(problem: Problem, state: TrainState, data: Any, plan: Plan, steps: int) -> Any:
     """`(state, history)` after `steps` steps on data that have passed the gate; files and streams in pieces."""
-    net, loss, penalty, denominator, _ = problem
+    net, loss, penalty, denominator = problem[:4]
     static = {"net": net, "loss": loss, "plan": plan}
     if not data.streamed:
         return run(state, penalty, denominator, data, steps=steps, whole=is_whole(state, plan), **static)
@@ -303,10 +302,7 @@ def all_finite(params) -> bool:
     return bool(_all_finite([checks.nearest(p) for p in trees.leaves(params)]))
 
 
-@backend.jit
-def _all_finite(arrays):
-    each = [namespace(a).isfinite(a).all() for a in arrays]
-    return functools.reduce(lambda a, b: a & b, each, np.True_)
+_all_finite = backend.jit(trees.all_finite)
 
 
 def diverged(problem, state, data, plan, losses, history, kept) -> DivergenceError:

@@ -83,28 +83,50 @@ def init_state(
     gate.check_network(net)
     key, input_shape = random.check_key(key), shape("input_shape", input_shape, several=True)
     dtype = backend.check_dtype(namespace(key), dtype)
-    new, run_key = _begin(key, net=net, input_shape=input_shape, dtype=dtype, make=params is None)
     if params is None:
-        params = new
+        params, run_key = _first(key, net, input_shape, dtype)
     else:
         gate.check_new(net, params, input_shape)
         xp = namespace(*trees.leaves(params))
         params = backend.ready(trees.map(xp.array, params))  # copies: the caller's are not locked
-        run_key = random.like(run_key, xp)
+        run_key = random.like(random.split(key)[1], xp)
     params = trees.lock(params)
     optimizer, rule = prepare(optimizer, params), prepare_rule(rules.Backprop() if rule is None else rule, params)
     check_extras(optimizer, rule, params)
     opt_state, rule_state = _begin_states(optimizer, rule, params, run_key, net=net, input_shape=input_shape)
     xp = namespace(run_key)
-    counters = (xp.zeros((), np.int32)[()] for _ in range(4))  # separate arrays, so that all can be donated
+    counters = (backend.number(xp, 0, np.int32) for _ in range(4))  # separate arrays, so that all can be donated
     return TrainState(params, optimizer, opt_state, rule, rule_state, trees.lock(run_key), *counters)
 
 
-@backend.jit(static=("net", "input_shape", "dtype", "make"))
-def _begin(key, *, net, input_shape, dtype, make):
-    """New parameters, if requested, and the key of the run; one program compiles faster than many small ones."""
+FEW = 2**20  # numbers that NumPy draws in less time than JAX takes to compile a program that does
+
+
+def _first(key, net, input_shape, dtype):
+    """New parameters and the key of the run; on JAX few of them come from NumPy, where nothing has to be compiled.
+
+    The two draw the same numbers, up to their last digits. In float64 NumPy is slow, and the digits are fewer.
+    """
+    begin = lambda key: _begin(key, net=net, input_shape=input_shape, dtype=dtype)
+    if not backend.is_jax(key) or backend.is_traced(key) or dtype.itemsize > 4:
+        return begin(key)
+    try:
+        shapes = net.init(random.blank_key(), input_shape, dtype)
+        if sum(p.size for p in trees.leaves(shapes)) > FEW:
+            return begin(key)
+        params, run_key = begin(random.like(key, np))
+    except FnnError:
+        raise
+    except Exception:  # a user's `init` that draws with JAX's own functions
+        return begin(key)
+    return trees.map(backend.on_device, params), random.like(run_key, backend.jnp)
+
+
+@backend.jit(static=("net", "input_shape", "dtype"))
+def _begin(key, *, net, input_shape, dtype):
+    """New parameters, and the key of the run; one program compiles faster than many small ones."""
     init_key, run_key = random.split(key)
-    return (net.init(init_key, input_shape, dtype) if make else None), run_key
+    return net.init(init_key, input_shape, dtype), run_key
 
 
 @backend.jit(static=("net", "input_shape"))

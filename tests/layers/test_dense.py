@@ -72,8 +72,59 @@ def test_products_in_bfloat16_need_jax_and_no_other_precision_is_known():
     params = net.init(fnn.random.key(0, backend="numpy"), (3,))
     with pytest.raises(errors.KindError, match="expected parameters on JAX, as NumPy has no bfloat16"):
         net.apply(params, np.ones((1, 3)))
-    with pytest.raises(errors.ArgumentError, match='precision: expected None or "bfloat16", got'):
-        fnn.Dense(2, precision="float8")
+    with pytest.raises(errors.KindError, match="expected parameters on JAX, as NumPy has no float8"):
+        fnn.Dense(2, precision="float8").apply(params, np.ones((1, 3)))
+    with pytest.raises(errors.ArgumentError, match=r"precision: expected None or one of .*'float8'.*, got 'float16'"):
+        fnn.Dense(2, precision="float16")
+
+
+def in_float8(a, axis):
+    """Numbers in e4m3, of rows or columns in units of their own: three digits after the first, from 2⁻⁶, up to 448."""
+    unit = abs(a).max(axis=axis, keepdims=True) / 448
+    exponent = np.maximum(np.floor(np.log2(np.maximum(abs(a / unit), 1e-30))), -6)
+    return np.round(a / unit * 2.0 ** (3 - exponent)) * 2.0 ** (exponent - 3) * unit
+
+
+def test_products_in_float8_round_rows_and_columns_in_units_of_their_own(needs_jax):
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(64, 32)), rng.normal(size=(64, 16))
+    x *= np.exp(4 * rng.normal(size=(64, 1)))  # of very different lengths
+    layer, exact = fnn.Dense(16, precision="float8"), fnn.Dense(16)
+    params = exact.init(fnn.random.key(0, backend="numpy"), (32,))
+
+    @oracle.quick_jit
+    def run(params, x, dy):
+        y, kept = layer.forward(params, x)
+        grads, f = layer.gradient(params, kept, dy), layer.factors(params, kept, dy)
+        moved, dz = needs_jax.jvp(lambda x: layer.apply(params, x), (x,), (x,))
+        return y, layer.backward(params, kept, dy), grads, factors.total(params, f), moved, dz
+
+    y, dx, grads, total, moved, dz = run(*on("jax", (params, np.float32(x), np.float32(dy))))
+    w = np.float64(params.w)
+    oracle.assert_close(y, in_float8(x, 1) @ in_float8(w, 1).T, 1e-5)
+    oracle.assert_close(dx, in_float8(dy, 1) @ in_float8(w, 0), 1e-5)
+    oracle.assert_close(moved, y, 0)
+    oracle.assert_close(dz, x @ w.T, 1e-2)  # derivatives are not those of rounding, and have the range of bfloat16
+    oracle.assert_close(grads.w, dy.T @ x, 1e-2)
+    oracle.assert_close(total, grads, 1e-5)
+    for row, wanted in zip(y, x @ w.T, strict=True):  # each example by itself
+        assert np.linalg.norm(row - wanted) < 2 * 2**-4 * np.linalg.norm(wanted)  # two roundings by at most 2⁻⁴
+    nothing = layer.apply(*on("jax", (params, np.zeros((2, 32), np.float32))))
+    assert not np.any(nothing)
+
+
+@pytest.mark.parametrize(("precision", "name"), [("tensorfloat32", "HIGH"), ("float32", "HIGHEST")])
+def test_what_a_gpu_may_round_is_said_in_all_three_products(precision, name, needs_jax):
+    layer = fnn.Dense(16, precision=precision)
+
+    def run(params, x, dy):
+        y, kept = layer.forward(params, x)
+        return y, layer.backward(params, kept, dy), layer.gradient(params, kept, dy)
+
+    arrays = layer.init(fnn.random.key(0), (8,)), *on("jax", (np.ones((4, 8)), np.ones((4, 16))))
+    assert needs_jax.jit(run).lower(*arrays).as_text().count(f"[{name}, {name}]") == 3
+    numpys = fnn.trees.map(np.asarray, arrays)
+    oracle.assert_close(run(*arrays), run(*numpys), 1e-6)
 
 
 def test_the_same_map_acts_at_each_position(backend):
