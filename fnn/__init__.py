@@ -48,7 +48,8 @@ A network is a layer, and holds no numbers. Its parameters are the first argumen
     inspection      diagnose (findings), memory (of a step), diagnostics, plots, testing (a gradient checker)
     files           load_network, checkpoints, datasets; onnx, for other runtimes
     devices         sharding
-    for all         random (keys), trees, backend, errors, order; composition; Interval, the range of a field
+    for all         random (keys), trees, backend, matrices (the two products), pieces, errors, order; composition;
+                    Interval, the range of a field
     estimators      FNNClassifier and FNNRegressor, after `import fnn.sklearn`
 """
 
@@ -69,9 +70,11 @@ from . import influence as influence
 from . import initializers as initializers
 from . import laplace as laplace
 from . import layers as layers
+from . import matrices as matrices
 from . import onnx as onnx
 from . import order as order
 from . import per_example as per_example
+from . import pieces as pieces
 from . import plots as plots
 from . import privacy as privacy
 from . import random as random

@@ -35,7 +35,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ and not any("thorough" in argument fo
 from fnn import backend as fnn_backend
 from fnn.backend import jax
 
-collect_ignore = ["sharded.py"] if jax is None else []  # a program, which imports JAX
+collect_ignore = ["several.py", "sharded.py"]  # programs
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
 WHY = "needs JAX, and " + ("FNN_BACKEND=numpy" if os.environ.get("FNN_BACKEND") == "numpy" else "it is not installed")
 

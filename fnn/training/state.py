@@ -108,8 +108,8 @@ def _first(key, net, input_shape, dtype):
     The two draw the same numbers, up to their last digits. In float64 NumPy is slow, and the digits are fewer.
     """
     begin = lambda key: _begin(key, net=net, input_shape=input_shape, dtype=dtype)
-    if not backend.is_jax(key) or backend.is_traced(key) or dtype.itemsize > 4:
-        return begin(key)
+    if not backend.is_jax(key) or backend.is_traced(key) or dtype.itemsize > 4 or random.like(key, np).shape != (2,):
+        return begin(key)  # keys of other types, of more words, draw on JAX alone
     try:
         shapes = net.init(random.blank_key(), input_shape, dtype)
         if sum(p.size for p in trees.leaves(shapes)) > FEW:
