@@ -24,7 +24,7 @@ def test_contract_under_an_explicit_mesh_is_the_plain_product(needs_jax):
     code = """
         import sys, jax, numpy as np
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        from fnn.products import contract
+        from fnn.matrices import contract
 
         assert len(jax.devices()) == 2
         generator = np.random.default_rng(0)

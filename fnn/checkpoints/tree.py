@@ -214,6 +214,6 @@ def _container(kind, pairs, place, where, source, depth):
     if issubclass(cls, Record):
         return cls._make(values)
     made: Any = tuple.__new__(cls, values)  # not by its constructor, which may be anybody's
-    if cls.__name__ == "TrainState" and is_fnns(cls):
+    if cls.__name__ == "TrainState" and is_fnns(cls) and made.key is not None:  # None in a file of another process
         made = made._replace(key=random.like(made.key, source.xp))
     return made

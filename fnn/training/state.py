@@ -108,16 +108,19 @@ def _first(key, net, input_shape, dtype):
     The two draw the same numbers, up to their last digits. In float64 NumPy is slow, and the digits are fewer.
     """
     begin = lambda key: _begin(key, net=net, input_shape=input_shape, dtype=dtype)
-    if not backend.is_jax(key) or backend.is_traced(key) or dtype.itemsize > 4 or random.like(key, np).shape != (2,):
-        return begin(key)  # keys of other types, of more words, draw on JAX alone
+    if not backend.is_jax(key) or backend.is_traced(key) or dtype.itemsize > 4:
+        return begin(key)
     try:
+        words = random.like(key, np)
+        if words.shape != (2,):  # keys of other types, of more words, draw on JAX alone
+            return begin(key)
         shapes = net.init(random.blank_key(), input_shape, dtype)
         if sum(p.size for p in trees.leaves(shapes)) > FEW:
             return begin(key)
-        params, run_key = begin(random.like(key, np))
+        params, run_key = begin(words)
     except FnnError:
         raise
-    except Exception:  # a user's `init` that draws with JAX's own functions
+    except Exception:  # a user's `init` that draws with JAX's own functions; a known key within a traced function
         return begin(key)
     return trees.map(backend.on_device, params), random.like(run_key, backend.jnp)
 
