@@ -26,12 +26,13 @@ class Initializer(Static):
         raise NotImplementedError
 
     def __call__(self, key, shape, dtype=np.float32):
-        """Draw values of the given shape, on the backend of the key."""
+        """Draw values of the given shape, on the backend of the key; those of 16 bits are rounded once, at the end."""
         key, shape = random.check_key(key), errors.shape("shape", shape)
         if random.is_blank(key):
             return np.broadcast_to(np.zeros((), dtype), shape)
         xp = backend.namespace(key)
-        return lock(xp.asarray(self.draw(key, shape, backend.check_dtype(xp, dtype))))
+        dtype = backend.check_dtype(xp, dtype)
+        return lock(backend.cast(xp.asarray(self.draw(key, shape, backend.at_least_float32(dtype))), dtype))
 
 
 @dataclass(frozen=True)

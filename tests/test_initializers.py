@@ -144,7 +144,11 @@ def test_jax_and_numpy_give_the_same_values(needs_jax):
 def test_on_jax_a_dtype_is_kept_too(initializer, needs_jax):
     key = random.key(7, backend="jax")
     for dtype in ("float16", "bfloat16", "float32"):
-        assert initializer(key, (4, 3), dtype).dtype == dtype
+        w = initializer(key, (4, 3), dtype)
+        own = initializer(np_key(7), (4, 3), np.dtype(dtype))
+        assert w.dtype == own.dtype == dtype
+        eps = float(needs_jax.numpy.finfo(dtype).eps)  # rounded alike, up to numbers in the middle of two
+        np.testing.assert_allclose(own.astype(float), w.astype(np.float32), rtol=2 * eps, atol=eps)
     with pytest.raises(ArgumentError, match="float64 on JAX needs"):
         initializer(key, (4, 3), np.float64)
     with needs_jax.enable_x64(True):

@@ -82,6 +82,12 @@ def load_shards(
 
     Raises:
         CheckpointError: files are missing, corrupt, or not from one call of `save_shards`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_shards(folder, [np.zeros(2)], metadata={"step": 7})
+    ...     load_shards(folder, backend="numpy").metadata
+    {'step': 7}
     """
     paths = {path: match for path in sorted(Path(folder).glob("*")) if (match := _NAME.fullmatch(path.name))}
     counts = {int(match[2]) for match in paths.values()}

@@ -156,3 +156,9 @@ def test_what_is_no_state_is_refused():
         fnn.train(net, loss, state.params, blobs(), epochs=1, batch_size=10)
     with pytest.raises(errors.KindError, match="TrainState"):
         fnn.make_step(net, loss)(state.params, data)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_parameters_have_the_dtype_that_was_asked_for(dtype, needs_jax):
+    state = fnn.init_state(fnn.mlp((4, 3)), fnn.Adam(), fnn.random.key(0), (2,), dtype)
+    assert {str(leaf.dtype) for leaf in fnn.trees.leaves(state.params)} == {dtype}
