@@ -370,7 +370,7 @@ def jit(f=None, *, static=()) -> Any:
 
 
 def drop_programs(number=1):
-    """Drops the programs that the functions of `jit` keep, if they are at least `number`.
+    """Drop the compiled programs that functions of `jit` keep, if there are at least `number`.
 
     >>> drop_programs()
     """

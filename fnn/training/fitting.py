@@ -223,11 +223,8 @@ def fit(
         options |= {"patience": "given", "monitor": watch, "start_after": start_after} if watch else {"patience": None}
         options |= {f"callbacks[{i}]": callback for i, callback in enumerate(filter(changes_runs, callbacks))}
         options |= {"start": start_of(state) if isinstance(optimizer, TrainState) else None}
-        shared, setting = (
-            not processes.all_here(state, data),
-            setting_of(problem, state, plan, data, metrics, **options),
-        )
-        store = Store(checkpoint, net, every, keep, setting, shared)
+        setting = setting_of(problem, state, plan, data, metrics, **options)
+        store = Store(checkpoint, net, every, keep, setting, shared=not processes.all_here(state, data))
         piece, run = min(piece, -(-plan.steps // 10)), store.begin(run, resume)
     elif resume:
         raise ArgumentError("resume: expected a folder to continue from, checkpoint=...")
