@@ -135,12 +135,13 @@ def squares(p, f, shares):
         else:
             summed = factors.total(p, Outer(delta, a * a), shares)
         return cast(summed, p.dtype).reshape(p.shape)
-    if not isinstance(f, Outer | Rows):
-        return cast(shared(_sum_of_squares(f), shares).sum(axis=0), p.dtype)
     weights = None if isinstance(shares, float) else shares
-    zeros = namespace(p).zeros(p.shape, at_least_float32(p.dtype))
-    add = lambda total, delta: (total + factors.squares(zeros, f._replace(delta=delta), weights), ())
-    total = backend.scan(add, zeros, f.delta)[0]
+    if isinstance(f, Outer | Rows):
+        zeros = namespace(p).zeros(p.shape, at_least_float32(p.dtype))
+        add = lambda total, delta: (total + factors.squares(zeros, f._replace(delta=delta), weights), ())
+        total = backend.scan(add, zeros, f.delta)[0]
+    else:
+        total = factors.weighted_sum(_sum_of_squares(f), weights)
     return cast(total * shares if weights is None else total, p.dtype)
 
 

@@ -136,7 +136,7 @@ def eigenvalues(product: Callable[..., Any], steps: int = 50) -> Callable[..., E
 
         def step(carry, j):
             basis, size = carry
-            q = (basis * (places == j)[:, None]).sum(axis=0)
+            q = basis[j]
             w = flat(product(params, x, y, like(params, q), *rest, **options))
             alpha = w @ q
             for _ in range(2):
