@@ -194,7 +194,7 @@ class Conv(Layer):
         def by_patches(x, dy):
             patches, wide = windows.patches(x), at_least_float32(dy.dtype)
             if self.groups == 1:
-                return contract(dy, patches.reshape(*dy.shape[:-1], -1), wide)
+                return contract(dy, patches.reshape(*dy.shape[:-1], -1), wide, spare=True)  # copies cost more
             delta = self._by_group(cast(dy, wide)[..., None, :])
             return delta.swapaxes(1, 2) @ self._by_group(cast(patches, wide))
 
