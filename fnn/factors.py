@@ -417,11 +417,12 @@ def _weighted(values, weights):
 
 
 def weighted_sum(values, weights):
-    """Σₙ wₙ vₙ of values (N, ...): of matrices as one product, twenty times as fast as XLA's own sum on the CPU."""
-    if weights is None or values.ndim < 3:
+    """Σₙ wₙ vₙ of values (N, ...): of matrices as one product, many times as fast as XLA's own sum on the CPU."""
+    if values.ndim < 3:
         return _weighted(values, weights).sum(axis=0)
-    w, flat = cast(weights, values.dtype)[:, None], _used(values, weights).reshape(len(values), -1)
-    return contract(w, flat, precision="float32").reshape(values.shape[1:])
+    w = namespace(values).ones(len(values), values.dtype) if weights is None else cast(weights, values.dtype)
+    flat = _used(values, weights).reshape(len(values), -1)
+    return contract(w[:, None], flat, precision="float32").reshape(values.shape[1:])
 
 
 def _wide_product(indices, left, right):
