@@ -12,12 +12,11 @@ few units in the last place. Draws are float32 by default; 16-bit floats are rou
 """
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from . import backend
+from . import backend, threefry
 from .errors import ArgumentError, KindError, integer, shorten
 
 __all__ = [
@@ -33,9 +32,6 @@ __all__ = [
     "truncated_normal",
     "uniform",
 ]
-
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_MASK = 0xFFFFFFFF
 
 
 def key(seed: Any, backend: str | None = None) -> Any:
@@ -57,11 +53,11 @@ def key(seed: Any, backend: str | None = None) -> Any:
         raise ArgumentError(f"backend: expected 'jax' or 'numpy', got {shorten(backend)}")
     seed = _word("seed", seed)
     if chosen == "numpy":
-        return _numpy_key(0, seed)
+        return threefry.words_of(0, seed)
     jax = _backend.need_jax("key(backend='jax')")
     if _backend.is_traced(seed):
         return jax.random.key(seed, impl="threefry2x32")
-    return like(_numpy_key(0, seed), jax.numpy)
+    return like(threefry.words_of(0, seed), jax.numpy)
 
 
 _backend, _default = backend, backend.name  # `key` has an argument of the module's name
@@ -133,7 +129,7 @@ def split(key: Any, num: int = 2) -> Any:
         return (key,) * num
     if _backend.is_jax(key):
         return _backend.jax.random.split(key, num)
-    return _locked(np.stack(_threefry(key, *_counter(num)), axis=-1))
+    return threefry.locked(np.stack(threefry.cipher(key, *threefry.counter(num)), axis=-1))
 
 
 def fold_in(key: Any, data: Any) -> Any:
@@ -155,7 +151,7 @@ def fold_in(key: Any, data: Any) -> Any:
         return key
     if _backend.is_jax(key):
         return _backend.jax.random.fold_in(key, data)
-    return _numpy_key(*_threefry_ints(int(key[0]), int(key[1]), 0, data))
+    return threefry.words_of(*threefry.cipher_of_ints(int(key[0]), int(key[1]), 0, data))
 
 
 def bits(key: Any, shape: Any = ()) -> Any:
@@ -174,7 +170,7 @@ def bits(key: Any, shape: Any = ()) -> Any:
     key, shape = check_key(key), _shape(shape)
     if _backend.is_jax(key):
         return _backend.jax.random.bits(key, shape, dtype=np.uint32)
-    words = _threefry(key, *_counter(math.prod(shape)))
+    words = threefry.cipher(key, *threefry.counter(math.prod(shape)))
     return (words[0] ^ words[1]).reshape(shape)
 
 
@@ -198,7 +194,7 @@ def uniform(key: Any, shape: Any = (), dtype: Any = np.float32, minval: Any = 0.
     if _backend.is_jax(key):
         return _backend.jax.random.uniform(key, shape, wide, minval, maxval).astype(dtype)
     if wide == np.float64:
-        words = _threefry(key, *_counter(math.prod(shape)))
+        words = threefry.cipher(key, *threefry.counter(math.prod(shape)))
         whole = (words[0].astype(np.uint64) << np.uint64(32)) | words[1]
         unit = ((whole >> np.uint64(12)) | np.uint64(0x3FF0000000000000)).view(np.float64) - 1.0
     else:
@@ -227,7 +223,7 @@ def normal(key: Any, shape: Any = (), dtype: Any = np.float32) -> Any:
     if _backend.is_jax(key):
         return _backend.jax.random.normal(key, shape, wide).astype(dtype)
     u = uniform(key, shape, wide, np.nextafter(wide.type(-1), wide.type(0)), 1.0)
-    return (wide.type(math.sqrt(2)) * _erfinv(u)).astype(dtype)
+    return (wide.type(math.sqrt(2)) * threefry.erfinv(u)).astype(dtype)
 
 
 def wide_normal(key: Any, shape: Any = ()) -> Any:
@@ -293,7 +289,7 @@ def truncated_normal(key: Any, lower: float, upper: float, shape: Any = (), dtyp
         return _backend.jax.random.truncated_normal(key, lower, upper, shape, wide).astype(dtype)
     low, high = wide.type(lower), wide.type(upper)
     u = uniform(key, shape, wide, math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2)))
-    draw = wide.type(math.sqrt(2)) * _erfinv(u)
+    draw = wide.type(math.sqrt(2)) * threefry.erfinv(u)
     return np.clip(draw, np.nextafter(low, wide.type(np.inf)), np.nextafter(high, wide.type(-np.inf))).astype(dtype)
 
 
@@ -371,7 +367,7 @@ def permutation(key: Any, n: int) -> Any:
     if _backend.is_jax(key):
         return _backend.jax.random.permutation(key, _backend.jnp.arange(n, dtype=np.int32))
     order = np.arange(n, dtype=np.int32)
-    for _ in range(math.ceil(3 * math.log(max(1, n)) / math.log(_MASK))):
+    for _ in range(math.ceil(3 * math.log(max(1, n)) / math.log(threefry.LARGEST))):
         key, subkey = split(key)
         order = order[np.argsort(bits(subkey, (n,)), kind="stable")]
     return order
@@ -382,7 +378,7 @@ def _word(name, value):
     if _backend.is_traced(value):
         return value
     value = integer(name, value)
-    if value > _MASK:
+    if value > threefry.LARGEST:
         raise ArgumentError(f"{name}: expected an integer from 0 to 2**32 - 1, got {value}")
     return value
 
@@ -392,76 +388,7 @@ def _wide(key, dtype):
     return _backend.at_least_float32(_backend.check_dtype(_backend.namespace(key), dtype))
 
 
-# ---- the same stream in NumPy ----------------------------------------------------------------------------------------
-
-
 def _shape(shape):
     if not isinstance(shape, tuple | list):
         raise KindError(f"shape: expected a tuple of sizes, got {shorten(shape)}")
     return tuple(integer("a size", size) for size in shape)
-
-
-def _numpy_key(hi, lo):
-    return _locked(np.array((hi, lo), dtype=np.uint32))
-
-
-def _locked(words):
-    words.flags.writeable = False
-    return words
-
-
-def _counter(count):
-    """The numbers 0 … count−1 as high and low words."""
-    number = np.arange(count, dtype=np.uint64)
-    return (number >> np.uint64(32)).astype(np.uint32), number.astype(np.uint32)
-
-
-def _threefry(key, x0, x1):
-    """The cipher on arrays of two words."""
-    k0, k1 = np.uint32(key[0]), np.uint32(key[1])
-    keys = (k0, k1, k0 ^ k1 ^ np.uint32(0x1BD11BDA))
-    with np.errstate(over="ignore"):
-        x0, x1 = x0 + k0, x1 + k1
-        for block in range(5):
-            for r in _ROTATIONS[block % 2]:
-                x0 = x0 + x1
-                x1 = ((x1 << np.uint32(r)) | (x1 >> np.uint32(32 - r))) ^ x0
-            x0 = x0 + keys[(block + 1) % 3]
-            x1 = x1 + keys[(block + 2) % 3] + np.uint32(block + 1)
-    return x0, x1
-
-
-def _threefry_ints(k0, k1, x0, x1):
-    """The cipher on two Python ints, which is ten times faster than on arrays with one entry."""
-    keys = (k0, k1, k0 ^ k1 ^ 0x1BD11BDA)
-    x0, x1 = (x0 + k0) & _MASK, (x1 + k1) & _MASK
-    for block in range(5):
-        for r in _ROTATIONS[block % 2]:
-            x0 = (x0 + x1) & _MASK
-            x1 = ((x1 << r | x1 >> (32 - r)) & _MASK) ^ x0
-        x0 = (x0 + keys[(block + 1) % 3]) & _MASK
-        x1 = (x1 + keys[(block + 2) % 3] + block + 1) & _MASK
-    return x0, x1
-
-
-# erf⁻¹ in single precision, as a polynomial in w = −log(1 − x²): M. Giles, "Approximating the erfinv function",
-# GPU Computing Gems Jade Edition (2011), table 1. XLA uses the same, so the normals of both backends agree.
-_CENTRE = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
-           -0.00125372503, -0.00417768164, 0.246640727, 1.50140941)  # fmt: skip
-_TAIL = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
-         -0.0076224613, 0.00943887047, 1.00167406, 2.83297682)  # fmt: skip
-
-
-def _erfinv(x):
-    if x.dtype == np.float64:  # Φ⁻¹ to double precision: M. Wichura, algorithm AS 241, in Python's statistics module
-        quantile = NormalDist().inv_cdf
-        tails = [quantile(p) if p else -math.inf for p in ((1 - np.abs(x)) / 2).reshape(-1).tolist()]
-        return np.copysign(np.array(tails).reshape(x.shape), x) / math.sqrt(2)
-    with np.errstate(divide="ignore"):
-        w = -np.log1p(-x * x)
-    centre = w < np.float32(5)
-    w = np.where(centre, w - np.float32(2.5), np.sqrt(w) - np.float32(3))
-    p = np.where(centre, np.float32(_CENTRE[0]), np.float32(_TAIL[0]))
-    for c, t in zip(_CENTRE[1:], _TAIL[1:], strict=True):
-        p = np.where(centre, np.float32(c), np.float32(t)) + p * w
-    return np.where(np.abs(x) < 1, p * x, np.copysign(np.float32(np.inf), x))
