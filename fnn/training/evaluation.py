@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend, checks, gate, random, trees  # noqa: F401 - random for the example
+from .. import backend, checks, devices, gate, random, trees  # noqa: F401 - random for the example
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
 from ..errors import ArgumentError, DataError, KindError, integer, shorten, usage
@@ -21,7 +21,7 @@ from ..streams import Stream, admitted, padded_to, present
 def predict(params, x, y, *, net, loss, batch_size=1024):
     """The predictions for all examples, computed batch by batch, and the cost of each example."""
     predicted = functools.partial(_predicted, net=net, loss=loss, batch_size=min(size_of(x), batch_size))
-    return backend.automatically(predicted, (params, x, y), (None, None))
+    return devices.automatically(predicted, (params, x, y), (None, None))
 
 
 def _predicted(params, x, y, *, net, loss, batch_size):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np  # noqa: F401 - for the example
 
-from .. import backend, gate, random, trees
+from .. import backend, devices, gate, random, trees
 from ..backend import namespace
 from ..backpropagation import Problem, check_problem, differentiate
 from ..errors import ArgumentError, usage
@@ -54,7 +54,7 @@ def _gradient(problem, params, rule, rule_state, batch, keys):
     args = params, rule, rule_state, arrays, keys, of_cost
     if not backend.is_traced(*trees.leaves(params)):
         return gradient(*args)
-    return backend.automatically(gradient, args, (None, params, rule_state, None))
+    return devices.automatically(gradient, args, (None, params, rule_state, None))
 
 
 def _check_opt_state(optimizer, opt_state, params):
