@@ -1,12 +1,18 @@
-"""A batch on several devices: how its examples are divided, and arrays whose types say where they lie.
+"""Arrays on several devices: how the examples of a batch are divided, and types that say where arrays lie.
 
 Arrays lie on a mesh, a grid of devices with the axes "data" and "model"; `sharding` places them. What follows from
-where they lie is decided by JAX's compiler, except for the batches that a run gathers: those are divided here.
+where they lie is decided by JAX's compiler. So it is on explicit axes too (`jax.sharding.AxisType.Explicit`), on which
+it would otherwise be part of each array's type: every public function of arrays is decorated by `on_any_axes`.
 """
 
+import contextlib
+import functools
+import inspect
 from typing import Any, NamedTuple
 
-from .backend import is_jax, is_traced, jax, tree_leaves, tree_map
+import numpy as np
+
+from .backend import Record, is_jax, is_traced, jax, tree_leaves, tree_map
 
 DATA = "data"  # the axis of a mesh over which the examples of a batch are divided
 
@@ -23,49 +29,103 @@ def spread_of(array):
     if not is_jax(array) or is_traced(array) or not isinstance(array.sharding, jax.sharding.NamedSharding):
         return None
     mesh = array.sharding.mesh
-    if DATA not in mesh.shape:
-        return None
-    return Spread(mesh.shape[DATA], jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, DATA)))
+    return Spread(mesh.shape[DATA], _sharding(mesh, None, DATA)) if DATA in mesh.shape else None
 
 
 def spread(tree, how):
     """Arrays (K, B, ...), each device with its examples of each batch."""
-    return tree if how is None else tree_map(lambda a: _lay_out(a, how.sharding), tree)
+    return tree if how is None else jax.lax.with_sharding_constraint(tree, how.sharding)
 
 
 def on_each(tree, how):
     """Arrays that each device computes as a whole, such as the indices of the next examples: none asks another one."""
-    if how is None:
-        return tree
-    everywhere = jax.sharding.NamedSharding(how.sharding.mesh, jax.sharding.PartitionSpec())
-    return tree_map(lambda a: _lay_out(a, everywhere), tree)
+    return tree if how is None else jax.lax.with_sharding_constraint(tree, _sharding(how.sharding.mesh))
 
 
-def automatically(f, args, like):
-    """`f(*args)`, in which the compiler decides where arrays lie, also where their types say it (explicit axes).
+# ---- explicit axes ---------------------------------------------------------------------------------------------------
 
-    Args:
-        f: a function of trees of arrays.
-        args: its arguments.
-        like: what the result is nested as, down to trees of arrays that lie as it does; None for what each device has.
 
-    Returns:
-        The result.
+def on_any_axes(f):
+    """A decorator for a function of arrays, or one that makes such a function: within it all axes are automatic.
+
+    Arrays on explicit axes are taken for arrays on automatic ones, which moves nothing; the first array of an argument
+    says which it has. If the first argument on a mesh has explicit axes, so has the result. It lies where the compiler
+    put it or, while a program is traced, where the argument of its structure and shapes lies; else it is divided as the
+    examples are, if it has an entry for each; else it is on every device.
     """
-    own = [jax.typeof(leaf).sharding for leaf in tree_leaves(args) if is_jax(leaf)]
-    mesh = next((sharding.mesh for sharding in own if _is_explicit(sharding.mesh)), None)
-    if mesh is None:
-        return f(*args)
-    spec = lambda a: jax.sharding.PartitionSpec() if a is None else jax.typeof(a).sharding.spec
-    lies = tree_map(lambda a: jax.sharding.NamedSharding(mesh, spec(a)), like, is_leaf=lambda a: a is None)
-    return jax.sharding.auto_axes(f, out_sharding=lies)(*args)
+
+    @functools.wraps(f)
+    def call(*args, **options):
+        firsts = (_first(argument) for argument in (*args, *options.values()))
+        meshes = [mesh for array in firsts if (mesh := _mesh(array)) is not None]
+        result = _within(f, args, options, meshes) if any(map(_is_explicit, meshes)) else f(*args, **options)
+        return on_any_axes(result) if inspect.isfunction(result) else result
+
+    return call
+
+
+def _within(f, args, options, meshes):
+    """`f(*args, **options)` on automatic axes, with the result on those of the first of the meshes."""
+    explicit, kind = next(filter(_is_explicit, meshes)), jax.sharding.AxisType.Auto
+    automatic = explicit.update(axis_types=(kind,) * len(explicit.axis_names))
+    known = not is_traced(*tree_leaves((args, options))) and jax.sharding.get_abstract_mesh().empty
+    with contextlib.nullcontext() if known else jax.sharding.use_abstract_mesh(automatic):
+        within_args, within_options = tree_map(lambda a: _moved(a, explicit, automatic), (args, options))
+        result = f(*within_args, **within_options)
+    if meshes[0] != explicit:
+        return result
+    own = [tree for argument in (*args, *options.values()) for tree in (getattr(argument, "params", ()), argument)]
+    models = {_outline(tree): tree for tree in own if any(map(is_jax, tree_leaves(tree)))}
+    divided = {np.shape(leaf)[:1]: _spec(leaf)[:1] for leaf in tree_leaves(own) if _spec(leaf)[:1]}
+
+    def place(node):
+        if (model := models.get(_outline(node))) is not None:
+            return tree_map(lambda a, b: _moved(a, automatic, explicit, _spec(b)), node, model)
+        return _moved(node, automatic, explicit, divided.get(np.shape(node)[:1], ()))
+
+    return tree_map(place, result, is_leaf=lambda node: _outline(node) in models)
+
+
+def _first(tree):
+    """The first array of an argument: to look at all of them would take a tenth of a small step's time."""
+    if isinstance(tree, tuple):
+        return next((found for branch in tree if (found := _first(branch)) is not None), None)
+    if isinstance(tree, list | dict | Record):
+        return _first(next(iter(tree.values() if isinstance(tree, dict) else tree), None))
+    return tree if hasattr(tree, "dtype") else None
+
+
+def _outline(tree):
+    return jax.tree.structure(tree), tuple(map(np.shape, tree_leaves(tree)))
+
+
+def _moved(array, start, end, spec=()):
+    """An array on a mesh as one on a mesh of the same devices; one that is traced is divided as `spec` says."""
+    if _mesh(array) != start:
+        return array
+    if is_traced(array):
+        return jax.sharding.reshard(array, _sharding(end, *spec))
+    own = array.sharding
+    mesh = jax.sharding.Mesh(own.mesh.devices, own.mesh.axis_names, axis_types=end.axis_types)
+    parts = [shard.data for shard in array.addressable_shards]
+    return jax.make_array_from_single_device_arrays(array.shape, _sharding(mesh, *own.spec), parts)
+
+
+def _mesh(array):
+    """The mesh that a JAX array lies on, without its devices; None if there is none."""
+    if not is_jax(array):
+        return None
+    own = jax.typeof(array).sharding if is_traced(array) else array.sharding
+    return own.mesh.abstract_mesh if isinstance(own, jax.sharding.NamedSharding) and not own.mesh.empty else None
+
+
+def _spec(array):
+    return tuple(jax.typeof(array).sharding.spec) if is_jax(array) else ()
 
 
 def _is_explicit(mesh):
     return jax.sharding.AxisType.Explicit in mesh.axis_types
 
 
-def _lay_out(array, sharding):
-    if _is_explicit(sharding.mesh):
-        return jax.sharding.reshard(array, sharding)
-    return jax.lax.with_sharding_constraint(array, sharding)
+def _sharding(mesh, *spec):
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))

@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend, checks, devices, gate, random, trees
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import Problem, check_problem
+from ..devices import on_any_axes
 from ..diagnostics import first_broken, statistics_of
 from ..errors import ArgumentError, DivergenceError, integer, usage
 from ..gate import Data
@@ -32,6 +33,7 @@ class Best(NamedTuple):
     epoch: Array
 
 
+@on_any_axes
 @usage("fnn.train(net, loss, state, (x, y), epochs=10, batch_size=32)")
 def train(
     net: Layer,
