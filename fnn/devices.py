@@ -32,6 +32,12 @@ def spread_of(array):
     return Spread(mesh.shape[DATA], _sharding(mesh, None, DATA)) if DATA in mesh.shape else None
 
 
+def is_divided(array):
+    """Whether the examples of a batch are divided over several devices, known or traced."""
+    mesh = _mesh(array)
+    return mesh is not None and mesh.shape.get(DATA, 1) > 1
+
+
 def spread(tree, how):
     """Arrays (K, B, ...), each device with its examples of each batch."""
     return tree if how is None else jax.lax.with_sharding_constraint(tree, how.sharding)

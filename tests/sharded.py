@@ -98,14 +98,15 @@ def check_steps():
 
 
 def check_collectives_of_runs():
-    """The order and the samples are computed by each device; a run of shuffled batches holds one sum, of gradients."""
+    """The order and the samples are computed by each device; one sum is of gradients, clipped ones too, at each step."""
     for rule in RULES[:2]:
         state, data = placed("four", begin(rule), (X.astype(np.float32), Y))
         data = fnn.gate.dataset(NET, LOSS, state.params, data)
         static = {"net": NET, "loss": LOSS, "plan": fnn.training.loop.plan_of(state, data, 16, True)}
         run = fnn.training.loop.run.compiled.lower(state, None, None, data, steps=4, whole=True, **static)
-        kinds = collectives(run.compile())[0]
+        kinds, shapes = collectives(run.compile())
         assert set(kinds) == {"all-reduce"}, kinds
+        assert sum(set(s) != {"[]"} for s in shapes) == 1, shapes  # others: the weights of a sample
         assert rule is not None or kinds["all-reduce"] == 1, kinds
 
 
