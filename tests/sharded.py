@@ -98,7 +98,7 @@ def check_steps():
 
 
 def check_collectives_of_runs():
-    """The order and the samples are computed by each device; one sum is of gradients, clipped ones too, at each step."""
+    """The order and the samples are computed by each device; one sum is of gradients, clipped or not."""
     for rule in RULES[:2]:
         state, data = placed("four", begin(rule), (X.astype(np.float32), Y))
         data = fnn.gate.dataset(NET, LOSS, state.params, data)
