@@ -16,6 +16,7 @@ import numpy as np
 
 from . import backend, checks, complex_step, gate, random, trees
 from .backend import at_least_float32, cast, floating, is_floating, namespace
+from .devices import on_any_axes
 from .errors import ArgumentError, DataError, KindError, ShapeError, integer, real, shorten, usage
 from .gate import each, parts
 from .layers import Embedding, Layer
@@ -37,6 +38,7 @@ class Integrated(NamedTuple):
     gap: Array
 
 
+@on_any_axes
 @usage("fnn.attribution.gradients(net)(params, x, of)")
 def gradients(net: Layer) -> Callable[..., Any]:
     """Make the function that computes g = ∂f/∂x, the saliency of each number of the input.
@@ -72,6 +74,7 @@ def gradients(net: Layer) -> Callable[..., Any]:
     return run
 
 
+@on_any_axes
 @usage("fnn.attribution.gradient_times_input(net)(params, x, of)")
 def gradient_times_input(net: Layer) -> Callable[..., Any]:
     """Make the function that computes x ⊙ ∂f/∂x. Its sum is f(x) where f is linear without a constant.
@@ -100,6 +103,7 @@ def gradient_times_input(net: Layer) -> Callable[..., Any]:
     return run
 
 
+@on_any_axes
 @usage("fnn.attribution.integrated_gradients(net, steps=50)(params, x, of)")
 def integrated_gradients(net: Layer, *, steps: int = 50) -> Callable[..., Integrated]:
     """Make the function that computes integrated gradients, attributions that sum to f(x) − f(b).
@@ -150,6 +154,7 @@ def integrated_gradients(net: Layer, *, steps: int = 50) -> Callable[..., Integr
     return run
 
 
+@on_any_axes
 @usage("fnn.attribution.smooth_gradients(net, deviation=0.1)(params, x, of, key=key)")
 def smooth_gradients(net: Layer, *, deviation: float, samples: int = 50) -> Callable[..., Any]:
     """Make the function that computes SmoothGrad, the mean of the gradients at inputs with noise.

@@ -178,15 +178,6 @@ def check_dtype(xp, dtype):
     return dtype
 
 
-def check_broadcasting():
-    """Raise if JAX forbids what formulas do with biases and gains."""
-    if jax.config.jax_numpy_rank_promotion == "raise":
-        raise ArgumentError(
-            "jax_numpy_rank_promotion: expected 'allow' or 'warn', got 'raise', but fnn's formulas broadcast biases "
-            "and gains over the examples: call fnn within `with jax.numpy_rank_promotion('allow'):`"
-        )
-
-
 # ---- transformations -------------------------------------------------------------------------------------------------
 
 
@@ -380,11 +371,6 @@ def drop_programs(number=1):
         _compiled.clear()
 
 
-def at_once() -> Any:
-    """A context in which known values are computed with at once, also while a program is being traced."""
-    return contextlib.nullcontext() if jax is None else jax.ensure_compile_time_eval()
-
-
 @contextlib.contextmanager
 def any_number():
     """A context in which NaN and infinity are results like others, also with `jax_debug_nans` and `jax_debug_infs`."""
@@ -462,14 +448,6 @@ def is_unbatched(node):
     return isinstance(node, Unbatched)
 
 
-def first_true(mask, size):
-    """The indices of the first `size` true entries, int32, padded with 0 if there are fewer."""
-    if is_jax(mask):
-        return jnp.nonzero(mask, size=size, fill_value=0)[0].astype(np.int32)
-    indices = np.flatnonzero(mask)[:size].astype(np.int32)
-    return np.pad(indices, (0, size - len(indices)))
-
-
 def cond(pred, true_fn, false_fn, *args) -> Any:
     """`lax.cond` if `pred` is traced; otherwise just the chosen function, since a known value needs no program."""
     if is_traced(pred):
@@ -516,68 +494,3 @@ def vmap(f) -> Any:
         return tree_map(lambda *leaves: np.stack(leaves), *outputs)
 
     return call
-
-
-# ---- several devices -------------------------------------------------------------------------------------------------
-
-DATA = "data"  # the axis of a mesh over which the examples of a batch are divided
-
-
-class Spread(NamedTuple):
-    """How the examples of a batch are divided over devices: their number, and the sharding of arrays (K, B, ...)."""
-
-    devices: int
-    sharding: Any
-
-
-def spread_of(array):
-    """How batches of an array are divided: over the axis "data" of the mesh that it lies on; None if there is none."""
-    if not is_jax(array) or is_traced(array) or not isinstance(array.sharding, jax.sharding.NamedSharding):
-        return None
-    mesh = array.sharding.mesh
-    if DATA not in mesh.shape:
-        return None
-    return Spread(mesh.shape[DATA], jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, DATA)))
-
-
-def spread(tree, how):
-    """Arrays (K, B, ...), each device with its examples of each batch."""
-    return tree if how is None else tree_map(lambda a: _lay_out(a, how.sharding), tree)
-
-
-def on_each(tree, how):
-    """Arrays that each device computes as a whole, such as the indices of the next examples: none asks another one."""
-    if how is None:
-        return tree
-    everywhere = jax.sharding.NamedSharding(how.sharding.mesh, jax.sharding.PartitionSpec())
-    return tree_map(lambda a: _lay_out(a, everywhere), tree)
-
-
-def automatically(f, args, like):
-    """`f(*args)`, in which the compiler decides where arrays lie, also where their types say it (explicit axes).
-
-    Args:
-        f: a function of trees of arrays.
-        args: its arguments.
-        like: what the result is nested as, down to trees of arrays that lie as it does; None for what each device has.
-
-    Returns:
-        The result.
-    """
-    own = [jax.typeof(leaf).sharding for leaf in tree_leaves(args) if is_jax(leaf)]
-    mesh = next((sharding.mesh for sharding in own if _is_explicit(sharding.mesh)), None)
-    if mesh is None:
-        return f(*args)
-    spec = lambda a: jax.sharding.PartitionSpec() if a is None else jax.typeof(a).sharding.spec
-    lies = tree_map(lambda a: jax.sharding.NamedSharding(mesh, spec(a)), like, is_leaf=lambda a: a is None)
-    return jax.sharding.auto_axes(f, out_sharding=lies)(*args)
-
-
-def _is_explicit(mesh):
-    return jax.sharding.AxisType.Explicit in mesh.axis_types
-
-
-def _lay_out(array, sharding):
-    if _is_explicit(sharding.mesh):
-        return jax.sharding.reshard(array, sharding)
-    return jax.lax.with_sharding_constraint(array, sharding)

@@ -18,6 +18,7 @@ import numpy as np
 from . import backend, checks, factors, gate, trees
 from .backend import at_least_float32, cast, floating, namespace
 from .composition import forward_recorded
+from .devices import on_any_axes
 from .errors import KindError, shorten, usage
 from .layers import Layer
 from .layers.base import Array
@@ -68,6 +69,7 @@ class Tape(NamedTuple):
     shares: Array
 
 
+@on_any_axes
 @usage("fnn.backprop(net, loss)(params, x, y)")
 def backprop(net: Layer, loss: Loss, *, need_dx: bool = True) -> Callable[..., Tape]:
     """Make the function that runs one forward and one backward pass, and returns everything they compute.
@@ -108,6 +110,7 @@ def tape_of(net, loss, params, x, y, weights=None, key=None, need_dx=False) -> T
     return Tape(prediction, losses, outputs, residuals, deltas, dx, shares)
 
 
+@on_any_axes
 @usage("fnn.value_and_grad(net, loss)(params, x, y)")
 def value_and_grad(
     net: Layer, loss: Loss, *, penalty: Any = None, need_dx: bool = False, denominator: float | None = None
@@ -203,6 +206,7 @@ def penalised(penalty, params, value, grads) -> tuple[Array, Any]:
     return value + penalty.value(params), grads
 
 
+@on_any_axes
 @usage("fnn.grad(net, loss)(params, x, y)")
 def grad(
     net: Layer, loss: Loss, *, penalty: Any = None, need_dx: bool = False, denominator: float | None = None
@@ -227,6 +231,7 @@ def grad(
     return lambda params, x, y, weights=None, key=None: run(params, x, y, weights, key)[1]
 
 
+@on_any_axes
 @usage("fnn.custom_vjp(net)(params, x)")
 def custom_vjp(net: Layer) -> Callable[..., Array]:
     """Make `net.apply` with fnn's backward pass as its JAX derivative, for use inside any other JAX model.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backend import cast, is_floating, namespace
+from .devices import on_any_axes
 from .errors import KindError, integer
 from .metrics import classes_of, demand, mean_of
 
@@ -30,6 +31,7 @@ class Reliability(NamedTuple):
     accuracy: Any
 
 
+@on_any_axes
 def reliability(
     prediction: Any, target: Any, bins: int = 15, weights: Any = None, ignored: int | None = None
 ) -> Reliability:
@@ -67,6 +69,7 @@ def reliability(
     return Reliability(*(found if sound is True else (xp.where(sound, v, np.nan) for v in found)))
 
 
+@on_any_axes
 def expected_calibration_error(
     prediction: Any, target: Any, bins: int = 15, weights: Any = None, ignored: int | None = None
 ) -> Any:
@@ -103,6 +106,7 @@ def expected_calibration_error(
     return xp.where(abs(share.sum() - 1) < 1e-3, error, np.nan)[()]
 
 
+@on_any_axes
 def negative_log_likelihood(prediction: Any, target: Any, weights: Any = None, ignored: int | None = None) -> Any:
     """The negative log-likelihood of the true classes, in nats: the mean of −log p_y.
 

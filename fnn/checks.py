@@ -1,5 +1,7 @@
 """One array or number from outside at a time: as an array, where its values are known, and what they must be."""
 
+import contextlib
+
 import numpy as np
 
 from . import backend, frames, trees
@@ -97,7 +99,7 @@ def finite(name, array):
                 np.dot(flat, flat)
             ):  # many times faster than isfinite; large finite values overflow and go on
                 return
-    with backend.at_once():
+    with _at_once():
         fine = bool(array.__array_namespace__().isfinite(array).all())
     if not fine:
         values = np.asarray(array).astype(np.float64)
@@ -107,6 +109,11 @@ def finite(name, array):
             f"{name}: expected finite numbers, got {values[tuple(bad[0])]} at {name}[{place}] "
             f"({len(bad)} of {array.size} are not finite as {array.dtype})"
         )
+
+
+def _at_once():
+    """A context in which known values are computed with at once, also while a program is being traced."""
+    return contextlib.nullcontext() if backend.jax is None else backend.jax.ensure_compile_time_eval()
 
 
 def check_size(name, given, array):

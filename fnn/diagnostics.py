@@ -26,6 +26,7 @@ from . import backend, gate, trees
 from .backend import cast, floating, namespace
 from .backpropagation import Problem, check_problem, differentiate, mean_cost, tape_of
 from .composition import Composition, walk
+from .devices import on_any_axes
 from .errors import KindError, shorten
 from .factors import scale_of
 from .layers import Layer, Recurrent
@@ -64,6 +65,7 @@ class Statistics(NamedTuple):
     update: Array
 
 
+@on_any_axes
 def statistics(net: Layer, loss: Loss) -> Callable[..., Statistics]:
     """Make the function that computes the statistics of every layer.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import checks, gate, trees
 from .composition import Composition, walk
+from .devices import on_any_axes
 from .diagnostics import Statistics, check_state, layer_names, root_mean_square, statistics_of
 from .errors import encodable, usage
 from .layers import Layer, Recurrent
@@ -81,6 +82,7 @@ class Diagnosis(NamedTuple):
         return "\n".join([table(rows), *(texts or ["", "Nothing wrong was found."])])
 
 
+@on_any_axes
 @usage("fnn.diagnose(net, loss, params, x, y)")
 def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any = None) -> Diagnosis:
     """Print and return a table of the layers, what is wrong with the network, and what usually helps.

@@ -311,13 +311,22 @@ def converted(params, x, y=None, weights=None) -> Data:
     given = [array for _, array in (*parts("x", x), *parts("y", y), ("weights", weights)) if array is not None]
     xp = backend.jnp if backend.is_traced(*given) else namespace(*leaves) if leaves else namespace(*given)
     if xp is not np:
-        backend.check_broadcasting()
+        _check_broadcasting()
     x = each(partial(_to_dtype, leaves[0].dtype if leaves else None), "x", arrays("x", x, xp))
     wide = at_least_float32(leaves[0].dtype) if leaves else _wide((), x)
     y = None if y is None else each(partial(_to_dtype, wide), "y", arrays("y", y, xp))
     if weights is not None:
         weights = _to_dtype(wide, "weights", floating(as_array("weights", weights, xp), wide))
     return Data(x, y, weights)
+
+
+def _check_broadcasting():
+    """Raise if JAX forbids what formulas do with biases and gains."""
+    if backend.jax.config.jax_numpy_rank_promotion == "raise":
+        raise ArgumentError(
+            "jax_numpy_rank_promotion: expected 'allow' or 'warn', got 'raise', but fnn's formulas broadcast biases "
+            "and gains over the examples: call fnn within `with jax.numpy_rank_promotion('allow'):`"
+        )
 
 
 def key_for(key, x):

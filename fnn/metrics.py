@@ -28,10 +28,12 @@ import numpy as np
 
 from .backend import at_least_float32, cast, is_floating, is_traced, namespace
 from .checks import as_array, finite
+from .devices import on_any_axes
 from .errors import ArgumentError, DataError, KindError, ShapeError, integer, same_shape
 from .losses.base import check_all
 
 
+@on_any_axes
 def accuracy(prediction: Any, target: Any, weights: Any = None, ignored: int | None = None) -> Any:
     """The fraction of examples, or positions, that are classified correctly.
 
@@ -58,6 +60,7 @@ def accuracy(prediction: Any, target: Any, weights: Any = None, ignored: int | N
     return mean_of(of.predicted == of.actual, of.shares, of.sound)
 
 
+@on_any_axes
 def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None, ignored: int | None = None) -> Any:
     """The fraction of examples, or positions, whose true class is among the k highest-ranked predictions.
 
@@ -93,6 +96,7 @@ def top_k_accuracy(prediction: Any, target: Any, k: int = 5, weights: Any = None
     return mean_of(((~behind).sum(axis=1) < k) & (of.predicted >= 0), of.shares, of.sound)
 
 
+@on_any_axes
 def confusion_matrix(
     prediction: Any, target: Any, classes: Any = None, weights: Any = None, ignored: int | None = None
 ) -> Any:
@@ -144,6 +148,7 @@ def confusion_matrix(
     return counts if sound is True else xp.where(sound, counts, np.nan if is_floating(counts.dtype) else -1)
 
 
+@on_any_axes
 def r2_score(prediction: Any, target: Any, weights: Any = None) -> Any:
     """R², the fraction of the target's variance that the prediction explains: 1 is perfect, 0 is as good as the mean.
 
@@ -180,6 +185,7 @@ def r2_score(prediction: Any, target: Any, weights: Any = None) -> Any:
     return cast(score if sound is True else xp.where(sound, score, np.nan), dtype)
 
 
+@on_any_axes
 def mean_absolute_error(prediction: Any, target: Any, weights: Any = None) -> Any:
     """The mean of |y − a| over examples and outputs, in the unit of the target.
 

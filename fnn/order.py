@@ -35,7 +35,7 @@ class Plan:
         batch_size: B, from 1 to n.
         shuffle: whether each epoch has its own order; False keeps the order of the data. Default: True.
         sampling: "shuffled", or "poisson": each example joins a batch independently. Default: "shuffled".
-        spread: how the examples of a batch are divided over devices, a `backend.Spread`. Default: None, one device.
+        spread: how the examples of a batch are divided over devices, a `devices.Spread`. Default: None, one device.
 
     >>> plan = Plan(5, 2)
     >>> indices, mask = plan.batches(random.key(0, backend="numpy"), epoch=0, seen=0, steps=plan.steps)
@@ -119,7 +119,7 @@ class Plan:
         """
         joined = joins(random.fold_in(random.fold_in(key, 2), step), self.batch_size, self.n)
         xp = backend.namespace(joined)
-        return backend.first_true(joined, self.room), xp.arange(self.room, dtype=np.int32) < joined.sum(dtype=np.int32)
+        return _first_true(joined, self.room), xp.arange(self.room, dtype=np.int32) < joined.sum(dtype=np.int32)
 
     def begin(self, epoch, seen, length):
         """`(epoch, seen)` of a run on these examples; data of a different length start a new epoch."""
@@ -254,3 +254,11 @@ def _mix(x):
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
     return x ^ (x >> np.uint32(16))
+
+
+def _first_true(mask, size):
+    """The indices of the first `size` true entries, int32, padded with 0 if there are fewer."""
+    if backend.is_jax(mask):
+        return backend.jnp.nonzero(mask, size=size, fill_value=0)[0].astype(np.int32)
+    indices = np.flatnonzero(mask)[:size].astype(np.int32)
+    return np.pad(indices, (0, size - len(indices)))

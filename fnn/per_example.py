@@ -21,6 +21,7 @@ import numpy as np
 from . import checks, composition, factors, gate, trees
 from .backend import any_number, cast, namespace
 from .backpropagation import check_problem, cost, normalized
+from .devices import on_any_axes
 from .errors import KindError, ShapeError, shorten, usage
 from .layers import DenseParams, Layer  # noqa: F401 - for the examples
 from .layers.base import Array
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 
+@on_any_axes
 @usage("fnn.per_example.gradients(net, loss)(params, x, y)")
 def gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
     """Make the function that computes the gradient gₙ of every example.
@@ -71,6 +73,7 @@ def gradients(net: Layer, loss: Loss) -> Callable[..., Any]:
     return run
 
 
+@on_any_axes
 @usage("fnn.per_example.norms(net, loss)(params, x, y)")
 def norms(net: Layer, loss: Loss, *, by_layer: bool = False) -> Callable[..., Any]:
     """Make the function that computes ‖gₙ‖, the norm of each example's gradient over all parameters.
@@ -102,6 +105,7 @@ def norms(net: Layer, loss: Loss, *, by_layer: bool = False) -> Callable[..., An
     return run
 
 
+@on_any_axes
 @usage("fnn.per_example.clipped_gradient(net, loss, max_norm=1.0)(params, x, y)")
 def clipped_gradient(net: Layer, loss: Loss, max_norm: Any, *, denominator: float | None = None) -> Callable[..., Any]:
     """Make the function that clips each example's gradient to the norm C, and averages the results.
@@ -177,6 +181,7 @@ def clipped(params, f, weights, max_norm, denominator=None) -> Any:
         return factors.total(params, f, cast(scale, length.dtype))
 
 
+@on_any_axes
 @usage("fnn.per_example.gram(net, loss)(params, x, y)")
 def gram(net: Layer, loss: Loss) -> Callable[..., Array]:
     """Make the function that computes the inner products gᵢ · gⱼ of the examples' gradients.
@@ -213,6 +218,7 @@ def gram(net: Layer, loss: Loss) -> Callable[..., Array]:
     return run
 
 
+@on_any_axes
 @usage("fnn.per_example.second_moment(net, loss)(params, x, y)")
 def second_moment(net: Layer, loss: Loss) -> Callable[..., Any]:
     """Make the function that computes the mean over the examples of their squared gradients.
@@ -235,6 +241,7 @@ def second_moment(net: Layer, loss: Loss) -> Callable[..., Any]:
     return _moments(net, loss, lambda mean, square: square)
 
 
+@on_any_axes
 @usage("fnn.per_example.variance(net, loss)(params, x, y)")
 def variance(net: Layer, loss: Loss) -> Callable[..., Any]:
     """Make the function that computes the variance of the examples' gradients: how much the examples disagree.
@@ -260,6 +267,7 @@ def variance(net: Layer, loss: Loss) -> Callable[..., Any]:
     return _moments(net, loss, lambda mean, square: namespace(mean).maximum(square - mean * mean, 0))
 
 
+@on_any_axes
 @usage("fnn.per_example.signal_to_noise(net, loss)(params, x, y)")
 def signal_to_noise(net: Layer, loss: Loss) -> Callable[..., Any]:
     """Make the function that computes |ḡ| / √variance: how far the examples agree on the direction.
@@ -301,6 +309,7 @@ class NoiseScale(NamedTuple):
     norm2: Array
 
 
+@on_any_axes
 @usage("fnn.per_example.noise_scale(net, loss)(params, x, y)")
 def noise_scale(net: Layer, loss: Loss) -> Callable[..., NoiseScale]:
     """Make the function that computes the gradient noise scale.

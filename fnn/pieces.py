@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .backend import by_platform, is_jax, is_traced, jax, jnp, namespace, scan, tree_leaves, tree_map
+from .devices import is_divided
 
 __all__ = ["in_turn"]
 
@@ -83,7 +84,8 @@ def in_turn(f, items, scale):
     """`[f(item, scale) for item in items]`, computed one after another from the last item, each after the previous one.
 
     So the scaled values of one result are freed before those of the next are computed; compilers plan memory in that
-    order.
+    order. On several devices, each with its part of a batch, no result waits for another: one sum over the devices then
+    serves all.
 
     Args:
         f: the function.
@@ -96,6 +98,8 @@ def in_turn(f, items, scale):
     >>> in_turn(lambda item, scale: item * scale, [1.0, 2.0], 10.0)
     [10.0, 20.0]
     """
+    if is_divided(scale):
+        return [f(item, scale) for item in items]
     results = []
     for item in reversed(items):
         results.append(f(item, scale))

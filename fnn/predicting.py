@@ -15,6 +15,7 @@ import numpy as np
 from . import backend, checks, gate, random, trees  # noqa: F401 - random for the example
 from .backend import at_least_float32, cast, floating
 from .backpropagation import check_problem
+from .devices import on_any_axes
 from .errors import FnnError, KindError, ShapeError, integer, usage
 from .gate import Data, parts
 from .layers import Layer, Scale
@@ -32,6 +33,7 @@ from .sources import Batches, rows
 from .streams import inputs_of, padded_to
 
 
+@on_any_axes
 @usage("fnn.predict(net, loss, params, x)")
 def predict(net: Layer, loss: Loss, params: Any, x: Any, *, batch_size: int = 1024) -> np.ndarray:
     """Predict: `loss.predict` of the network's outputs, for any number of examples.
@@ -68,6 +70,7 @@ def predict(net: Layer, loss: Loss, params: Any, x: Any, *, batch_size: int = 10
     return _in_batches(net, loss, params, x, batch_size, "predict")
 
 
+@on_any_axes
 @usage("fnn.log_probabilities(net, loss, params, x)")
 def log_probabilities(net: Layer, loss: Loss, params: Any, x: Any, *, batch_size: int = 1024) -> np.ndarray:
     """Predict logarithms of probabilities, exact also where the probabilities are 0 or 1 in floating point.

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np  # noqa: F401 - for the example
 
 from . import backend, random, trees  # noqa: F401 - random for the example
-from .backend import DATA
 from .composition import each, walk
+from .devices import DATA
 from .errors import ArgumentError, KindError, ShapeError, shorten
 from .layers import Conv, Dense
 from .processes import put

@@ -6,11 +6,13 @@ import numpy as np
 
 from . import gate, random, trees
 from .backend import namespace
+from .devices import on_any_axes
 from .errors import KindError, ShapeError, usage
 from .layers import Layer, Standardize
 from .networks import Frozen, Serial
 
 
+@on_any_axes
 @usage("fnn.standardized(net, x, key)")
 def standardized(net: Layer, x: Any, key: Any, *, weights: Any = None, dtype: Any = np.float32) -> tuple[Serial, Any]:
     """Put a layer in front of a network that gives each feature of its input mean 0 and standard deviation 1.

@@ -1,5 +1,7 @@
 """Faults of what several devices and processes share, and the checks that have to find them, on NumPy alone."""
 
+import zlib
+
 import numpy as np
 import pytest
 from planting import Fault, given, instead
@@ -7,6 +9,7 @@ from planting import Fault, given, instead
 from fnn import errors, processes, sharding
 from fnn.checkpoints import shards
 from fnn.checkpoints.shards import Shards
+from fnn.training import setting
 
 W = np.arange(12.0).reshape(4, 3)
 
@@ -47,6 +50,16 @@ def divided():
         assert sharding._largest(shape, 2) == spec, f"the axes: {shape}"
 
 
+def told_apart():
+    """The CRC-32 of all shares, from that of each."""
+    for sizes in ((3, 5, 1000), (1000, 3, 5), (4, 0, 2)):
+        parts = [bytes(range(i, i + size % 200)) * (1 + size // 200) for i, size in enumerate(sizes)]
+        total = 0
+        for part in parts:
+            total = setting.joined_crc(total, zlib.crc32(part), len(part))
+        assert total == zlib.crc32(b"".join(parts)), "the CRC-32: another one"
+
+
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 no_starts = lambda node: node._replace(starts=((0, 0),)) if isinstance(node, Shards) else node
@@ -65,4 +78,8 @@ FAULTS = [
               next((i for i, size in enumerate(shape) if size % parts == 0), None))), divided),
     Fault("the largest axis, divided or not", sharding, "_largest", instead(lambda shape, parts: [
           "data" if i == int(np.argmax(shape)) else None for i in range(len(shape))]), divided),
+    Fault("in any order", setting, "joined_crc", instead(lambda first, second, size: first ^ second), told_apart),
+    Fault("one byte fewer", setting, "joined_crc", given(lambda first, second, size: (
+          first, second, max(0, size - 1))), told_apart),
+    Fault("a product without its modulus", setting, "_product", instead(lambda a, b: (a * b) & 0xFFFFFFFF), told_apart),
 ]  # fmt: skip

@@ -10,9 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 import oracle
+import pytest
 
 import fnn
-from fnn import checkpoints, processes, rules, sharding
+from fnn import checkpoints, errors, processes, rules, sharding
+from fnn.training.setting import fingerprint
 
 INDEX, COUNT = map(int, sys.argv[1:3])
 NET, LOSS = fnn.mlp((8, 3), fnn.Tanh()), fnn.SoftmaxCrossEntropy()
@@ -57,6 +59,20 @@ def check_shares_and_checkpoints(folder):
     again, found = fnn.fit(NET, LOSS, full, data, checkpoint=folder / "fit", resume=True, progress=False, **HOW)
     assert again.params[0].w.sharding == full.params[0].w.sharding, "placed as the state that the run began with"
     close((again.params, found), (processes.whole(fitted.params), history), 0)
+    check_other_data(full, share, mesh, folder)
+
+
+def check_other_data(state, share, mesh, folder):
+    """A run is not continued if one process has other data: every process says so, and none waits for another."""
+    of = lambda data: fingerprint(state.params, fnn.gate.opened(data))
+    assert of(sharding.place_share(mesh, share)) == of((X.astype(np.float32), Y)), "the same as of whole data"
+    x, how = share[0] + np.float32(INDEX == COUNT - 1), HOW | {"checkpoint": folder / "fit", "resume": True}
+    for data, kind, message in (
+        (sharding.place_share(mesh, (x, share[1])), errors.ArgumentError, r"data\.x is \(64, 6\), CRC-32 "),
+        (sharding.place_data(mesh, (x, share[1])), errors.CheckpointError, "expected the same in every process"),
+    ):
+        with pytest.raises(kind, match=message):
+            fnn.fit(NET, LOSS, state, data, progress=False, **how)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 The number of devices has to be known before JAX starts. A failure is an AssertionError, as in any test.
 """
 
+import contextlib
 import functools
+import io
 import os
 import re
 import sys
@@ -19,7 +21,7 @@ import numpy as np
 import oracle
 
 import fnn
-from fnn import per_example, rules, sharding, trees
+from fnn import attribution, curvature, influence, per_example, rules, sharding, trees
 
 LOSS, PENALTY = fnn.SoftmaxCrossEntropy(), fnn.L2(1e-3)
 NET = fnn.mlp((16, 24, 8, 3), fnn.Tanh())
@@ -34,6 +36,7 @@ LAYOUTS = {  # by name: devices for data, for the model, and how parameters lie
     "tensor parallel": (1, 4, "alternating"),
     "both": (2, 4, "alternating"),
     "fully sharded": (8, 1, "full"),
+    "four, fully sharded": (4, 1, "full"),
 }
 
 
@@ -95,14 +98,15 @@ def check_steps():
 
 
 def check_collectives_of_runs():
-    """The order and the samples are computed by each device; a run of shuffled batches holds one sum, of gradients."""
+    """The order and the samples are computed by each device; one sum is of gradients, clipped or not."""
     for rule in RULES[:2]:
         state, data = placed("four", begin(rule), (X.astype(np.float32), Y))
         data = fnn.gate.dataset(NET, LOSS, state.params, data)
         static = {"net": NET, "loss": LOSS, "plan": fnn.training.loop.plan_of(state, data, 16, True)}
         run = fnn.training.loop.run.compiled.lower(state, None, None, data, steps=4, whole=True, **static)
-        kinds = collectives(run.compile())[0]
+        kinds, shapes = collectives(run.compile())
         assert set(kinds) == {"all-reduce"}, kinds
+        assert sum(set(s) != {"[]"} for s in shapes) == 1, shapes  # others: the weights of a sample
         assert rule is not None or kinds["all-reduce"] == 1, kinds
 
 
@@ -150,6 +154,111 @@ def check_fit_and_quantities():
     close(norms(state.params, *batch), norms(begin().params, *data), 1e-6)
 
 
+# ---- functions of a batch, on explicit axes --------------------------------------------------------------------------
+
+PRODUCT = curvature.ggn_product(NET, LOSS)
+KEY = fnn.random.key(1)
+ONE_BATCH = {  # by name: functions of (params, x, y) that may be compiled
+    "apply": lambda p, x, y: NET.apply(p, x),
+    "backprop": lambda p, x, y: fnn.backprop(NET, LOSS)(p, x, y),
+    "value_and_grad": lambda p, x, y: fnn.value_and_grad(NET, LOSS, penalty=PENALTY, need_dx=True)(p, x, y),
+    "custom_vjp": lambda p, x, y: jax.grad(lambda p: (fnn.custom_vjp(NET)(p, x) ** 2).sum())(p),
+    "gradients": lambda p, x, y: per_example.gradients(NET, LOSS)(p, x, y),
+    "norms": lambda p, x, y: per_example.norms(NET, LOSS, by_layer=True)(p, x, y),
+    "clipped_gradient": lambda p, x, y: per_example.clipped_gradient(NET, LOSS, 0.5)(p, x, y),
+    "gram": lambda p, x, y: per_example.gram(NET, LOSS)(p, x, y),
+    "second_moment": lambda p, x, y: per_example.second_moment(NET, LOSS)(p, x, y),
+    "variance": lambda p, x, y: per_example.variance(NET, LOSS)(p, x, y),
+    "signal_to_noise": lambda p, x, y: per_example.signal_to_noise(NET, LOSS)(p, x, y),
+    "noise_scale": lambda p, x, y: per_example.noise_scale(NET, LOSS)(p, x, y),
+    "ggn_product": lambda p, x, y: PRODUCT(p, x, y, p),
+    "fisher_product": lambda p, x, y: curvature.fisher_product(NET, LOSS)(p, x, y, p),
+    "hessian_product": lambda p, x, y: curvature.hessian_product(NET, LOSS)(p, x, y, p),
+    "diagonal": lambda p, x, y: curvature.diagonal(NET, LOSS)(p, x, y),
+    "kfac": lambda p, x, y: curvature.kfac(NET, LOSS)(p, x, y),
+    "ekfac": lambda p, x, y: curvature.block_product(p, curvature.ekfac(NET, LOSS)(p, x, y), p),
+    "damped_inverse": lambda p, x, y: curvature.block_product(
+        p, curvature.damped_inverse(curvature.kfac(NET, LOSS)(p, x, y), 0.1), p
+    ),
+    "matrix": lambda p, x, y: curvature.matrix(PRODUCT)(p, x, y),
+    "trace": lambda p, x, y: curvature.trace(PRODUCT, samples=3)(p, x, y),
+    "eigenvalues": lambda p, x, y: curvature.eigenvalues(PRODUCT, 3)(p, x, y).values,
+    "scores": lambda p, x, y: influence.scores(NET, LOSS, 0.1)(p, curvature.kfac(NET, LOSS)(p, x, y), (x, y), (x, y)),
+    "tracin": lambda p, x, y: influence.tracin(NET, LOSS)([p], [1.0], (x, y), (x, y)),
+    "leave_one_out": lambda p, x, y: influence.leave_one_out(NET, LOSS, 0.1)(p, (x, y), (x, y)),
+    "attributions": lambda p, x, y: attribution.gradient_times_input(NET)(p, x, y),
+    "integrated_gradients": lambda p, x, y: attribution.integrated_gradients(NET, steps=4)(p, x, y).values,
+    "smooth_gradients": lambda p, x, y: attribution.smooth_gradients(NET, deviation=0.1, samples=2)(p, x, y, key=KEY),
+    "statistics": lambda p, x, y: fnn.diagnostics.statistics(NET, LOSS)(p, x, y).delta,
+    "ensemble": lambda p, x, y: fnn.ensemble(NET, LOSS)(trees.map(lambda a: a[None], p), x),
+    "metrics": lambda p, x, y: [
+        metric(LOSS.predict(NET.apply(p, x)), y)
+        for metric in (fnn.accuracy, fnn.expected_calibration_error, fnn.negative_log_likelihood)
+    ],
+    "init_state": lambda p, x, y: fnn.init_state(NET, fnn.Adam(), KEY, (6,), params=p).params,
+}
+
+
+def of_laplace(structure, **options):
+    def outputs(p, x, y):
+        posterior = fnn.laplace.fit(NET, LOSS, p, (x, y), structure, **options)
+        evidence = fnn.laplace.log_marginal_likelihood(posterior)
+        return fnn.laplace.outputs(posterior, x), fnn.laplace.probabilities(posterior, x), evidence
+
+    return outputs
+
+
+def minimized(p, x, y):
+    cost = lambda p, x, y: fnn.value_and_grad(NET, LOSS, penalty=PENALTY)(p, x, y)
+    return fnn.minimize(cost, p, fnn.Lbfgs(iterations=5), args=(x, y))[0]
+
+
+def whole_batches(p, x, y):
+    optimizer, how = fnn.Lbfgs(iterations=5), {"epochs": 1, "batch_size": len(x), "penalty": PENALTY}
+    state = fnn.init_state(NET, optimizer, KEY, (6,), params=p)
+    fitted, _ = fnn.fit(NET, LOSS, optimizer, (x, y), key=KEY, params=p, progress=False, telemetry=16, **how)
+    return fnn.train(NET, LOSS, state, (x, y), **how)[0].params, fitted.params
+
+
+def diagnosed(p, x, y):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return [column[np.isfinite(column)] for column in fnn.diagnose(NET, LOSS, p, x, y).statistics]
+
+
+ON_THE_HOST = {  # those that compile by themselves
+    "laplace, kronecker": of_laplace("kronecker"),
+    "laplace, diagonal": of_laplace("diagonal"),
+    "laplace, last layer": of_laplace("full", last_layer=True),
+    "minimize": minimized,
+    "L-BFGS": whole_batches,
+    "diagnose": diagnosed,
+    "evaluate": lambda p, x, y: fnn.evaluate(NET, LOSS, p, (x, y), metrics={"accuracy": fnn.accuracy}),
+    "predict": lambda p, x, y: (fnn.predict(NET, LOSS, p, x), fnn.log_probabilities(NET, LOSS, p, x, batch_size=24)),
+    "range_test": lambda p, x, y: fnn.range_test(NET, LOSS, fnn.Sgd(0.1), (x, y), epochs=1, batch_size=16, key=KEY)[1],
+    "make_step": lambda p, x, y: (
+        fnn.make_step(NET, LOSS)(fnn.init_state(NET, fnn.Adam(), KEY, (6,), params=p), (x, y))[0].params
+    ),
+}
+
+
+def check_one_batch(names, layouts, kind="Explicit"):
+    """Functions of a batch on a mesh give what they give on one device, and on axes of the same kind."""
+    data = X.astype(np.float32), Y
+    for name in names:
+        f = jax.jit(ONE_BATCH[name]) if name in ONE_BATCH else ON_THE_HOST[name]
+        wanted = f(begin().params, *map(jax.numpy.asarray, data))
+        for layout in layouts:
+            state, batch = placed(layout, begin(), data, split=True, kind=kind)
+            found = f(state.params, *batch)
+            close(found, wanted, 1e-5)
+            lie = [getattr(leaf, "sharding", None) for leaf in trees.leaves(found)]
+            meshes = [s.mesh for s in lie if isinstance(s, jax.sharding.NamedSharding)]
+            assert {axes.name for mesh in meshes for axes in mesh.axis_types} <= {kind}, name
+            if name == "value_and_grad":
+                for g, p in zip(trees.leaves(found[1][0]), trees.leaves(state.params), strict=True):
+                    assert g.sharding.is_equivalent_to(p.sharding, p.ndim), "gradients lie as the parameters"
+
+
 def check_laplace(dtype, tolerance):
     """The posterior from examples that are divided over devices, and its outputs, are those of one device."""
     data, found = (X.astype(dtype), Y), {}
@@ -162,10 +271,14 @@ def check_laplace(dtype, tolerance):
 
 if __name__ == "__main__":
     check_steps()
+    check_one_batch(["value_and_grad", "norms"], ["four"])
     if "all" in sys.argv:
         check_collectives_of_runs()
         check_checkpoints()
         check_fit_and_quantities()
+        check_one_batch([*ONE_BATCH, *ON_THE_HOST], ["both"])
+        check_one_batch(["value_and_grad", "backprop", "kfac", "minimize"], ["four", "four, fully sharded"])
+        check_one_batch(["kfac", "laplace, diagonal", "minimize"], ["both"], "Auto")
         check_laplace(np.float32, 1e-6)
         check_runs(np.float32, 1e-6, ("two", "four", "tensor parallel", "fully sharded"), RULES[:1])
         check_runs(np.float32, 1e-6, ("eight", "both"))

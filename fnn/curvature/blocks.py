@@ -14,6 +14,7 @@ import numpy as np  # noqa: F401 - for the examples
 
 from .. import factors, trees
 from ..backend import cast, namespace, widened
+from ..devices import on_any_axes
 from ..numerics import inverse
 
 
@@ -47,6 +48,7 @@ def is_block(node):
     return isinstance(node, Kronecker | Eigen)
 
 
+@on_any_axes
 def eigen(blocks: Any) -> Any:
     """The same blocks in their eigenvectors: Λ = λ_G λ_Aᵀ, with eigenvalues of at least 0.
 
@@ -71,6 +73,7 @@ def _eigen(block):
     return Eigen(q_a, q_g, xp.maximum(of_g, 0)[:, None] * xp.maximum(of_a, 0))
 
 
+@on_any_axes
 def damped_inverse(blocks: Any, damping: Any) -> Any:
     """The inverses of damped Kronecker products, which are Kronecker products too.
 
@@ -102,6 +105,7 @@ def _damped_inverse(block, damping):
     return Kronecker(1 / (a + pi * root) if a.ndim == 1 else added(a, pi * root), added(g, root / pi))
 
 
+@on_any_axes
 def block_product(
     params: Any, blocks: Any, v: Any, f: Callable[[Any], Any] | None = None, elsewhere: Any = None
 ) -> Any:
@@ -135,6 +139,7 @@ def _times(block, v, f):
     return rotated if block.a is None else rotated @ block.a.T
 
 
+@on_any_axes
 def block_matrices(params: Any, blocks: Any, v: Any) -> list:
     """`(block, V)` for each block, with V (O, I) the matrix of v that it multiplies, the bias as its last column.
 
@@ -161,6 +166,7 @@ def block_matrices(params: Any, blocks: Any, v: Any) -> list:
     return found
 
 
+@on_any_axes
 def from_matrices(params: Any, blocks: Any, matrices: list, elsewhere: Any = None) -> Any:
     """The inverse of `block_matrices`: a tree nested as the parameters, in their dtypes.
 

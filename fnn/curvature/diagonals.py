@@ -13,6 +13,7 @@ import numpy as np
 from .. import backend, factors, gate, random
 from ..backend import namespace
 from ..backpropagation import check_problem
+from ..devices import on_any_axes
 from ..errors import usage
 from ..layers import Layer
 from ..losses import Loss
@@ -23,6 +24,7 @@ from .products import hessian_product
 from .spectrum import flat, like, random_signs
 
 
+@on_any_axes
 @usage("fnn.curvature.diagonal(net, loss)(params, x, y)")
 def diagonal(
     net: Layer, loss: Loss, kind: str = "ggn", *, samples: int | None = None, denominator: float | None = None

@@ -28,6 +28,7 @@ import numpy as np
 from .. import factors, gate, trees
 from ..backend import cast, namespace, widened
 from ..backpropagation import check_problem
+from ..devices import on_any_axes
 from ..errors import ArgumentError, shorten, usage
 from ..factors import Outer, Rows
 from ..layers import Layer
@@ -40,6 +41,7 @@ from .output import check_kind, sample_key_for
 POSITIONS = ("expand", "reduce")
 
 
+@on_any_axes
 @usage("fnn.curvature.kfac(net, loss)(params, x, y)")
 def kfac(
     net: Layer,
@@ -92,6 +94,7 @@ def kfac(
     return run
 
 
+@on_any_axes
 @usage("fnn.curvature.ekfac(net, loss)(params, x, y)")
 def ekfac(
     net: Layer,

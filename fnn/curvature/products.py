@@ -16,6 +16,7 @@ from .. import backend, gate, trees
 from ..backend import at_least_float32, cast, floating, namespace
 from ..backpropagation import Problem, check_problem, differentiate, shares_of
 from ..complex_step import jvp
+from ..devices import on_any_axes
 from ..errors import ArgumentError, usage
 from ..layers import Layer
 from ..losses import Loss
@@ -23,6 +24,7 @@ from ..per_example import check_separable
 from .output import check_kind, columns_of, sample_key_for
 
 
+@on_any_axes
 @usage("fnn.curvature.ggn_product(net, loss)(params, x, y, v)")
 def ggn_product(net: Layer, loss: Loss, *, denominator: float | None = None) -> Callable[..., Any]:
     """Make the function that multiplies the generalized Gauss-Newton matrix by a vector.
@@ -53,6 +55,7 @@ def ggn_product(net: Layer, loss: Loss, *, denominator: float | None = None) -> 
     return _product(net, loss, bent, None, denominator)
 
 
+@on_any_axes
 @usage("fnn.curvature.fisher_product(net, loss)(params, x, y, v)")
 def fisher_product(
     net: Layer, loss: Loss, *, samples: int | None = None, empirical: bool = False, denominator: float | None = None
@@ -134,6 +137,7 @@ def _product(net, loss, bent, samples, denominator):
     return run
 
 
+@on_any_axes
 @usage("fnn.curvature.hessian_product(net, loss)(params, x, y, v)")
 def hessian_product(net: Layer, loss: Loss, *, denominator: float | None = None) -> Callable[..., Any]:
     """Make the function that multiplies the Hessian of the mean cost by a vector.

@@ -11,10 +11,12 @@ import numpy as np
 
 from .. import backend, random, trees
 from ..backend import at_least_float32, cast, namespace
+from ..devices import on_any_axes
 from ..errors import integer
 from .output import signs
 
 
+@on_any_axes
 def matrix(product: Callable[..., Any]) -> Callable[..., Any]:
     """Make the function that computes a curvature matrix, for small networks and tests: P products.
 
@@ -47,6 +49,7 @@ class Estimate(NamedTuple):
     error: Any
 
 
+@on_any_axes
 def trace(product: Callable[..., Any], samples: int = 30) -> Callable[..., Estimate]:
     """Make the function that estimates the trace of a curvature matrix from products with random signs.
 
@@ -101,6 +104,7 @@ class Eigenvalues(NamedTuple):
     weights: Any
 
 
+@on_any_axes
 def eigenvalues(product: Callable[..., Any], steps: int = 50) -> Callable[..., Eigenvalues]:
     """Make the function that computes eigenvalues of a curvature matrix by the Lanczos algorithm, one product a step.
 

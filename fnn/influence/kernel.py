@@ -9,6 +9,7 @@ import numpy as np  # noqa: F401 - for the example
 from .. import backend, checks, factors, trees
 from ..backend import namespace, widened
 from ..curvature.output import columns_of
+from ..devices import on_any_axes
 from ..errors import usage
 from ..layers import Layer
 from ..layers.base import Array
@@ -16,6 +17,7 @@ from ..losses import Loss
 from .passes import check, entered, weighted, with_shares
 
 
+@on_any_axes
 @usage("fnn.influence.leave_one_out(net, loss, damping)(params, queries, training)")
 def leave_one_out(net: Layer, loss: Loss, damping: Any) -> Callable[..., Array]:
     """Make the function that computes what leaving out a training example does to a query, by the tangent kernel.

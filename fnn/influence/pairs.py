@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import backend, checks, factors, trees
 from ..backend import cast, namespace
+from ..devices import on_any_axes
 from ..errors import ArgumentError, KindError, integer, real, shorten, usage
 from ..layers import Layer
 from ..layers.base import Array
@@ -20,6 +21,7 @@ from .passes import check, columns, entered, factors_of, over, rows, weighted, w
 BLOCK = 2**27  # bytes of the queries' gradients that are made at a time
 
 
+@on_any_axes
 @usage("fnn.influence.scores(net, loss, damping)(params, curvature, queries, training)")
 def scores(net: Layer, loss: Loss, damping: Any, *, batch_size: int = 1024) -> Callable[..., Array]:
     """Make the function that computes the influence of training examples on queries.
@@ -84,6 +86,7 @@ class Top(NamedTuple):
     harmful: Most
 
 
+@on_any_axes
 @usage("fnn.influence.top(net, loss, damping, 10)(params, curvature, queries, training)")
 def top(net: Layer, loss: Loss, damping: Any, k: int = 10, *, batch_size: int = 1024) -> Callable[..., Top]:
     """Make the function that finds the most helpful and the most harmful training examples of each query.
@@ -117,6 +120,7 @@ def top(net: Layer, loss: Loss, damping: Any, k: int = 10, *, batch_size: int = 
     return run
 
 
+@on_any_axes
 @usage("fnn.influence.tracin(net, loss)(checkpoints, learning_rates, queries, training)")
 def tracin(net: Layer, loss: Loss, *, batch_size: int = 1024) -> Callable[..., Array]:
     """Make the function that computes TracIn: by how much gradient descent on an example lowers the cost of a query.

@@ -24,6 +24,7 @@ import numpy as np  # noqa: F401 - for the examples
 from .. import backend
 from ..backend import is_traced, namespace, widened
 from ..curvature import block_matrices
+from ..devices import on_any_axes
 from ..errors import DataError, usage
 from ..factors import pairs
 from .posterior import Eigen, Full, Posterior, check_posterior, of_regression, spectrum
@@ -31,6 +32,7 @@ from .posterior import Eigen, Full, Posterior, check_posterior, of_regression, s
 RANGE = 34.0  # log r is between −34 and 34
 
 
+@on_any_axes
 @usage("fnn.laplace.log_marginal_likelihood(posterior)")
 def log_marginal_likelihood(posterior: Posterior) -> Any:
     """The logarithm of the marginal likelihood p(D) of the data, or evidence, in Laplace's approximation.
@@ -63,6 +65,7 @@ def log_marginal_likelihood(posterior: Posterior) -> Any:
     return value - 0.5 * sum(xp.log1p(values / (variance * tau)).sum() for values in spectrum(posterior))
 
 
+@on_any_axes
 @usage("fnn.laplace.tuned(posterior)")
 def tuned(posterior: Posterior, *, noise: bool = True) -> Posterior:
     """The same posterior with the prior precision, and for a regression the noise, of the largest marginal likelihood.

@@ -19,6 +19,7 @@ from ..backpropagation import check_problem, cost
 from ..curvature.blocks import Eigen, Kronecker
 from ..curvature.columns import begun, gram
 from ..curvature.output import check_kind, sample_key_for
+from ..devices import on_any_axes
 from ..errors import ArgumentError, KindError, integer, real, shorten, usage
 from ..factors import Outer, Rows
 from ..layers import Layer
@@ -67,6 +68,7 @@ class Posterior(NamedTuple):
     count: Any
 
 
+@on_any_axes
 @usage("fnn.laplace.fit(net, loss, params, (x, y))")
 def fit(
     net: Layer,
@@ -274,6 +276,7 @@ def check_posterior(posterior):
         checks.positive(name, getattr(posterior, name))
 
 
+@on_any_axes
 @usage("fnn.laplace.sample(posterior, key, 100)")
 def sample(posterior: Posterior, key: Any, samples: int) -> Any:
     """Draw parameters from the posterior.

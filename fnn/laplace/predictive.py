@@ -19,6 +19,7 @@ from .. import backend, factors, gate, trees  # noqa: F401 - trees for the examp
 from ..backend import cast, floating, namespace, widened
 from ..curvature.blocks import Eigen, with_ones
 from ..curvature.factored import rotated
+from ..devices import on_any_axes
 from ..errors import KindError, ShapeError, usage
 from ..layers import Dense
 from ..losses import SigmoidBinaryCrossEntropy, SoftmaxCrossEntropy
@@ -33,6 +34,7 @@ class Gaussian(NamedTuple):
     variance: Any
 
 
+@on_any_axes
 @usage("fnn.laplace.outputs(posterior, x)")
 def outputs(posterior: Posterior, x: Any) -> Gaussian:
     """The distribution of the network's outputs, such as logits: the function-space variance.
@@ -117,6 +119,7 @@ def _by_factors(net, params, residuals, kept, f, mean):
     return backend.vmap(of_output)(namespace(mean).eye(mean.shape[1], dtype=mean.dtype)).T
 
 
+@on_any_axes
 @usage("fnn.laplace.targets(posterior, x)")
 def targets(posterior: Posterior, x: Any) -> Gaussian:
     """The distribution of the targets of a regression: that of the outputs, and noise.
@@ -149,6 +152,7 @@ def targets(posterior: Posterior, x: Any) -> Gaussian:
     return Gaussian(mean, variance + posterior.noise**2)
 
 
+@on_any_axes
 @usage("fnn.laplace.probabilities(posterior, x)")
 def probabilities(posterior: Posterior, x: Any, *, samples: int | None = None, sample_key: Any = None) -> Any:
     """The predictive probabilities of classes, averaged over the posterior.
@@ -198,6 +202,7 @@ def probabilities(posterior: Posterior, x: Any, *, samples: int | None = None, s
     return loss.predict(mean / namespace(variance).sqrt(1 + math.pi / 8 * variance))
 
 
+@on_any_axes
 @usage("fnn.laplace.output_samples(posterior, x, key, 100)")
 def output_samples(posterior: Posterior, x: Any, key: Any, samples: int) -> Any:
     """Draw outputs of the linearized network, one tangent each: functions, which are the same for all x.

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import backend, factors, gate, trees
 from ..backend import is_floating, is_unbatched
+from ..devices import on_any_axes
 from ..errors import KindError, ShapeError, shape, usage
 from ..static import Static
 
@@ -145,6 +146,7 @@ class Layer(Static):
         """
         return transposed(self, params, residuals, dparams, dx)
 
+    @on_any_axes
     @usage("net.apply(params, x)")
     def apply(self, params, x, key=None) -> Array:
         """Apply the layer or network to x (N, ...).

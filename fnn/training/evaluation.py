@@ -1,6 +1,5 @@
 """Evaluation: the predictions of a network on data, their cost, and metrics computed from them."""
 
-import functools
 import inspect
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from .. import backend, checks, gate, random, trees  # noqa: F401 - random for the example
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
+from ..devices import on_any_axes
 from ..errors import ArgumentError, DataError, KindError, integer, shorten, usage
 from ..gate import Data, size_of
 from ..layers import Layer
@@ -20,12 +20,8 @@ from ..streams import Stream, admitted, padded_to, present
 @backend.jit(static=("net", "loss", "batch_size"))
 def predict(params, x, y, *, net, loss, batch_size=1024):
     """The predictions for all examples, computed batch by batch, and the cost of each example."""
-    predicted = functools.partial(_predicted, net=net, loss=loss, batch_size=min(size_of(x), batch_size))
-    return backend.automatically(predicted, (params, x, y), (None, None))
-
-
-def _predicted(params, x, y, *, net, loss, batch_size):
     n, xp = size_of(x), namespace(*trees.leaves((params, x)))
+    batch_size = min(n, batch_size)
     starts = xp.arange(-(-n // batch_size), dtype=np.int32) * batch_size
 
     def batch(_, start):
@@ -93,6 +89,7 @@ def check_evaluation(data, metrics, name):
             )
 
 
+@on_any_axes
 @usage("fnn.evaluate(net, loss, params, (x, y))")
 def evaluate(
     net: Layer, loss: Loss, params: Any, data: Any, *, batch_size: int = 1024, metrics: Any = None

@@ -12,6 +12,7 @@ import numpy as np
 from .. import checks, gate, processes, random, trees  # noqa: F401 - random for the examples
 from ..backpropagation import Problem, check_problem
 from ..callbacks import Epoch, begun, call, changes_runs, check_callbacks, progress_bars
+from ..devices import on_any_axes
 from ..diagnostics import statistics_of
 from ..errors import ArgumentError, DivergenceError, KindError, integer, real, shorten, usage
 from ..layers import Layer
@@ -32,6 +33,7 @@ from .state import TrainState, changed, check_counters, init_state, next_epoch, 
 from .step import weights_for
 
 
+@on_any_axes
 @usage("fnn.fit(net, loss, optimizer, (x, y), key=key, epochs=10, batch_size=32)")
 def fit(
     net: Layer,
@@ -306,7 +308,7 @@ def warn_if_worse(losses):
             f"fit: the loss rose from {losses[0]:.3g} in the first epoch to {losses[-1]:.3g} in the last. What helps: "
             "a lower learning rate; x and y of spread 1, as by fnn.Standardize; fnn.ClipByGlobalNorm around the "
             "optimizer. fnn.diagnose(net, loss, state.params, x, y) examines the layers.",
-            stacklevel=4,  # the line that calls fit, beyond its decorator
+            stacklevel=5,  # the line that calls fit, beyond its decorators
         )
 
 
@@ -318,10 +320,11 @@ def warn_if_never_a_number(watch, history, start_after, returned):
         warnings.warn(
             f"fit: {name} was NaN after every epoch that is watched, so that the state returned is {state}. It may "
             "have no value on the validation data, as an area under a curve has none if they are of one class.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
+@on_any_axes
 @usage("fnn.range_test(net, loss, optimizer, (x, y), epochs=1, batch_size=32, key=key)")
 def range_test(
     net: Layer,

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, checks, gate, random, trees
+from .. import backend, checks, devices, gate, random, trees
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import Problem, check_problem
+from ..devices import on_any_axes
 from ..diagnostics import first_broken, statistics_of
 from ..errors import ArgumentError, DivergenceError, integer, usage
 from ..gate import Data
@@ -32,6 +33,7 @@ class Best(NamedTuple):
     epoch: Array
 
 
+@on_any_axes
 @usage("fnn.train(net, loss, state, (x, y), epochs=10, batch_size=32)")
 def train(
     net: Layer,
@@ -212,21 +214,21 @@ def _steps(problem, state, data, plan, steps, whole, fresh=False):
     xp = namespace(*trees.leaves((state.params, data.x)))
     epoch, seen = plan.begin(state.epoch, state.seen, state.length)
     poisson = plan.sampling == "poisson"
-    devices = 1 if plan.spread is None else plan.spread.devices
-    padded = not whole or data.weights is not None or plan.batch_size % devices > 0
+    places = 1 if plan.spread is None else plan.spread.devices
+    padded = not whole or data.weights is not None or plan.batch_size % places > 0
     step = _stepper(problem, plan)
 
     def block(state, chosen):
         index, used = tuple(a[None] for a in plan.sample(state.key, state.step)) if poisson else chosen
-        if index.shape[1] % devices:  # as many places on each device
-            index, used = (xp.pad(a, ((0, 0), (0, -a.shape[1] % devices))) for a in (index, used))
-        index, used = backend.on_each((index, used), plan.spread)
+        if index.shape[1] % places:  # as many places on each device
+            index, used = (xp.pad(a, ((0, 0), (0, -a.shape[1] % places))) for a in (index, used))
+        index, used = devices.on_each((index, used), plan.spread)
         x, y, weights = trees.map(lambda a: _take(xp, a, index), tuple(data))
         if weights is not None:
             weights = xp.where(used, weights, 0)
         elif padded or poisson:
             weights = used.astype(_wide(state))
-        return backend.scan(step, state, backend.spread((x, y) if weights is None else (x, y, weights), plan.spread))
+        return backend.scan(step, state, devices.spread((x, y) if weights is None else (x, y, weights), plan.spread))
 
     chosen, blocks = None, steps
     if not poisson:
@@ -266,7 +268,7 @@ def plan_of(state, data, batch_size, shuffle) -> Plan:
         return Plan(data.size, data.batch_size, shuffle=False)
     if batch_size is None:
         raise ArgumentError("batch_size: expected the number of examples per step, such as batch_size=32, got None")
-    return Plan(data.size, batch_size, shuffle, sampling, backend.spread_of(trees.leaves(data.x)[0]))
+    return Plan(data.size, batch_size, shuffle, sampling, devices.spread_of(trees.leaves(data.x)[0]))
 
 
 def is_whole(state, plan) -> bool:

@@ -7,12 +7,14 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, namespace
+from ..devices import on_any_axes
 from ..errors import KindError, ShapeError, integer, shorten
 from ..optimizers import apply_updates, prepare
 from ..optimizers.extras import check_extras, extra_arguments
 from ..rules import Backprop
 
 
+@on_any_axes
 def minimize(
     value_and_grad: Callable[..., tuple[Any, Any]], params: Any, optimizer: Any, *, steps: int = 1, args: tuple = ()
 ) -> tuple[Any, dict[str, Any]]:

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,6 +130,8 @@ class Store:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._lock = files.lock_folder(self.folder) if self.writes else None
                 names = sorted(filter(re.compile(r"step-[0-9]{10}\.npz").fullmatch, os.listdir(self.folder)))
+            if self.shared:  # before any process refuses to go on, while the others wait for it
+                processes.check_agreed("fit: its arguments and data", zlib.crc32(repr(self.setting).encode()) >> 1)
             run = self._continued([self.folder / name for name in names], run, resume) if names else run
             if self.shared:
                 processes.check_agreed(f"checkpoint: the step in {files.shown(self.folder)}", int(run.state.step))

@@ -20,7 +20,7 @@ from ..backend import Held, is_jax, jax
 from ..checks import known
 from ..errors import shorten
 from ..losses import L2  # noqa: F401 - for the example
-from ..processes import whole
+from ..processes import of_each_part, whole
 from ..static import Static
 from ..streams import Stream
 
@@ -48,16 +48,16 @@ def differences(there: dict[str, str], here: dict[str, str]) -> str:
 def fingerprint(params: Any, data: Any) -> Any:
     """Text in place of each array: its shape, and the CRC-32 of its values as they enter the steps.
 
-    Of a stream it is what its batches are like: to know their values it would have to be read. Of an array that is
-    divided among processes it is the shape.
+    Of a stream it is what its batches are like: to know their values it would have to be read. An array of which each
+    process has a share has the CRC-32 of all shares in their order; all processes call this.
     """
     if isinstance(data, Stream):
         return data.text
     crcs = trees.map(lambda _: 0, tuple(data))
     for _, piece in data.pieces():
-        crcs = trees.map(lambda a, crc: _crc(a, crc) if known(a) else crc, tuple(gate.converted(params, *piece)), crcs)
-    text = lambda array, crc: f"{array.shape}, " + (f"CRC-32 {crc:08x}" if known(array) else "divided")
-    return gate.Data(*trees.map(text, tuple(data), crcs))
+        of_array = lambda a, crc: _crc(a, crc) if known(a) else _crc_of_shares(a)
+        crcs = trees.map(of_array, tuple(gate.converted(params, *piece)), crcs)
+    return gate.Data(*trees.map(lambda array, crc: f"{array.shape}, CRC-32 {crc:08x}", tuple(data), crcs))
 
 
 def start_of(state: Any) -> str:
@@ -126,6 +126,42 @@ def _key_text(key):
 
 def _crc(array, crc=0):
     """The CRC-32 of an array, after that of others. Integers count as int64, for which JAX may have int32."""
+    return zlib.crc32(_bytes(array).data, crc)
+
+
+def _bytes(array):
     array = np.asarray(array)
     wide = array.astype(np.int64) if array.dtype.kind in "iu" and array.dtype.itemsize > 1 else array
-    return zlib.crc32(np.ascontiguousarray(wide).reshape(-1).view(np.uint8).data, crc)
+    return np.ascontiguousarray(wide).reshape(-1).view(np.uint8)
+
+
+def _crc_of_shares(array):
+    """The CRC-32 of an array whose examples are divided among processes, each of which reads its own only."""
+    if any(array.sharding.spec[1:]):
+        return _crc(whole(array))
+    size = _bytes(array.addressable_shards[0].data).nbytes  # that of all parts
+    return functools.reduce(lambda total, crc: joined_crc(total, crc, size), of_each_part(array, _crc))
+
+
+def joined_crc(first: int, second: int, size: int) -> int:
+    """The CRC-32 of two parts, from that of each and the second one's size in bytes.
+
+    A CRC is a polynomial over GF(2), modulo another one: crc(A B) = crc(A) x^(8 size) + crc(B).
+
+    >>> joined_crc(zlib.crc32(b"to"), zlib.crc32(b"gether"), 6) == zlib.crc32(b"together")
+    True
+    """
+    shift, power = 1 << 31, 1 << 23  # 1 and x⁸: the highest bit is the lowest power
+    while size:
+        shift = _product(shift, power) if size & 1 else shift
+        power, size = _product(power, power), size >> 1
+    return _product(first, shift) ^ second
+
+
+def _product(a, b):
+    """The product of two polynomials over GF(2), modulo that of CRC-32."""
+    product = 0
+    for place in range(31, -1, -1):
+        product ^= b if a >> place & 1 else 0
+        b = b >> 1 ^ (0xEDB88320 if b & 1 else 0)
+    return product

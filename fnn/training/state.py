@@ -13,6 +13,7 @@ import numpy as np
 from .. import backend, gate, random, rules, trees
 from ..backend import namespace
 from ..backpropagation import Problem
+from ..devices import on_any_axes
 from ..errors import ArgumentError, FnnError, KindError, shape, shorten, usage
 from ..layers.base import Array, Layer
 from ..optimizers import prepare
@@ -48,6 +49,7 @@ class TrainState(NamedTuple):
     length: Array
 
 
+@on_any_axes
 @usage("fnn.init_state(net, optimizer, key, x.shape[1:])")
 def init_state(
     net: Layer,

@@ -8,6 +8,7 @@ import numpy as np  # noqa: F401 - for the example
 from .. import backend, gate, random, trees
 from ..backend import namespace
 from ..backpropagation import Problem, check_problem, differentiate
+from ..devices import on_any_axes
 from ..errors import ArgumentError, usage
 from ..layers import Layer
 from ..losses import Loss
@@ -28,7 +29,7 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
         random.fold_in(random.fold_in(key, 1), t) if problem.net.draws else None,
         random.fold_in(random.fold_in(key, 3), t) if getattr(rule, "draws", True) else None,
     )
-    value, grads, new_state, metrics = _gradient(problem, params, state.rule, rule_state, batch, keys)
+    value, grads, new_state, metrics = rule.gradient(problem, params, rule_state, batch, keys)
     cost = lambda params: differentiate(problem, params, batch, keys.net)
     extra = extra_arguments(optimizer, rule, value, grads, cost)
     updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
@@ -40,21 +41,6 @@ def update(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainStat
         raise ArgumentError(f"{type(rule).__name__}: expected metrics with names other than 'loss' and 'weight'")
     metrics = {"loss": value, "weight": _weight(problem, batch, value), **metrics}
     return state, metrics | getattr(opt_state, "metrics", {})
-
-
-def _gradient(problem, params, rule, rule_state, batch, keys):
-    """What the rule says of the batch; on a mesh of explicit axes too, gradients lie as parameters."""
-
-    def gradient(params, rule, rule_state, arrays, keys, of_cost):
-        (x, y, weights), (penalty, denominator) = arrays, of_cost
-        own = problem._replace(penalty=penalty, denominator=denominator)
-        return tuple(unwrapped(rule).gradient(own, params, rule_state, Batch(x, y, weights, batch.size), keys))
-
-    arrays, of_cost = (batch.x, batch.y, batch.weights), (problem.penalty, problem.denominator)
-    args = params, rule, rule_state, arrays, keys, of_cost
-    if not backend.is_traced(*trees.leaves(params)):
-        return gradient(*args)
-    return backend.automatically(gradient, args, (None, params, rule_state, None))
 
 
 def _check_opt_state(optimizer, opt_state, params):
@@ -82,6 +68,7 @@ def _step(state, penalty, denominator, x, y, weights, *, net, loss):
     return update(Problem(net, loss, penalty, denominator), state, Batch(x, y, weights, gate.size_of(x)))
 
 
+@on_any_axes
 @usage("fnn.make_step(net, loss)(state, (x, y))")
 def make_step(
     net: Layer, loss: Loss, *, penalty: Any = None, denominator: float | None = None

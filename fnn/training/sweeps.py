@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backend, gate, trees
 from ..backend import namespace
+from ..devices import on_any_axes
 from ..errors import ArgumentError, ShapeError, integer, usage
 from ..layers import Layer
 from ..losses import Loss
@@ -114,6 +115,7 @@ def folds(key: Any, n: int, k: int) -> Any:
     return (xp.argsort(place) % k)[None, :] == xp.arange(k)[:, None]
 
 
+@on_any_axes
 @usage("fnn.ensemble(net, loss)(params, x)")
 def ensemble(net: Layer, loss: Loss) -> Callable[..., tuple[Any, Any]]:
     """Make the function that averages the predictions of K networks and measures how much they disagree.
