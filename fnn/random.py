@@ -133,7 +133,12 @@ def split(key: Any, num: int = 2) -> Any:
         return (key,) * num
     if _backend.is_jax(key):
         return _backend.jax.random.split(key, num)
-    return _locked(np.stack(_threefry(key, *_counter(num)), axis=-1))
+    if num > _FEW:
+        return _locked(np.stack(_threefry(key, *_counter(num)), axis=-1))
+    return _locked(np.array([_threefry_ints(int(key[0]), int(key[1]), 0, i) for i in range(num)], np.uint32))
+
+
+_FEW = 8  # keys that are made sooner one by one
 
 
 def fold_in(key: Any, data: Any) -> Any:

@@ -215,6 +215,8 @@ def _steps(problem, state, data, plan, steps, whole, fresh=False):
     devices = 1 if plan.spread is None else plan.spread.devices
     padded = not whole or data.weights is not None or plan.batch_size % devices > 0
     step = _stepper(problem, plan)
+    if xp is np:
+        backend.keep_freed_memory()
 
     def block(state, chosen):
         index, used = tuple(a[None] for a in plan.sample(state.key, state.step)) if poisson else chosen
