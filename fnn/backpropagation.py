@@ -23,6 +23,7 @@ from .errors import KindError, shorten, usage
 from .layers import Layer
 from .layers.base import Array
 from .losses import Loss
+from .losses.penalties import with_gradient
 from .static import check_ranges
 
 
@@ -202,8 +203,7 @@ def penalised(penalty, params, value, grads) -> tuple[Array, Any]:
     """Add the penalty to a value and a gradient."""
     if penalty is None:
         return value, grads
-    grads = trees.map_learnt(lambda g, p: g + cast(p, g.dtype), grads, penalty.gradient(params))
-    return value + penalty.value(params), grads
+    return value + penalty.value(params), with_gradient(penalty, params, grads)
 
 
 @on_any_axes

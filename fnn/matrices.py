@@ -44,6 +44,13 @@ def product(a, b, precision=None):
     return cast(rounded, a.dtype)
 
 
+def plus(z, b):
+    """z + b for a z that nobody else has: NumPy writes the sum over it, where that has the same dtype."""
+    if type(z) is np.ndarray and type(b) is np.ndarray and z.dtype == b.dtype:
+        return np.add(z, b, out=z)
+    return z + b
+
+
 if jax is not None:
 
     @jax.custom_jvp

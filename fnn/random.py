@@ -129,7 +129,13 @@ def split(key: Any, num: int = 2) -> Any:
         return (key,) * num
     if _backend.is_jax(key):
         return _backend.jax.random.split(key, num)
-    return threefry.locked(np.stack(threefry.cipher(key, *threefry.counter(num)), axis=-1))
+    if num > _FEW:
+        return threefry.locked(np.stack(threefry.cipher(key, *threefry.counter(num)), axis=-1))
+    one_by_one = [threefry.cipher_of_ints(int(key[0]), int(key[1]), 0, i) for i in range(num)]
+    return threefry.locked(np.array(one_by_one, np.uint32))
+
+
+_FEW = 8  # keys that are made sooner one by one
 
 
 def fold_in(key: Any, data: Any) -> Any:

@@ -8,9 +8,14 @@ The predictions mean what they mean to fnn's own metrics (see `fnn.metrics`): cl
 for two classes. Several outputs beside rows of 0 and 1 are labels, chosen above 0.5. Scores of regression, such as
 "r2", take the predictions as they are, (N,) or (N, K).
 
+Scores of probabilities are given all classes as `labels`, so that "neg_log_loss" of data that lack a class is a number.
+Where the targets leave a score undefined whatever is predicted, as one class alone does "roc_auc", and no example of
+class 1 does "f1", `fit`, `train` and `evaluate` refuse it.
+
 Letters: N examples, C classes, K outputs; M examples or positions whose weight is not 0.
 """
 
+import copy
 import difflib
 import functools
 import inspect
@@ -54,7 +59,7 @@ class Score(Static):
     @property
     def takes_weights(self) -> bool:
         """Whether the score can be weighted."""
-        return "sample_weight" in inspect.signature(_scorer(self.name)._score_func).parameters
+        return "sample_weight" in _arguments(_scorer(self.name))
 
     def __call__(self, prediction: Any, target: Any, weights: Any = None, ignored: int | None = None) -> float:
         if is_traced(prediction, target, weights):
@@ -71,7 +76,7 @@ class Score(Static):
             return np.nan
         options = {} if weights is None else {"sample_weight": weights}
         try:
-            return float(scorer(model, model.given, target, **options))
+            return float(_with_labels(scorer, model, target)(model, model.given, target, **options))
         except (ValueError, TypeError, AttributeError) as error:
             raise ArgumentError(f"metrics: {self.name!r} cannot score these predictions: {error}") from None
 
@@ -89,7 +94,24 @@ def check_scores(net: Any, loss: Any, data: Any, metrics: dict[str, Any]) -> Non
         shape = (data.size, *net.output_shape(data.shape))
         prediction = np.asarray(loss.predict(np.full(shape, 1 / shape[-1], np.float32)))
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            score(prediction, data.y, data.weights, getattr(loss, "ignored", None))
+            value = score(prediction, data.y, data.weights, getattr(loss, "ignored", None))
+        _check_defined(score.name, value, data)
+
+
+def _check_defined(name, value, data):
+    """Raise if a score is undefined for these targets, by its value for predictions that are all the same.
+
+    It is then NaN, or a quotient by an error that is 0 but for rounding.
+    """
+    scorer, why = _scorer(name), ""
+    y = np.asarray(data.y if data.weights is None else data.y[np.asarray(data.weights) != 0])
+    of_ranks = scorer._score_func.__name__ == "average_precision_score"
+    if (of_ranks or scorer._kwargs.get("average") == "binary") and not (y == 1).any():
+        why = "without an example of class 1"
+    elif _takes_labels(scorer) and not abs(value) < 1e9:
+        why = "without examples of all classes" if len(np.unique(y)) > 1 else f"with targets that are all {y.flat[0]}"
+    if why:
+        raise ArgumentError(f"metrics: {name!r} is undefined {why}")
 
 
 # ---- what the predictions are ----------------------------------------------------------------------------------------
@@ -154,6 +176,25 @@ def _scorer(name):
         hint = f"; there are {', '.join(near)}" if near else ""
         raise ArgumentError(f"metrics: expected functions, or names of scikit-learn's scores, got {name!r}{hint}")
     return home.get_scorer(name)
+
+
+def _arguments(scorer):
+    """The names of what the function of a scorer takes."""
+    return inspect.signature(scorer._score_func).parameters
+
+
+def _takes_labels(scorer) -> bool:
+    """Whether it is a score of probabilities, for which all classes have to be known."""
+    return "labels" in _arguments(scorer) and scorer._response_method != "predict"
+
+
+def _with_labels(scorer, model, target):
+    """The scorer that knows all classes, if it is one of their probabilities: the targets may lack some."""
+    if not _takes_labels(scorer) or target.ndim > 1 or not len(model.classes_):
+        return scorer
+    scorer = copy.copy(scorer)
+    scorer._kwargs = scorer._kwargs | {"labels": model.classes_}
+    return scorer
 
 
 @functools.cache

@@ -247,9 +247,8 @@ class Static:
 
     def __post_init__(self):
         check_static(self)
-        for field in fields(self):  # type: ignore[arg-type]
-            value = _settle(f"{type(self).__name__}.{field.name}", getattr(self, field.name), _kind(field.type))
-            object.__setattr__(self, field.name, value)
+        for name, kind in _kinds(type(self)).items():
+            object.__setattr__(self, name, _settle(f"{type(self).__name__}.{name}", getattr(self, name), kind))
         for name, field in declared(type(self)).items():
             if field.interval is not None and name in self.__dataclass_fields__:  # type: ignore[attr-defined]
                 _check_field(name, getattr(self, name), field)
@@ -263,6 +262,12 @@ def check_static(thing):
             f"{type(thing).__name__}: expected a frozen dataclass; write @dataclass(frozen=True) above the class, "
             f"since otherwise it would compare equal to its parent and share the parent's compiled program"
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _kinds(cls) -> dict[str, str]:
+    """The texts of the annotations of a dataclass's fields, by name."""
+    return {field.name: _kind(field.type) for field in fields(cls)}
 
 
 def _kind(hint):

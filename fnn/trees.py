@@ -39,7 +39,8 @@ def learnt(tree):
     [1.0]
     """
     if isinstance(tree, tuple):  # the usual node, in a third of the time
-        return [] if is_fixed(tree) else [leaf for branch in tree for leaf in learnt(branch)]
+        inside = () if is_fixed(tree) else tree
+        return [leaf for node in inside for leaf in ((node,) if hasattr(node, "dtype") else learnt(node))]
     return [tree] if hasattr(tree, "dtype") else [w for w in leaves(tree, is_leaf=is_fixed) if not is_fixed(w)]
 
 
@@ -64,11 +65,10 @@ def map_learnt(f, tree, *rest, fixed=lambda node: node):
 
     def walk(*nodes):  # the usual nodes are walked through here, in a quarter of the time
         kind = type(nodes[0])
-        if hasattr(kind, "dtype"):
-            return f(*nodes)
-        if issubclass(kind, tuple) and kind is not Fixed:
-            return tuple.__new__(kind, [walk(*branches) for branches in zip(*nodes, strict=True)])
-        return map(either, *nodes, is_leaf=is_fixed)
+        if kind is Fixed or not issubclass(kind, tuple):
+            return map(either, *nodes, is_leaf=is_fixed)
+        inside = zip(*nodes, strict=True)
+        return tuple.__new__(kind, [f(*b) if hasattr(b[0], "dtype") else walk(*b) for b in inside])
 
     return walk(tree, *rest)
 

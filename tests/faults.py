@@ -920,11 +920,14 @@ COSTS = [
           cost("hinge")),
     Fault("½ of the root forgotten", fnn.RootMeanSquaredError, "outer", result(lambda pair: (pair[0], 2 * pair[1])),
           network(loss=fnn.RootMeanSquaredError())),
-    Fault("penalty counted twice", fnn.L2, "gradient", times(2), network(penalty=fnn.L2(0.1))),
+    Fault("penalty counted twice", fnn.L2, "derivative", times(2), network(penalty=fnn.L2(0.1))),
     Fault("biases penalised", penalties, "_each", instead(
-          lambda penalty, f, params: trees.map(lambda w: f(penalty.coefficient, w), params)), penalty_of_weights_only),
-    Fault("L1 is L2", fnn.L1, "gradient", instead(lambda self, params: fnn.L2(self.coefficient).gradient(params)),
-          network(penalty=fnn.L1(0.1))),
+          lambda penalty, params: trees.map(lambda w: penalty.coefficient * w, params)), penalty_of_weights_only),
+    Fault("biases penalised beside a gradient", BACKPROP, "with_gradient", instead(
+          lambda penalty, params, grads: trees.map(lambda g, w: g + 0.1 * w, grads, params)),
+          network(fnn.Serial((fnn.Dense(3, initializer=fnn.initializers.Constant(0.5)), fnn.PRelu())),
+                  penalty=fnn.L2(0.1))),
+    Fault("L1 is L2", fnn.L1, "derivative", instead(lambda self, c, w: c * w), network(penalty=fnn.L1(0.1))),
 ]  # fmt: skip
 
 

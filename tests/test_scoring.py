@@ -77,6 +77,32 @@ def test_labels_positions_and_signs_are_scored_as_they_are():
         Score("roc_auc")(signs, 2.0 * TWO[:, None] - 1)
 
 
+def test_probabilities_are_scored_where_the_targets_lack_a_class():
+    p = np.random.default_rng(1).dirichlet(np.ones(3), 6)
+    for y in (np.array([0, 2] * 3), np.zeros(6, int)):
+        np.testing.assert_allclose(Score("neg_log_loss")(p, y), np.log(p[range(6), y]).mean(), rtol=1e-12)
+        brier = ((p - np.eye(3)[y]) ** 2).sum(axis=1).mean()
+        np.testing.assert_allclose(Score("neg_brier_score")(p, y), -brier, rtol=1e-12)
+        assert Score("top_k_accuracy")(p, y) == np.mean([y[i] in p[i].argsort()[1:] for i in range(6)])
+    two = p[:, :2] / p[:, :2].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(Score("neg_log_loss")(two, np.ones(6, int)), np.log(two[:, 1]).mean(), rtol=1e-12)
+
+
+UNDEFINED = {"f1": 0, "recall": 0, "jaccard": 0, "average_precision": 0, "roc_auc": 1, "d2_log_loss_score": 1}
+
+
+@pytest.mark.parametrize("name", UNDEFINED)
+def test_a_score_that_one_class_leaves_undefined_is_refused_and_of_two_is_not(name):
+    net, loss = fnn.Dense(2), fnn.SoftmaxCrossEntropy()
+    params, run = net.init(key(), (3,)), {"metrics": (name,)}
+    y = np.full(60, UNDEFINED[name])
+    with pytest.raises(errors.ArgumentError, match=f"metrics: '{name}' is undefined with"):
+        fnn.evaluate(net, loss, params, (X, y), **run)
+    with pytest.raises(errors.ArgumentError, match=f"metrics: '{name}' is undefined with"):
+        fnn.evaluate(net, loss, params, (X, TWO, UNDEFINED[name] == TWO), **run)
+    assert np.isfinite(fnn.evaluate(net, loss, params, (X, TWO), **run)[name])
+
+
 @pytest.mark.parametrize("name", ["accuracy", "f1", "roc_auc", "neg_log_loss", "r2", "neg_mean_absolute_error"])
 def test_nan_scores_nan_unless_it_does_not_count(name):
     _, p, y = told(REAL if name in ("r2", "neg_mean_absolute_error") else TWO, 1)

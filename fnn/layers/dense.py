@@ -10,7 +10,7 @@ from ..backend import cast, floating, is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
 from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
-from ..matrices import PRECISIONS, contract, product
+from ..matrices import PRECISIONS, contract, plus, product
 from ..static import Interval, instead
 from .base import Array, Layer, added
 
@@ -85,7 +85,7 @@ class Dense(Layer):
     def forward(self, params, x, key=None):
         x = floating(x, params.w.dtype)
         kept, z = self._rounded(x), product(x, params.w.T, self.precision)
-        return (z + params.b if self.bias else z), kept
+        return (plus(z, params.b) if self.bias else z), kept
 
     def backward(self, params, x, dy):
         return product(dy, params.w, self.precision)

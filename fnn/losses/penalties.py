@@ -30,7 +30,10 @@ class L2(NamedTuple):
         return 0.5 * sum(c * _squared(_wide(w)) for c, w in _pairs(self, params))
 
     def gradient(self, params):
-        return _each(self, lambda c, w: c * w, params)
+        return _each(self, params)
+
+    def derivative(self, c, w):
+        return c * w
 
 
 class L1(NamedTuple):
@@ -51,7 +54,10 @@ class L1(NamedTuple):
         return sum(c * absolute(_wide(w)).sum() for c, w in _pairs(self, params))
 
     def gradient(self, params):
-        return _each(self, lambda c, w: c * namespace(w).sign(w), params)
+        return _each(self, params)
+
+    def derivative(self, c, w):
+        return c * namespace(w).sign(w)
 
 
 def _wide(w):
@@ -72,10 +78,19 @@ def _pairs(penalty, params):
     return zip(trees.learnt(each), trees.learnt(params), strict=True)
 
 
-def _each(penalty, f, params):
-    """f(λ, w) for each parameter."""
-    zero = lambda w: f(0.0, w)
-    if not isinstance(penalty.coefficient, tuple | list | dict):
-        return trees.map_learnt(lambda w: f(penalty.coefficient if w.ndim > 1 else 0.0, w), params, fixed=zero)
-    each = trees.prefix(f"{type(penalty).__name__}.coefficient", penalty.coefficient, params)
-    return trees.map_learnt(lambda w, c: f(c, w), params, each, fixed=zero)
+def _each(penalty, params):
+    """The derivative by each parameter."""
+    zero, c = lambda w: penalty.derivative(0.0, w), penalty.coefficient
+    if not isinstance(c, tuple | list | dict):
+        return trees.map_learnt(lambda w: penalty.derivative(c if w.ndim > 1 else 0.0, w), params, fixed=zero)
+    each = trees.prefix(f"{type(penalty).__name__}.coefficient", c, params)
+    return trees.map_learnt(lambda w, c: penalty.derivative(c, w), params, each, fixed=zero)
+
+
+def with_gradient(penalty, params, grads):
+    """The gradients plus the penalty's: of one coefficient in one pass, without those that are 0."""
+    c = penalty.coefficient if type(penalty) in (L1, L2) else ()
+    if isinstance(c, tuple | list | dict):
+        return trees.map_learnt(lambda g, p: g + cast(p, g.dtype), grads, penalty.gradient(params))
+    more = lambda g, w: g + cast(penalty.derivative(c, w), g.dtype) if w.ndim > 1 else g
+    return trees.map_learnt(more, grads, params)

@@ -74,18 +74,24 @@ def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, An
         point = Point(s.a, value, dot(grad, d), grad)
         enough = sufficient(start, point)
         done = enough & (abs(point.slope) <= -CURVATURE * start.slope)
-        short = enough & (point.slope <= 0)
-        low = backend.choose(done | short, point, s.low)
-        slope = backend.choose(enough, point.slope, np.nan * point.slope)
-        high, high_slope = backend.choose(short, (s.high, s.high_slope), (point.a, slope))
-        a = backend.cond(high < np.inf, between, lambda low, *_: FURTHER * low.a, low, high, high_slope)
-        return Search(low, high, high_slope, a, s.evaluations + 1, done)
+        s = s._replace(evaluations=s.evaluations + 1, done=done)
+        return backend.cond(done, lambda s, point, _: s._replace(low=point), narrowed, s, point, enough)
 
     infinite, nan = namespace(x).asarray([np.inf, np.nan], dtype=x.dtype)
     hopeless = ~((start.slope < 0) & finite(start))
     begin = Search(start, infinite, nan, a, namespace(x).zeros((), np.int32)[()], hopeless)
     end = backend.while_loop(lambda s: ~s.done & (s.evaluations < EVALUATIONS), trial, begin)
     return backend.choose(end.done | ~equal(start, end.low), end.low, start), end.evaluations
+
+
+def narrowed(s: Search, point: Point, enough: Any) -> Search:
+    """The search with the point as one end of the interval, and the next step to try."""
+    short = enough & (point.slope <= 0)
+    low = backend.choose(short, point, s.low)
+    slope = backend.choose(enough, point.slope, np.nan * point.slope)
+    high, high_slope = backend.choose(short, (s.high, s.high_slope), (point.a, slope))
+    a = backend.cond(high < np.inf, between, lambda low, *_: FURTHER * low.a, low, high, high_slope)
+    return s._replace(low=low, high=high, high_slope=high_slope, a=a)
 
 
 def sufficient(start: Point, point: Point) -> Any:
@@ -118,4 +124,4 @@ def between(low: Point, high: Any, high_slope: Any) -> Any:
 def dot(a: Any, b: Any) -> Any:
     """The product of two vectors or matrices, in full precision also where a GPU would round their entries."""
     xp = namespace(a, b)
-    return np.dot(a, b) if xp is np else xp.dot(a, b, precision="highest")
+    return a.dot(b) if xp is np else xp.dot(a, b, precision="highest")

@@ -135,11 +135,9 @@ class Parameters(BaseEstimator):
 
     def _network(self):
         """The network of the present parameters."""
-        sizes = [*np.ravel(self.hidden_layer_sizes).astype(int).tolist(), self.n_outputs_]
+        sizes = *np.ravel(self.hidden_layer_sizes).astype(int).tolist(), self.n_outputs_
         activation = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
-        after = (activation, Dropout(self.dropout)) if self.dropout else (activation,)
-        layers = [layer for size in sizes for layer in (Dense(size, initializer=GlorotUniform()), *after)]
-        return Serial(tuple(layers[: -len(after)]))
+        return _network_of(sizes, activation, self.dropout)
 
     def _recipe_for(self, n):
         """All that determines the optimizer, for n examples."""
@@ -174,3 +172,11 @@ class Parameters(BaseEstimator):
         if self.batch_size == "auto":
             return -(-n // max(1, round(n / USUAL_BATCH)))
         return min(self.batch_size, n)
+
+
+@functools.lru_cache(maxsize=128)
+def _network_of(sizes, activation, dropout):
+    """Dense layers of these sizes, with what follows each but the last: it takes longer to make than to remember."""
+    after = (activation, Dropout(dropout)) if dropout else (activation,)
+    layers = [layer for size in sizes for layer in (Dense(size, initializer=GlorotUniform()), *after)]
+    return Serial(tuple(layers[: -len(after)]))

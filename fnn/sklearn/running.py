@@ -184,5 +184,7 @@ def applied(net, params, X):
 def on_backend(chosen, state):
     """The state on the chosen backend."""
     xp = np if chosen == "numpy" else backend.jnp
+    if namespace(state.key) is xp:
+        return state
     key = random.like(state.key, xp)
     return trees.map(lambda a: xp.asarray(a)[()], state._replace(key=()))._replace(key=key)

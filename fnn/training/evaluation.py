@@ -75,12 +75,18 @@ def cost_of(loss, losses, weights):
     return value if weights is None else namespace(value).where((weights == 0).all(), np.nan, value)[()]
 
 
+def check_weights(data, name="data"):
+    """Raise if all weights of the data are 0, if they are known: nothing would be learnt from them, or measured."""
+    weights = data.weights
+    if weights is not None and data.known and checks.known(weights) and not np.any(np.asarray(weights)):
+        raise DataError(f"{name}: expected a weight above 0, got weights that are all 0")
+
+
 def check_evaluation(data, metrics, name):
     """Raise if all weights of the data are 0, or if they have weights that a metric does not take."""
     if data.weights is None:
         return
-    if data.known and not np.any(np.asarray(data.weights)):
-        raise DataError(f"{name}: expected a weight above 0, got weights that are all 0")
+    check_weights(data, name)
     for metric_name, metric in metrics.items():
         if _takes(metric, None, None) and not any((_takes(metric, *"123"), _takes(metric, *"12", weights="3"))):
             raise KindError(

@@ -25,7 +25,7 @@ from ..schedules import ExponentialDecay
 from ..scoring import Score, check_scores
 from ..streams import Stream, admitted, opened, present
 from ..watching import Watch
-from .evaluation import check_evaluation, check_metrics, evaluated
+from .evaluation import check_evaluation, check_metrics, check_weights, evaluated
 from .loop import advance, all_finite, diverged, plan_of, steps_at_once
 from .resuming import Run, Store, leave, listening
 from .setting import fingerprint, setting_of, start_of
@@ -186,6 +186,7 @@ def fit(
         data = opened(data, batch_size=batch_size)
         state = init_state(net, optimizer, key, data.shape, params=params, rule=rule)
     data = admitted(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
+    check_weights(data)
     if validation is not None:
         validation = admitted(net, loss, state.params, validation, "validation", like=data)
         check_evaluation(validation, metrics, "validation")
@@ -378,6 +379,7 @@ def range_test(
     rates = ExponentialDecay(low, high / low, steps)
     state = init_state(net, optimizer._replace(learning_rate=rates), key, data.shape)
     data = admitted(net, loss, state.params, data)
+    check_weights(data)
     checks.on_the_host("range_test", "it outside", state, tuple(present(data)))
     _, history = advance(Problem(net, loss), state, data, plan_of(state, data, batch_size, True), steps)
     return rates(np.arange(steps)), np.asarray(history["loss"])

@@ -20,7 +20,7 @@ from ..losses import Loss
 from ..order import Plan
 from ..rules.base import Batch
 from ..streams import Stream
-from .evaluation import check_evaluation, check_metrics, cost_of, measure, predict
+from .evaluation import check_evaluation, check_metrics, check_weights, cost_of, measure, predict
 from .state import TrainState, check_counters, check_state, next_epoch, prepared
 from .step import update, weights_for
 
@@ -106,6 +106,7 @@ def train(
             raise ArgumentError("validation: expected epochs, after each of which it is evaluated, got steps")
     metrics, state = check_metrics(metrics), prepared(check_state(state))
     data = gate.dataset(net, loss, state.params, data, weights=weights_for(state.rule, denominator))
+    check_weights(data)
     plan = plan_of(state, data, batch_size, shuffle)
     check_counters(state, epochs or steps, (epochs or 0) * plan.steps + (steps or 0))
     if validation is not None:
@@ -217,6 +218,8 @@ def _steps(problem, state, data, plan, steps, whole, fresh=False):
     places = 1 if plan.spread is None else plan.spread.devices
     padded = not whole or data.weights is not None or plan.batch_size % places > 0
     step = _stepper(problem, plan)
+    if xp is np:
+        backend.keep_freed_memory()
 
     def block(state, chosen):
         index, used = tuple(a[None] for a in plan.sample(state.key, state.step)) if poisson else chosen

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from helpers import blobs, run_problem
+from helpers import blobs, key, run_problem
 from helpers_training import on_numpy_at_least
 
 import fnn
@@ -73,6 +73,10 @@ def test_weights_that_are_all_0_are_refused_and_never_a_perfect_score(backend):
     for train in (fnn.train, fnn.fit):
         with pytest.raises(errors.DataError, match="validation: expected a weight above 0"):
             train(net, loss, state, (x, y), epochs=1, batch_size=50, validation=none)
+        with pytest.raises(errors.DataError, match="data: expected a weight above 0, got weights that are all 0"):
+            train(net, loss, state, none, epochs=1, batch_size=50)
+    with pytest.raises(errors.DataError, match="data: expected a weight above 0"):
+        fnn.range_test(net, loss, fnn.Sgd(0.1), none, epochs=1, batch_size=50, key=key(backend))
 
 
 def test_of_traced_weights_that_are_all_0_there_is_no_best_epoch(needs_jax):
