@@ -2,11 +2,10 @@
 
     python examples/churn.py
 
-Customers of a telephone company, drawn by the generator below with seed 0, of whom a tenth leave. The rare class counts
-as much as the other, and `fnn.sweep` searches for the learning rate and the penalty. The probabilities are then those
-of equally frequent classes, so one more layer, a z + b, is fitted to the validation data (Platt's calibration).
-Network, calibration and encoding are one checkpoint, which a server of Python's own library loads. With the packages
-onnx and onnxruntime the network is exported too. The figure is saved to out/churn/churn.png.
+Customers of a telephone company, drawn with seed 0, of whom a tenth leave. The rare class counts as much as the other,
+and `fnn.sweep` searches for the learning rate and the penalty. The probabilities are then those of equally frequent
+classes, so one more layer, a z + b, is fitted to the validation data (Platt's calibration). One checkpoint has all that
+a server needs. With onnx and onnxruntime the network is exported too. The figure is saved to out/churn/churn.png.
 """
 
 import json
@@ -19,7 +18,8 @@ import numpy as np
 
 import fnn
 
-metrics, calibration = (fnn.errors.require(f"sklearn.{name}", "examples") for name in ("metrics", "calibration"))
+needed = ("sklearn.metrics", "sklearn.calibration", "matplotlib.figure")
+metrics, calibration, drawing = (fnn.errors.require(name, "examples") for name in needed)
 OUT, NAMES = Path("out/churn"), ("age", "months", "calls", "bill", "plan", "region", "left")
 
 
@@ -88,8 +88,8 @@ try:
     fnn.onnx.export(served, parameters, OUT / "model.onnx", size, loss=loss)
     session = fnn.errors.require("onnxruntime", "onnx").InferenceSession(OUT / "model.onnx")
     print(f"onnxruntime: off by {abs(session.run(None, {'x': x['test']})[0] - p['calibrated']).max():.1e} at most")
-except fnn.errors.MissingExtraError as error:
-    print(f"no ONNX file, or nothing to run it: {error}")
+except ImportError:
+    print("no ONNX file, or nothing to run it: pip install onnx onnxruntime")
 model = fnn.checkpoints.load(OUT / "model.npz", backend="numpy")
 
 
@@ -107,7 +107,7 @@ with make_server("127.0.0.1", 0, answering) as server:
 print(f"served: {row} -> {answer:.3f}")
 
 # 5. The figure: the ROC curve, and how many leave of those with each probability.
-figure = fnn.errors.require("matplotlib.figure", "examples").Figure(figsize=(9, 4.5), layout="constrained")
+figure = drawing.Figure(figsize=(9, 4.5), layout="constrained")
 left, right = figure.subplots(1, 2)
 metrics.RocCurveDisplay.from_predictions(y["test"], p["calibrated"], ax=left, plot_chance_level=True)
 for name, q in p.items():

@@ -29,7 +29,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from . import files
-from .errors import ArgumentError, KindError, MissingExtraError, encodable, require, shorten
+from .errors import ArgumentError, KindError, MissingExtraError, encodable, require, shorten, usage
 from .optimizers.rates import with_rates
 from .static import Interval, Static
 from .watching import Watch, numbers_of
@@ -118,6 +118,7 @@ def changes_runs(callback: Any) -> bool:
 COLUMNS = ("epoch", "step", "seconds", "learning_rate")  # of a CsvLog, before those of the metrics
 
 
+@usage("fnn.callbacks.TimeLimit(60.0), in seconds")
 @dataclass(frozen=True)
 class TimeLimit(Static):
     """Stops the run after the first epoch that ends later than `seconds` after the call of `fit`.
@@ -205,6 +206,7 @@ class Plateau(Static):
         return None
 
 
+@usage('fnn.callbacks.CsvLog("run.csv")')
 class CsvLog:
     """Writes a table with a row for each epoch: `epoch`, `step`, `seconds`, `learning_rate`, then the metrics.
 
@@ -235,13 +237,13 @@ class CsvLog:
         """Read the rows of earlier epochs; raise if the file is something else."""
         try:
             text = self.path.read_text(encoding="utf-8")
+            columns, *rows = [*csv.reader(io.StringIO(text, newline=""))] or [list(COLUMNS)]
         except FileNotFoundError:
-            text = ""
-        except (OSError, ValueError) as error:
+            columns, rows = list(COLUMNS), []
+        except (OSError, ValueError, csv.Error) as error:
             raise ArgumentError(f"CsvLog: {files.shown(self.path)}: cannot be read: {error}") from None
         if not self.path.parent.is_dir():
             raise ArgumentError(f"CsvLog: {files.shown(self.path)}: expected a path in a folder that exists")
-        columns, *rows = [*csv.reader(io.StringIO(text, newline=""))] or [list(COLUMNS)]
         if tuple(columns[:4]) != COLUMNS:
             raise ArgumentError(f"CsvLog: {files.shown(self.path)}: expected no file, or a log of an earlier run")
         earlier = lambda row: row[0].isdecimal() and len(row[0]) < 11 and int(row[0]) <= int(state.epoch)
@@ -267,6 +269,7 @@ class CsvLog:
             csv.writer(file).writerow(row.values())
 
 
+@usage('fnn.callbacks.TensorBoard("runs/first")')
 class TensorBoard:
     """Writes each metric that is a number, and the learning rate, for TensorBoard; needs the extra `tensorboard`.
 
@@ -278,6 +281,7 @@ class TensorBoard:
 
     Raises:
         MissingExtraError: `tensorboardX` is not installed.
+        ArgumentError: before the run, if the folder cannot be written to.
     """
 
     def __init__(self, folder: Any):
@@ -290,7 +294,10 @@ class TensorBoard:
         """Open the writer; events of later epochs, which a run that was killed may have left, are hidden."""
         following = int(state.epoch) + 1  # in the name of the file too, which else has only the second
         writer = require("tensorboardX", "tensorboard").SummaryWriter
-        self._writer = writer(os.fspath(self.folder), purge_step=following, filename_suffix=f".{following}")
+        try:
+            self._writer = writer(os.fspath(self.folder), purge_step=following, filename_suffix=f".{following}")
+        except OSError as error:
+            raise ArgumentError(f"TensorBoard: {files.shown(self.folder)}: not a folder to write to: {error}") from None
 
     def __call__(self, record: Epoch) -> None:
         rate = {} if record.learning_rate is None else {"learning_rate": record.learning_rate}

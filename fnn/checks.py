@@ -6,29 +6,33 @@ import numpy as np
 
 from . import backend, frames, trees
 from .backend import is_floating
-from .errors import ArgumentError, DataError, KindError, shorten
+from .errors import ArgumentError, DataError, FnnError, KindError, shorten
 
 
 def as_array(what, given, xp):
-    """User data as an array of `xp`: lists and data frames are accepted; text, objects and masked arrays are not."""
+    """User data as an array of `xp`: lists and data frames are accepted; text, objects and masked entries are not."""
     value = given
     if not backend.is_jax(value):
-        if isinstance(value, np.ma.MaskedArray):
-            raise KindError(f"{what}: expected an array without mask, got a masked one; give masked examples weight 0")
-        if frames.is_frame(value):
-            value = frames.as_numbers(what, value)
+        if np.ma.is_masked(value):
+            raise KindError(
+                f"{what}: expected an array without mask, got masked entries; {what}.filled(...) fills them, and "
+                "weight 0 leaves examples out"
+            )
         try:
-            value = _read(value)
+            value = _read(frames.as_numbers(what, value) if frames.is_frame(value) else value)
+        except FnnError:
+            raise
         except ValueError as error:  # rows of unequal length
             raise KindError(
                 f"{what}: expected an array of numbers, got rows of unequal length; pad sequences to the same length, "
                 "and give their lengths to fnn.Last"
             ) from error
-        except (TypeError, RuntimeError) as error:  # a tensor of PyTorch that requires a gradient
+        except Exception as error:  # of another library, whose tensor requires a gradient, for example
             raise KindError(f"{what}: expected an array of numbers, got {type(value).__name__}: {error}") from error
     if getattr(value.dtype, "kind", "V") not in "fiubc" and not is_floating(value.dtype):
         raise KindError(
-            f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}{for_objects(given, value)}"
+            f"{what}: expected an array of numbers, got dtype {value.dtype} {shorten(value)}"
+            f"{for_objects(given, value, what)}"
         )
     if not backend.is_jax(value):
         value = value.astype(value.dtype.newbyteorder("="), copy=False)  # JAX supports native byte order only
@@ -55,16 +59,28 @@ def _read(given):
         return np.asarray(backend.jnp.from_dlpack(given))
 
 
-def for_objects(given, array) -> str:
+def for_objects(given, array, what="y") -> str:
     """A hint for a message: how to make numbers of what has been given."""
+    origin, kind = f", from {type(given).__name__}" if array.ndim == 0 else "", getattr(array.dtype, "kind", "V")
     if hasattr(given, "collect"):
-        return f", from {type(given).__name__}; write .collect() for its values"
+        return f"{origin}; write .collect() for its values"
+    if hasattr(given, "toarray"):
+        return f"{origin}; write .toarray() for all its numbers, or use the estimators of fnn.sklearn"
     if isinstance(given, dict):
-        return "; for weights of classes write fnn.class_weights(y, {0: 1.0, 1: 2.0})"
-    kind = getattr(array.dtype, "kind", "V")
-    if kind in "US" or (kind == "O" and any(isinstance(entry, str) for entry in array.flat)):
-        return "; for labels that are text write np.unique(y, return_inverse=True)[1]"
-    return f", from {type(given).__name__}" if array.ndim == 0 else ""
+        return "; for weights of classes write fnn.class_weights(y, {0: 1.0, 1: 2.0})" if what == "weights" else origin
+    if array.ndim == 0 and hasattr(given, "__iter__") and kind == "O":
+        return f"{origin}; write np.stack([*{what}]) for its numbers, or fnn.Batches(...) if it gives batches"
+    if kind in "Mm":
+        since = f"({what} - {what}.min())" if kind == "M" else what
+        return f'; {since} / np.timedelta64(1, "s") is a number'
+    if array.dtype.names:
+        return f"; write np.lib.recfunctions.structured_to_unstructured({what})"
+    types = {type(entry) for entry in array.flat} if kind == "O" else {str}
+    if np.ndarray in types:
+        return f"; write np.stack({what})"
+    if kind in "US" or str in types:
+        return "; for labels that are text write np.unique(y, return_inverse=True)[1], for numbers y.astype(float)"
+    return f"; write {what}.astype(float)" if array.ndim else origin
 
 
 def known(array):

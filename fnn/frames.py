@@ -76,9 +76,9 @@ def _type(entry) -> str:
         return "numbers"
     if hasattr(entry, "total_seconds"):
         return "durations"
-    if hasattr(entry, "__len__"):
+    if hasattr(entry, "__len__") and not isinstance(entry, bytes | dict):
         return "arrays"
-    return "dates" if hasattr(entry, "year") else type(entry).__name__
+    return "dates" if hasattr(entry, "toordinal") else type(entry).__name__
 
 
 def _text(kind, what, frame, names) -> str:
@@ -89,18 +89,21 @@ def _text(kind, what, frame, names) -> str:
     dummies = f"{what}.to_dummies({names})" if polars else f"pd.get_dummies({what}, columns={names})"
     number = "pl.Float64" if polars else "float"
     cast = f"{one}.cast({number})" if polars else f"{one}.astype({number})"
-    seconds = f'{one}.dt.epoch("s")' if polars else f"({one} - {one}.min()).dt.total_seconds()"
+    own = f"{one}.map{'_elements(f, pl.Float64)' if polars else '(f)'}, with a function f that makes a float of each"
+    since = f'{one}.dt.epoch("s")' if polars else f"with d = pd.to_datetime({one}), (d - d.min()).dt.total_seconds()"
+    seconds = f"{one if polars else f'pd.to_timedelta({one})'}.dt.total_seconds()"
     filled = 'fill_nan(None).fill_null(strategy="mean")' if polars else "fillna(...)"
     dropped = "drop_nulls()" if polars else "dropna()"
     fixes = {
         "text": f"{dummies} makes a column of 0 and 1 for each value",
         "gaps": f"{what}.{filled} fills them, {dropped} of all the data leaves those rows out",
-        "dates": f"{seconds} is a number",
-        "durations": f"{one}.dt.total_seconds() is a number",
-        "mixed types": cast if polars else f'pd.to_numeric({one}, errors="coerce") makes gaps of what is not a number',
+        "dates": f"{since} is a number",
+        "durations": f"{seconds} is a number",
+        "Decimal": cast,
+        "mixed types": own if polars else f'pd.to_numeric({one}, errors="coerce") makes gaps of what is not a number',
         "arrays": f"np.stack({one}) is x itself, or one input of a dict",
     }
     if names is None and kind == "text":
         fixes["text"] = f"for labels that are text write np.unique({what}, return_inverse=True)[1]"
     place = "" if names is None else f" in the columns {names}"
-    return f"{kind}{place} ({fixes.get(kind, cast)})"
+    return f"{kind}{place} ({fixes.get(kind, own)})"

@@ -100,7 +100,7 @@ def opened(data, name="data") -> Data:
     names = ("x", "y", "weights")
     try:
         given = zip(names, data, strict=False)
-        return Data(*(None if value is None else arrays(which, value) for which, value in given))
+        return Data(*(None if value is None and which != "x" else arrays(which, value) for which, value in given))
     except FnnError as error:
         raise error.at(name) if name != "data" else error  # noqa: B904 - the same error, its place added
 
@@ -139,6 +139,8 @@ def each(f, name, examples):
 
 def arrays(name, examples, xp=None):
     """x, y or weights as arrays of the namespace, by default wherever they are: in a file, on a device or the host."""
+    if examples is None:
+        raise KindError(f"{name}: expected an array, got None")
     if isinstance(examples, tuple) and _are_parameters(examples):
         raise KindError(f"{name}: expected an array, got parameters: {shorten(examples)}; {_FIRST}")
     if isinstance(examples, tuple) and not hasattr(examples, "_fields") and any(hasattr(a, "shape") for a in examples):

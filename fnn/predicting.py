@@ -132,7 +132,7 @@ def _in_batches(net, loss, params, x, batch_size, method) -> np.ndarray:
     batch_size, results = integer("batch_size", batch_size, least=1), []
     gate.check_parameters(params)
     for place, piece, n, size in _pieces(x, batch_size):
-        checks.on_the_host(method, "loss.predict(net.apply(params, x))", params, piece)
+        checks.on_the_host(method, f"loss.{method}(net.apply(params, x))", params, piece)
         if backend.namespace(*trees.leaves((params, piece))) is not np:
             piece = padded_to(size, Data(piece, None), weighted=False).x
         try:

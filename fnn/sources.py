@@ -96,6 +96,8 @@ class Batches:
             raise KindError(
                 f"source: expected batches, got one array, {type(source).__name__}; arrays are data themselves: (x, y)"
             )
+        if called and not iterates:
+            _check_arguments(source)
         length = None if called and not iterates else _length(source)
         if length == 0:
             raise ArgumentError("source: expected at least one batch, got none")
@@ -127,6 +129,21 @@ class Batches:
                 return iter(source)
             raise KindError(f"fnn.Batches: expected {self.name} to return batches, got {shorten(source)}")
         return iter(source)
+
+
+def _check_arguments(function):
+    """Raise if a function cannot be called with nothing but perhaps `epoch`, as far as anybody can say."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**({"epoch": 0} if "epoch" in signature.parameters else {}))
+    except TypeError:
+        raise KindError(
+            f"source: expected a function without arguments, or of `epoch`, got one of {signature}; "
+            "write fnn.Batches(lambda: make_batches(...), steps=...)"
+        ) from None
 
 
 def _takes_epoch(function):

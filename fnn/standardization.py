@@ -49,10 +49,6 @@ def standardized(net: Layer, x: Any, key: Any, *, weights: Any = None, dtype: An
     """
     gate.check_network(net)
     key = random.check_key(key)
-    if isinstance(x, dict) or hasattr(x, "_fields"):
-        raise KindError(
-            "x: expected one array, got several; put fnn.Frozen(fnn.Standardize()) into the branch of each of them"
-        )
     constants = Standardize().measured(x, weights, dtype)
     input_shape = constants.mean.shape
     try:

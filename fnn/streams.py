@@ -243,12 +243,16 @@ class Stream:
             if may_end:
                 return None
             raise self._ended() from None
+        except Exception as error:
+            error.add_note(f"{self._place(self._done)} was being read from {self.batches.name}.")
+            raise
         place = self._place(self._done)
-        if isinstance(given, dict):
-            keys = (*map(repr, given), "...", "...")
-            raise KindError(
-                f"{place}: expected (x, y) or (x, y, weights), got a dict; make pairs of it, for example by "
-                f"fnn.Batches(lambda: ((b[{keys[0]}], b[{keys[1]}]) for b in loader), steps=len(loader))"
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise KindError(f"{place}: expected (x, y) or (x, y, weights), got {_for_pairs(given)}")
+        if any(array is not None and np.ndim(array) == 0 and not isinstance(array, dict) for array in given):
+            raise ShapeError(
+                f"{place}: expected many examples at a time, got a single one; give it a loader of batches, such as "
+                "torch.utils.data.DataLoader(dataset, batch_size=32)"
             )
         data = gate.opened(given, place)
         try:
@@ -274,6 +278,18 @@ class Stream:
             f"{self.name}: expected {wanted} in each epoch, got {self._done} in epoch {self._epoch} from "
             f"{self.batches.name}{fix}"
         )
+
+
+def _for_pairs(given) -> str:
+    """What a batch is that is not (x, y), and how to make pairs of it."""
+    if isinstance(given, dict) or (isinstance(given, tuple | list) and len(given) > 3):
+        keys = [*map(repr, given), "...", "..."] if isinstance(given, dict) else [0, 1]
+        return (
+            f"a {type(given).__name__} of {len(given)}; make pairs of it, for example by fnn.Batches(lambda: "
+            f"((b[{keys[0]}], b[{keys[1]}]) for b in loader), steps=len(loader))"
+        )
+    hint = "; if these are all the data, pass (x, y) itself, without fnn.Batches" if hasattr(given, "shape") else ""
+    return f"{type(given).__name__}{hint}"
 
 
 def padded_to(size: int, batch: Data, weighted: bool = True) -> Data:

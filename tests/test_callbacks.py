@@ -157,7 +157,8 @@ ANSWERS = {
     "nan": (with_params(lambda w: w * np.nan), errors.ArgumentError, "a state whose parameters are finite"),
     "rate": (lambda s: s._replace(optimizer=fnn.Sgd(-1.0)), errors.ArgumentError, "learning_rate"),
     "another": (lambda s: s._replace(optimizer=fnn.Lion(0.1)), errors.ShapeError, "state: expected the structure"),
-    "class": (lambda s: s._replace(optimizer=Other(0.1)), errors.KindError, r"a state with Sgd\(.*got Other"),
+    "class": (lambda s: s._replace(optimizer=Other(0.1)), errors.KindError, r"a state with optimizer Sgd\(.*got Other"),
+    "a list": (lambda s: s._replace(params=list(s.params)), errors.KindError, r"a state with params \(.*got \["),
     "counter": (lambda s: s._replace(step=s.step + 1), errors.ArgumentError, r"expected state\.step unchanged, 5"),
 }
 

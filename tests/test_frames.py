@@ -72,15 +72,22 @@ WRONG = {
     "None": (Table(("a", Column(1, None)), ("b", Column(True, None))), "gaps in the columns ['a', 'b']"),
     "NA and NaT": (Table(("a", Column(1, NA)), ("b", Column(2.0, NAT))), "gaps in the columns ['a', 'b']"),
     "nothing but gaps": (Table(("a", Column(None, None))), "gaps in the columns ['a']"),
-    "dates": (Table(("d", Column("2026-01-01", "2026-01-02", dtype="M8[D]"))), "(x['d'] - x['d'].min()).dt.total_sec"),
-    "dates with a zone": (Column(datetime.datetime(2026, 1, 1)), "got dates ((x - x.min()).dt.total_seconds()"),
-    "durations": (Column(1, 2, dtype="m8[s]"), "got durations (x.dt.total_seconds()"),
+    "dates": (
+        Table(("d", Column("2026-01-01", "2026-01-02", dtype="M8[D]"))),
+        "(with d = pd.to_datetime(x['d']), (d - d.min()).dt.t",
+    ),
+    "dates with a zone": (Column(datetime.datetime(2026, 1, 1)), "got dates (with d = pd.to_datetime(x), (d - d.min()"),
+    "durations": (Column(1, 2, dtype="m8[s]"), "got durations (pd.to_timedelta(x).dt.total_seconds()"),
     "numbers and text": (
         Table(("m", Column(1, "u"))),
         "mixed types in the columns ['m'] (pd.to_numeric(x['m']",
     ),
     "lists": (Column([1], [2, 3]), "got arrays (np.stack(x)"),
     "decimals": (Table(("d", Column(decimal.Decimal(1)))), "Decimal in the columns ['d'] (x['d'].astype(float))"),
+    "what only its owner can read": (
+        Table(("t", Column(datetime.time(1))), ("b", Column(b"u"))),
+        "got time in the columns ['t'] (x['t'].map(f), with a function f that makes a float of each); bytes in",
+    ),
     "several kinds": (
         Table(("t", Column("u")), ("g", Column(None)), ("a", Column(1))),
         "text in the columns ['t'] .*; ga",
@@ -156,7 +163,9 @@ def of_pandas(pd):
     yield frame.assign(b=pd.array([True, None], dtype="boolean")), "gaps in the columns ['b'] (x.fillna"
     yield frame.assign(t=["u", None]), "text in the columns ['t'] (pd.get_dummies(x, columns=['t'])"
     yield frame.assign(t=pd.Series(["u", "v"], dtype="category")), "text in the columns ['t']"
-    yield frame.assign(d=pd.to_datetime(["2026-01-01", None])), "dates in the columns ['d'] ((x['d'] - x['d'].min())"
+    yield frame.assign(d=pd.to_datetime(["2026-01-01", None])), "['d'] (with d = pd.to_datetime(x['d']), (d"
+    yield frame.assign(d=[datetime.date(2026, 1, 1)] * 2), "['d'] (with d = pd.to_datetime(x['d']), (d"
+    yield frame.assign(p=pd.period_range("2026", periods=2)), "Period in the columns ['p'] (x['p'].map(f)"
     yield frame.assign(m=[1, "u"]), "mixed types in the columns ['m']"
 
 
@@ -168,6 +177,7 @@ def of_polars(pl):
     yield frame.with_columns(n=pl.Series([1, None])), "gaps in the columns ['n']"
     yield frame.with_columns(t=pl.Series(["u", "v"], dtype=pl.Categorical)), "['t'] (x.to_dummies(['t'])"
     yield frame.with_columns(d=pl.Series([datetime.date(2026, 1, 1)] * 2)), """['d'] (x['d'].dt.epoch("s")"""
+    yield frame.with_columns(w=pl.Series([1, 2], dtype=pl.Int128)), "x: expected an array of numbers, got DataFrame"
     yield frame.lazy(), "write .collect()"
 
 
@@ -186,3 +196,23 @@ def test_frames_of_the_libraries_are_read_so_too(library, cases):
             assert expected in str(caught.value)
         else:
             np.testing.assert_array_equal(as_array("x", frame, np), expected)
+
+
+def test_what_helps_with_dates_and_durations_does_in_pandas():
+    pd, numbers = pytest.importorskip("pandas"), {"dates": [0.0, 86400.0], "durations": [1.0, 2.0]}
+    day, second = datetime.date(2026, 1, 1), datetime.timedelta(seconds=1)
+    dates, durations = [day, day + datetime.timedelta(days=1)], [second, 2 * second]
+    for kind, values in (("dates", dates), ("durations", durations)):
+        for x in (
+            pd.Series(values, dtype=object),
+            pd.Series(pd.to_timedelta(values) if kind == "durations" else pd.to_datetime(values)),
+        ):
+            with pytest.raises(errors.KindError) as caught:
+                as_array("x", x, np)
+            given, _, code = (
+                str(caught.value).partition(f"got {kind} (")[2].removesuffix(" is a number)").rpartition("), ")
+            )
+            names = {"pd": pd, "x": x}
+            if given:
+                names["d"] = eval(given.removeprefix("with d = ") + ")", names)
+            np.testing.assert_array_equal(eval(code, names), numbers[kind])

@@ -145,7 +145,7 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
         lambda: fit(data=(frame_like(age=X[:, 0], town=np.array(["a", "b"])[Y]), Y)),
         "x: expected numbers, got text in the columns ['town'] (pd.get_dummies(x, columns=['town']) makes a column",
     ),
-    "None for x": (lambda: NET.apply(PARAMS, None), "from NoneType"),
+    "None for x": (lambda: NET.apply(PARAMS, None), "x: expected an array, got None"),
     # kinds
     "a list for a network": (lambda: fit([fnn.Dense(3), fnn.Relu()]), "write fnn.Serial((Dense(3), Relu()))"),
     "parameters for a network": (lambda: fit(PARAMS), "make one by fnn.mlp((32, 2))"),

@@ -255,7 +255,7 @@ BAD_DATA = {
     "a number": (3.0, {}, errors.ShapeError, "leading axis of examples"),
     "text": ([["a"]], {}, errors.KindError, "x: expected an array of numbers"),
     "complex numbers": (np.ones(3) + 1j, {}, errors.KindError, "x: expected real numbers, got dtype complex128"),
-    "a mask": (np.ma.ones((3, 2)), {}, errors.KindError, "x: expected an array without mask"),
+    "a mask": (np.ma.masked_equal(np.eye(2), 0), {}, errors.KindError, "x: expected an array without mask"),
     "more than float32 holds": (np.full((2, 1), 1e39), {}, errors.DataError, r"mean of x.*inf at mean of x\[0\]"),
     "a spread of that kind": ([[1e39], [-1e39]], {}, errors.DataError, "standard deviation of x: expected finite"),
     "more than float64 holds": ([[1e308], [-1e308]], {"dtype": np.float64}, errors.DataError, "of x: expected finite"),

@@ -37,6 +37,7 @@ LAYERS |= {
     "layer_norm": (fnn.LayerNorm(), (3, 5)),
     "rms_norm": (fnn.RMSNorm(), (3, 5)),
     "standardize": (fnn.Standardize(), (3, 5)),
+    "standardize_numbers": (fnn.Standardize(), ()),
     "conv": (C(4, (3, 2)), (7, 6, 3)),
     "conv_of_sequences": (C(4, (3,), 2, "same"), (9, 2)),
     "conv_of_volumes": (C(2, (2, 3, 2), padding=1), (4, 5, 3, 2)),
@@ -354,7 +355,16 @@ def test_symbols_and_lengths_out_of_range_give_no_number(tmp_path):
             run(wrong)
 
 
-ROBUST = [fnn.BinaryStep(0.5), fnn.Sign(), fnn.RMSNorm(), fnn.Isrlu(), fnn.Squareplus(), fnn.SoftExponential(0.5)]
+ROBUST = [
+    fnn.Softmax(0.3),
+    fnn.LogSoftmax(7.0),
+    fnn.BinaryStep(0.5),
+    fnn.Sign(),
+    fnn.RMSNorm(),
+    fnn.Isrlu(),
+    fnn.Squareplus(),
+    fnn.SoftExponential(0.5),
+]
 
 
 @pytest.mark.parametrize("layer", ROBUST, ids=repr)

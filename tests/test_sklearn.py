@@ -124,6 +124,19 @@ def test_a_copy_predicts_and_goes_on_as_its_model_which_it_leaves_alone(kind, lo
     same(again, model.fit(X, Y))
 
 
+def test_all_that_a_fitted_estimator_is_made_of_is_trusted():
+    io = pytest.importorskip("skops.io")
+    for how in (
+        {"solver": "lbfgs"},
+        {"solver": fnn.Muon},
+        {"activation": fnn.PRelu()},
+        {"callbacks": (fnn.callbacks.Plateau(),)},
+    ):
+        model = FNNClassifier(max_iter=2, random_state=0, backend="numpy", **how).fit(X, NAMES[Y])
+        again = io.loads(io.dumps(model), trusted=fnn.sklearn.TRUSTED)
+        np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
 def test_the_same_random_state_gives_the_same_and_another_another():
     first, again, other = (FNNClassifier(max_iter=2, random_state=seed).fit(X, Y) for seed in (3, 3, 4))
     same(first, again)

@@ -291,9 +291,14 @@ WRONG = {
     ),
     "an example": (
         lambda: changed(lambda x, y: (x[0], y[0])),
-        "batch 2 of epoch 0: y: .* of 5 examples, got",
+        "batch 2 of epoch 0: expected many examples at a time, got a single one; .*DataLoader",
     ),
-    "a number": (lambda: changed(lambda x, y: (1.0, y)), "batch 2 of epoch 0: x: expected a leading axis of examples"),
+    "a number": (lambda: changed(lambda x, y: (1.0, y)), "batch 2 of epoch 0: expected many examples at a time"),
+    "four parts": (
+        lambda: changed(lambda x, y: (x, y, y, y)),
+        r"batch 2 .* a tuple of 4; .* \(\(b\[0\], b\[1\]\) for b in",
+    ),
+    "all the data": (lambda: Batches((X, Y)), r"batch 0 .* got ndarray; .* pass \(x, y\) itself"),
     "the first": (lambda: changed(with_nan, 0), "batch 0 of epoch 0: x: expected finite numbers"),
 }
 
@@ -315,6 +320,16 @@ def test_an_error_holds_what_the_run_has_reached():
     assert len(caught.value.history["loss"]) == 1
 
 
+def test_an_error_of_the_iterable_itself_passes_with_a_note_of_the_place():
+    def broken():
+        yield X[:5], Y[:5]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone") as caught:
+        fit(Batches(broken, steps=5))
+    assert "batch 1 of epoch 0 was being read from" in caught.value.__notes__[0]
+
+
 BATCHES = Batches(cut(X, Y))
 REFUSED = {
     "train": (
@@ -325,6 +340,7 @@ REFUSED = {
     "an array": (lambda: Batches(X), "source: expected batches, got one array, ndarray"),
     "text": (lambda: Batches("x"), "source: expected an iterable"),
     "a class": (lambda: Batches(Stream), "source: expected an iterable"),
+    "a function of something": (lambda: Batches(lambda size: [], steps=5), r"or of `epoch`, got one of \(size\)"),
     "a number": (lambda: Batches(3), "source: expected an iterable"),
     "none": (lambda: Batches([]), "source: expected at least one batch"),
     "too many steps": (lambda: Batches(cut(X, Y), steps=6), "steps: expected at most the number of batches, 5, got 6"),

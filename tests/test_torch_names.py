@@ -188,6 +188,16 @@ WORDS = fnn.Embedding(7, 4)
         (D(3), (4, 4, 2), "Dense: expected an input that PyTorch has with the channels last"),
         (S((C(3, (2, 2)), fnn.PRelu(per_unit=True))), (4, 4, 1), "1 PRelu: .* not for each entry"),
         (S((fnn.Flatten(), fnn.Glu())), (4, 4, 2), "1 Glu: .* its halves are others"),
+        (
+            fnn.Parallel((D(2), D(3)), inputs=("a", "b")),
+            {"a": (3,), "b": (2,)},
+            "Parallel: expected a layer that torch.nn",
+        ),
+        (
+            S((fnn.Last(fnn.Lstm(3, all_states=True)),)),
+            {"x": (4, 2), "length": ()},
+            "0 Last: expected a layer that torch",
+        ),
     ],
     ids=repr,
 )

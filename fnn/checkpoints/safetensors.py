@@ -152,7 +152,7 @@ def _of_torch(names, net, input_shape):
             f"names='torch': expected net= and input_shape= beside it, since they decide on the order of the weights, "
             f"got {shorten(net)} and {shorten(input_shape)}"
         )
-    return shape("input_shape", input_shape)
+    return shape("input_shape", input_shape, several=True)  # which no layer of PyTorch takes, as its error says
 
 
 def _by_name(f, node, name=""):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .. import backend, trees
+from .. import backend, gate, trees
 from ..backend import cast, floating, namespace
 from ..checks import as_array, finite, nearest, not_negative
 from ..errors import ArgumentError, DataError, KindError, ShapeError, same_shape
@@ -107,14 +107,23 @@ class Standardize(Layer):
         if isinstance(x, Batches):
             if weights is not None:
                 raise ArgumentError("weights: expected None, as Batches bring their own")
-            whole = ((place, as_array("x", of_batch, np), w) for place, of_batch, w in inputs_of(x))
+            whole = ((place, _one(of_batch), w) for place, of_batch, w in inputs_of(x))
         else:
-            x = nearest(x if xp is not np or isinstance(x, np.ndarray) else as_array("x", x, np))
-            whole = [("", x, weights)]
+            is_array = xp is not np or isinstance(x, np.ndarray)  # of a file, whose pieces are converted one by one
+            whole = [("", nearest(x if is_array else _one(gate.arrays("x", x, np))), weights)]
         with np.errstate(over="ignore", invalid="ignore"):  # results that are not finite are refused below
             mean, std = mean_and_std(itertools.chain.from_iterable(itertools.starmap(weighted_pieces, whole)))
             params = constants(mean, std, dtype)
         return trees.lock(trees.map(xp.asarray, params))
+
+
+def _one(x) -> Any:
+    """x, if it is one array."""
+    if isinstance(x, dict) or hasattr(x, "_fields"):
+        raise KindError(
+            "x: expected one array, got several; put fnn.Frozen(fnn.Standardize()) into the branch of each of them"
+        )
+    return x
 
 
 def constants(mean, std, dtype, name="x") -> StandardizeParams:

@@ -143,11 +143,16 @@ def limits_of(layer):
 
 def check_entries(target, prediction_shape, what="the prediction's shape"):
     """Raise unless the target is an array of this shape, which the message calls `what`."""
-    if not hasattr(target, "shape"):
-        raise KindError(f"y: expected one array, got {shorten(target)}; several need a cost with a `check` of its own")
+    check_one(target)
     if tuple(target.shape) != tuple(prediction_shape):
         hint = "; use y[:, None]" if tuple(prediction_shape) == (*target.shape, 1) else ""
         raise ShapeError(f"y: expected targets of {what} {tuple(prediction_shape)}, got {tuple(target.shape)}{hint}")
+
+
+def check_one(target):
+    """Raise if the target is a dict or NamedTuple of arrays, for a cost that takes one."""
+    if not hasattr(target, "shape"):
+        raise KindError(f"y: expected one array, got {shorten(target)}; several need a cost with a `check` of its own")
 
 
 def check_values(loss, prediction_shape, target, what):
@@ -228,6 +233,7 @@ def check_classes(loss, prediction_shape, target, values):
     """`Loss.check` for predictions (N, ..., C): the target is labels (N, ...) or probabilities (N, ..., C)."""
     if len(prediction_shape) < 2:
         raise ShapeError(f"{loss}: expected predictions of shape (N, C) or (N, T, C), got {tuple(prediction_shape)}")
+    check_one(target)
     *places, classes = prediction_shape
     of_labels, labels = tuple(places), target.ndim < len(prediction_shape)
     if tuple(target.shape) not in (of_labels, tuple(prediction_shape)):

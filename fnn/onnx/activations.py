@@ -246,4 +246,8 @@ def _log_softmax(layer, params, x, graph):
 
 
 def _tempered(layer, x, graph):
-    return x if layer.temperature == 1 else graph.node("Div", x, layer.temperature)
+    """(z − max z) / T, as z / T might overflow."""
+    if layer.temperature == 1:
+        return x
+    shifted = graph.node("Sub", x, graph.node("ReduceMax", x, (x.axis(-1),)))
+    return graph.node("Div", shifted, layer.temperature)

@@ -91,7 +91,7 @@ def traced(net, params, input_shape, loss=None, input_dtype=None) -> tuple[Graph
     check_new(net, params, input_shape)
     kinds = [leaf.dtype for leaf in trees.leaves(params)] or list(dtypes.values())
     dtype = np.dtype(np.float64 if np.dtype(np.float64) in kinds else np.float32)
-    params = trees.map(lambda leaf: np.ascontiguousarray(np.asarray(leaf).astype(dtype, copy=False)), params)
+    params = trees.map(lambda leaf: np.asarray(np.asarray(leaf), dtype, order="C"), params)
 
     def build(shapes):
         graph = Graph(dtype)

@@ -27,5 +27,6 @@ static.make_exportable("fnn.sklearn.")
 
 _OWN = [name for name in (*static.registered(), *static.namedtuples()) if name.startswith("fnn.")]
 _OWN += [f"{kind.__module__}.{kind.__qualname__}" for kind in (FNNClassifier, FNNRegressor)]
+_OWN += ["fnn.backend.Held"]  # choices of an optimizer, such as those of Lbfgs
 TRUSTED = sorted({*_OWN, "numpy.dtype"})
 """The names of the types that a fitted estimator is made of, all of fnn and `numpy.dtype`, for `skops.io.load`."""

@@ -152,6 +152,9 @@ def evaluated(net, loss, params, data: Data | Stream, metrics, batch_size=1024) 
         check_evaluation(Data(losses, losses, weights), {}, data.name)
     value = cost_of(loss, losses, weights)
     measured = {name: np.asarray(v) for name, v in measure(metrics.items(), loss, prediction, y, weights).items()}
+    for name, v in measured.items():
+        if v.dtype.kind not in "fiub" and not backend.is_floating(v.dtype):
+            raise KindError(f"metrics: expected {name!r} to return a number, or an array of numbers, got {shorten(v)}")
     return {"loss": float(value)} | {name: v if v.ndim else float(v) for name, v in measured.items()}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from .. import checkpoints, files, processes, trees
 from ..backend import namespace
 from ..checkpoints.archive import check_tree, metadata_of
-from ..errors import ArgumentError, CheckpointError, KindError, encodable, integer, shorten
+from ..errors import ArgumentError, CheckpointError, KindError, ShapeError, encodable, integer, shorten
 from .setting import differences, start_of
 
 
@@ -84,6 +84,9 @@ class Run(NamedTuple):
                 best = {"best": self.state, "waited": 0}
             elif watch.is_gain(cost, self.least):
                 best = {"best": self.state, "least": cost, "waited": 0}
+        for name, value in record.items():
+            if name in self.history and (before := np.shape(self.history[name][-1])[1:]) != np.shape(value):
+                raise ShapeError(f"metrics: expected {name} of shape {before} after each epoch, got {np.shape(value)}")
         record = record | {"telemetry": figures[0]} if figures else record
         history = {name: _appended(self.history.get(name, ()), value) for name, value in record.items()}
         return self._replace(history=history, steps={}, **best)

@@ -168,8 +168,9 @@ def changed(place: str, state: Any, before: TrainState) -> TrainState:
     for (name, leaf), (_, model) in zip(trees.paths(state, "state"), trees.paths(before, "state"), strict=True):
         if _kind_of(leaf) != _kind_of(model):
             raise KindError(f"{place}: expected {name} as {_kind_of(model)}, got {_kind_of(leaf)}")
-    if not trees.alike(state, before):
-        raise KindError(f"{place}: expected a state with {shorten(before.optimizer)}, got {shorten(state.optimizer)}")
+    for name in ("optimizer", "params", "rule", "opt_state", "rule_state"):
+        if not trees.alike(new := getattr(state, name), old := getattr(before, name)):
+            raise KindError(f"{place}: expected a state with {name} {shorten(old)}, got {shorten(new)}")
     for name in ("step", "epoch", "seen", "length"):
         if int(getattr(state, name)) != int(getattr(before, name)):
             raise ArgumentError(f"{place}: expected state.{name} unchanged, {getattr(before, name)}")
