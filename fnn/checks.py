@@ -79,7 +79,8 @@ def for_objects(given, array, what="y") -> str:
     if np.ndarray in types:
         return f"; write np.stack({what})"
     if kind in "US" or str in types:
-        return "; for labels that are text write np.unique(y, return_inverse=True)[1], for numbers y.astype(float)"
+        numbers = f"for numbers {what}.astype(float)"
+        return f"; for labels that are text write np.unique(y, return_inverse=True)[1], {numbers}"
     return f"; write {what}.astype(float)" if array.ndim else origin
 
 

@@ -345,7 +345,7 @@ def test_a_csv_log_goes_on_with_the_run_and_a_new_run_begins_it_anew(tmp_path):
 
 def test_a_csv_log_writes_over_nothing_else(tmp_path):
     path = tmp_path / "data.csv"
-    for content in (b"x,y\n1,2\n", b"epoch,loss\n", b"\xff\xfe\n", b"\n"):
+    for content in (b"x,y\n1,2\n", b"epoch,loss\n", b"\xff\xfe\n", b"\n", b"9" * 200_000):
         path.write_bytes(content)
         with pytest.raises(
             errors.ArgumentError, match=r"CsvLog: .*data\.csv.*: (expected no file|cannot be read)"
@@ -420,6 +420,13 @@ def test_tensorboard_calls_its_library_and_names_its_extra(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Writer))
     _, history = fit(epochs=1, called=(TensorBoard(tmp_path),), optimizer=NoRate())
     assert calls == [("open", str(tmp_path), 1, ".1"), ("loss", history["loss"][0], 1), "flush", "close"]
+
+    def refused(*_, **__):
+        raise NotADirectoryError("a file is there")
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=refused))
+    with pytest.raises(errors.ArgumentError, match="TensorBoard: .*not a folder to write to: a file is there"):
+        fit(called=(TensorBoard(tmp_path),))
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(errors.MissingExtraError, match=r"needs tensorboardX: pip install 'fnn\[tensorboard\]'"):
         TensorBoard(tmp_path)

@@ -21,7 +21,7 @@ REFUSED = {
     "a mask": (np.ma.masked_array([1.0, 2.0], [True, False]), "weight 0"),
     "objects": (np.array([1, None]), r"write x.astype\(float\)"),
     "arrays": (np.array([np.ones(2), None], object)[:1], r"write np.stack\(x\)"),
-    "digits": (np.array(["1.5"]), r"for numbers y.astype\(float\)"),
+    "digits": (np.array(["1.5"]), r"for numbers x.astype\(float\)"),
     "dates": (np.array(["2026-01-01"], "M8[D]"), r'\(x - x.min\(\)\) / np.timedelta64\(1, "s"\)'),
     "durations": (np.array([1], "m8[s]"), r'; x / np.timedelta64\(1, "s"\)'),
     "fields": (np.zeros(2, [("a", "f4")]), r"recfunctions.structured_to_unstructured\(x\)"),
@@ -50,7 +50,7 @@ def test_what_another_library_cannot_make_an_array_of_is_refused_in_its_words():
         def __array__(self, dtype=None, copy=None):
             raise LookupError("no 128-bit integers")
 
-    with pytest.raises(errors.KindError, match="x: expected an array of numbers, got Wide: 'no 128-bit integers'"):
+    with pytest.raises(errors.KindError, match="x: expected an array of numbers, got Wide: no 128-bit integers"):
         checks.as_array("x", Wide(), np)
 
 

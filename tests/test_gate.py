@@ -78,6 +78,7 @@ BAD_PARAMS = {  # what is done to the parameters, the error, and what it says
 BAD_DATA = {  # the arguments, the error, and what it says
     "the wrong number of inputs": ({"x": np.ones((6, 4))}, SHAPES, r"params\[0\]\.w: expected shape \(4, 4\)"),
     "no batch axis": ({"x": np.ones(5), "y": np.ones(5)}, SHAPES, r"expected input of shape \(\.\.\., I\), got \(\)"),
+    "nothing for x": ({"x": None}, KINDS, "x: expected an array, got None"),
     "a number for x": ({"x": 3.0}, SHAPES, "x: expected a leading axis of examples"),
     "text": ({"x": np.full((6, 5), "a")}, KINDS, "x: expected an array of numbers.*<U1"),
     "objects": ({"x": np.full((6, 5), None)}, KINDS, "x: expected an array of numbers.*object"),

@@ -967,3 +967,11 @@ def test_a_cost_without_a_root_or_likelihood_says_so(name):
 def test_a_root_of_a_cost_that_couples_positions_is_refused():
     with pytest.raises(errors.ShapeError, match="couples positions"):
         fnn.ExponentialCost().root(np.ones((2, 3, 4)), np.ones((2, 3, 4)))
+
+
+def test_several_targets_are_refused_by_costs_of_one():
+    net, y = fnn.mlp((3,)), {"a": np.zeros(4, int)}
+    state = fnn.init_state(net, fnn.Sgd(0.1), fnn.random.key(0, backend="numpy"), (2,))
+    for loss in (fnn.SoftmaxCrossEntropy(), fnn.Focal(), fnn.SigmoidBinaryCrossEntropy()):
+        with pytest.raises(errors.KindError, match="y: expected one array, got {'a'"):
+            fnn.fit(net, loss, state, (np.ones((4, 2)), y), epochs=1, batch_size=2)

@@ -122,6 +122,8 @@ def test_a_traced_call_is_refused_by_name(needs_jax):
     params = on("jax", moved(NET, (4,), np.float32))
     with pytest.raises(errors.KindError, match=r"predict runs on the host .* use loss.predict"):
         needs_jax.jit(lambda params: fnn.predict(NET, LOSS, params, X))(params)
+    with pytest.raises(errors.KindError, match=r"log_probabilities runs on .* use loss.log_probabilities"):
+        needs_jax.jit(lambda params: fnn.log_probabilities(NET, LOSS, params, X))(params)
 
 
 # ---- logarithms of probabilities -------------------------------------------------------------------------------------

@@ -62,6 +62,9 @@ def test_metrics_are_functions_by_names_other_than_loss():
     for wrong in ([fnn.accuracy], {"accuracy": 0.5}):
         with pytest.raises(errors.KindError, match="functions by name"):
             fnn.evaluate(net, loss, state.params, blobs(), metrics=wrong)
+    for wrong in (None, "0.5", [object()]):
+        with pytest.raises(errors.KindError, match="metrics: expected 'm' to return a number"):
+            fnn.evaluate(net, loss, state.params, blobs(), metrics={"m": lambda p, y, wrong=wrong: wrong})
 
 
 @on_numpy_at_least

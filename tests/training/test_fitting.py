@@ -125,6 +125,16 @@ def test_metrics_that_are_arrays_are_kept_as_such(backend):
     np.testing.assert_allclose(history["validation_confusion"], compiled["validation_confusion"])
 
 
+def test_a_metric_that_changes_its_shape_is_refused_and_nothing_is_lost():
+    net, loss, state, data = run_problem("numpy")
+    calls: list = []
+    grows = lambda p, y: np.ones(len(calls) + (calls.append(1) or 1))
+    with pytest.raises(errors.ShapeError, match=r"validation_m of shape \(1,\) after each epoch, got \(2,\)") as caught:
+        fnn.fit(net, loss, state, data, epochs=3, batch_size=10, validation=data, metrics={"m": grows})
+    assert caught.value.history["loss"].shape == (1,)
+    assert int(caught.value.state.step) == 10
+
+
 @on_numpy_at_least
 def test_metrics_named_loss_or_without_data_are_refused(backend):
     net, loss, state, data = run_problem(backend)
