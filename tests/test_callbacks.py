@@ -425,7 +425,7 @@ def test_tensorboard_calls_its_library_and_names_its_extra(tmp_path, monkeypatch
         raise NotADirectoryError("a file is there")
 
     monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=refused))
-    with pytest.raises(errors.ArgumentError, match="TensorBoard: .*not a folder to write to: a file is there"):
+    with pytest.raises(errors.ArgumentError, match=r"TensorBoard: .*not a folder to write to: a file is there"):
         fit(called=(TensorBoard(tmp_path),))
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(errors.MissingExtraError, match=r"needs tensorboardX: pip install 'fnn\[tensorboard\]'"):

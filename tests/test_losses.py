@@ -973,5 +973,5 @@ def test_several_targets_are_refused_by_costs_of_one():
     net, y = fnn.mlp((3,)), {"a": np.zeros(4, int)}
     state = fnn.init_state(net, fnn.Sgd(0.1), fnn.random.key(0, backend="numpy"), (2,))
     for loss in (fnn.SoftmaxCrossEntropy(), fnn.Focal(), fnn.SigmoidBinaryCrossEntropy()):
-        with pytest.raises(errors.KindError, match="y: expected one array, got {'a'"):
+        with pytest.raises(errors.KindError, match=r"y: expected one array, got {'a'"):
             fnn.fit(net, loss, state, (np.ones((4, 2)), y), epochs=1, batch_size=2)
