@@ -5,10 +5,11 @@ from helpers import key, moved
 from planting import Fault, given, instead, result
 
 import fnn
-from fnn import Batches, attribution, frames, numerics, predicting, streams
+from fnn import Batches, attribution, checks, frames, gate, numerics, predicting, sources, streams
 from fnn.checks import as_array
 from fnn.errors import FnnError
 from fnn.layers import standardize
+from fnn.losses import base as losses_base
 from fnn.streams import Stream
 
 RNG = np.random.default_rng(0)
@@ -63,6 +64,27 @@ def refuses(what, call):
         assert what in message, message
 
     return check
+
+
+def named(what, call):
+    """Refused by an error of fnn's, and by no other."""
+
+    def check():
+        try:
+            refuses(what, call)()
+        except (TypeError, AttributeError) as error:
+            raise AssertionError(f"not refused: {error}") from error
+
+    return check
+
+
+class Words:
+    """A column of bytes."""
+
+    to_numpy = None
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([b"u", None], object)[:1]
 
 
 OTHER = refuses("as in the first batch", lambda: run_on(Batches([cut(X, Y)[0], (X[:5], Y[:5].astype("u1"))])))
@@ -173,7 +195,31 @@ def less_the_log(z, log):
     return z - log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
+MASKED = np.ma.masked_greater(X, 1)
+
+REFUSALS = [
+    Fault("what is masked is read", np.ma, "is_masked", instead(lambda x: False),
+          refuses("without mask", lambda: run_on((MASKED, Y), batch_size=5))),
+    Fault("x need not be there", gate, "arrays", lambda f: lambda name, x, xp=None: np.zeros(1) if x is None else f(
+          name, x, xp), refuses("x: expected an array, got None", lambda: run_on((None, Y), batch_size=5))),
+    Fault("one of several targets", losses_base, "check_one", instead(lambda target: None), named(
+          "y: expected one array", lambda: run_on((X, {"a": Y}), batch_size=5))),
+    Fault("one example for many", np, "ndim", instead(lambda a: 1), refuses(
+          "got a single one", lambda: run_on(Batches([(X[0], Y[0])])))),
+    Fault("pairs of anything", streams, "_for_pairs", instead(lambda given: ""), refuses(
+          "b[0], b[1]", lambda: run_on(Batches([(X, Y, W, W)])))),
+    Fault("any function will do", sources, "_check_arguments", instead(lambda f: None), named(
+          "or of `epoch`", lambda: run_on(Batches(lambda size: cut(X, Y), steps=3)))),
+    Fault("the first of several inputs", standardize, "_one", instead(lambda x: next(iter(x.values()))), refuses(
+          "expected one array, got several", lambda: fnn.Standardize().measured({"a": X}))),
+    Fault("bytes are arrays", frames, "_type", instead(lambda entry: "arrays"), refuses(
+          "map(f)", lambda: as_array("x", Words(), np))),
+    Fault("no hint for objects", checks, "for_objects", instead(lambda *args: ""), refuses(
+          "structured_to_unstructured", lambda: as_array("x", np.zeros(2, [("a", "f4")]), np))),
+]  # fmt: skip
+
 FAULTS = [
+    *REFUSALS,
     Fault("padding that counts", streams, "padded_to", padded(1.0), run_of_batches),
     Fault("weights of a batch forgotten", streams, "padded_to", lambda f: lambda size, batch, weighted=True: f(
           size, batch._replace(weights=None), True), run_of_batches),

@@ -219,6 +219,14 @@ ONNX = [
         lambda f: lambda graph, x, eps: f(graph, x, 1e-3),
         exported(fnn.RMSNorm(), (4,)),
     ),
+    Fault("T multiplies", Graph, "node", to_op("Div", "Mul"), exported(fnn.Softmax(0.3), (4,))),
+    Fault(
+        "T is forgotten",
+        activations,
+        "_tempered",
+        instead(lambda layer, x, graph: x),
+        exported(fnn.LogSoftmax(3.0), (4,)),
+    ),
     Fault("σ multiplies", Graph, "node", to_op("Div", "Mul"), exported(fnn.Standardize(), (3, 2))),
     Fault(
         "a skip without the input",
