@@ -195,17 +195,11 @@ def less_the_log(z, log):
     return z - log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
-MASKED = np.ma.masked_greater(X, 1)
-
 REFUSALS = [
-    Fault("what is masked is read", np.ma, "is_masked", instead(lambda x: False),
-          refuses("without mask", lambda: run_on((MASKED, Y), batch_size=5))),
     Fault("x need not be there", gate, "arrays", lambda f: lambda name, x, xp=None: np.zeros(1) if x is None else f(
           name, x, xp), refuses("x: expected an array, got None", lambda: run_on((None, Y), batch_size=5))),
     Fault("one of several targets", losses_base, "check_one", instead(lambda target: None), named(
           "y: expected one array", lambda: run_on((X, {"a": Y}), batch_size=5))),
-    Fault("one example for many", np, "ndim", instead(lambda a: 1), refuses(
-          "got a single one", lambda: run_on(Batches([(X[0], Y[0])])))),
     Fault("pairs of anything", streams, "_for_pairs", instead(lambda given: ""), refuses(
           "b[0], b[1]", lambda: run_on(Batches([(X, Y, W, W)])))),
     Fault("any function will do", sources, "_check_arguments", instead(lambda f: None), named(
