@@ -103,7 +103,7 @@ FAULTS = [
     Fault("nothing forgotten", Q, "forgotten", instead(lambda *pairs: pairs[:4]), PAIRS),
     Fault("the order of parameters", Q, "flat", result(lambda x: x[::-1]), checks.vectors),
     Fault("what is fixed", Q, "nested", given(lambda x, params: (x, params, lambda w: 2 * w)), checks.vectors),
-    Fault("a mean for a maximum", Q, "largest", instead(lambda grad: abs(grad).sum() / max(1, grad.size)), checks.tolerances),
+    Fault("a mean for a maximum", Q, "largest", instead(lambda g: abs(g).sum() / max(1, g.size)), checks.tolerances),
     Fault("a maximum with its sign", Q, "largest", instead(lambda grad: grad.max(initial=0)), checks.tolerances),
     Fault("the last reason", Q, "first_of", given(lambda reasons: (reasons[::-1],)), checks.tolerances),
     Fault("ascent", Q, "inverse_product", times(-1), MINIMUM),
