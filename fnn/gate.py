@@ -451,10 +451,10 @@ def check_structure(params, expected, where=""):
 
 def check_new(net, params, input_shape):
     """Raise unless the user's parameters can start a run: they must fit the network and be floating-point."""
+    check_parameters(params)
     expected = parameter_shapes(net, input_shape)
     if expected is not None:
         check_structure(params, expected)
-    check_parameters(params)
     xp = namespace(*trees.leaves(params))
     for place, leaf in trees.paths(params):
         try:

@@ -465,6 +465,11 @@ def test_the_same_network_gives_the_same_bytes(tmp_path):
 
 MLP = fnn.mlp((4, 2))
 PARAMS = MLP.init(key(), (3,))
+SOFTMAX, CROSS_ENTROPY, ODD = (
+    fnn.Serial((*MLP.layers, fnn.Softmax())),
+    fnn.SoftmaxCrossEntropy(),
+    D(3).init(key(), (3,)),
+)
 
 
 @pytest.mark.parametrize(
@@ -479,6 +484,9 @@ PARAMS = MLP.init(key(), (3,))
         (errors.ShapeError, "params", {"params": PARAMS[:2]}),
         (errors.KindError, "net: expected a layer or network", {"net": D}),
         (errors.KindError, "loss: expected a cost", {"loss": fnn.SoftmaxCrossEntropy}),
+        (errors.ArgumentError, "omit that layer", {"net": SOFTMAX, "params": (*PARAMS, ()), "loss": CROSS_ENTROPY}),
+        (errors.ShapeError, "for M targets", {"net": D(3), "params": ODD, "loss": fnn.GaussianNll()}),
+        (errors.KindError, "write state.params", {"params": fnn.init_state(MLP, fnn.Sgd(0.1), key(), (3,))}),
         (errors.KindError, "input_dtype: expected a dtype of integers", {"input_dtype": "complex64"}),
         (errors.KindError, "input_dtype: expected a dtype such as", {"input_dtype": "wide"}),
         (errors.KindError, "input_dtype: expected one dtype", {"input_dtype": {"x": "uint8"}}),

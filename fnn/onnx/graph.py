@@ -196,8 +196,7 @@ class Graph:
         """x as int64; an input that nothing has read becomes one of these."""
         if self._dtype_of(x) is not None and not self.reads_integers(x):
             raise KindError(
-                f"{self._place}: expected integers, got {self._dtype_of(x)}; if they are an input, write "
-                "input_dtype='int64'"
+                f"{x.name}: expected integers, got {self._dtype_of(x)}; if they are an input, write input_dtype='int64'"
             )
         return self._as(x, np.dtype(np.int64))
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import files, trees
 from ..backend import is_traced
+from ..backpropagation import check_problem
 from ..errors import ArgumentError, FnnError, KindError, require, shape, shorten, shown
 from ..gate import check_new
 from ..layers import Layer
@@ -89,6 +90,9 @@ def traced(net, params, input_shape, loss=None, input_dtype=None) -> tuple[Graph
     if is_traced(*trees.leaves(params)):
         raise KindError("params: expected arrays with values, got a JAX tracer; call export outside of jit")
     check_new(net, params, input_shape)
+    if loss is not None:
+        check_problem(net, loss)
+        loss.predict(np.zeros((1, *net.output_shape(input_shape)), np.float32))  # which refuses outputs that do not fit
     kinds = [leaf.dtype for leaf in trees.leaves(params)] or list(dtypes.values())
     dtype = np.dtype(np.float64 if np.dtype(np.float64) in kinds else np.float32)
     params = trees.map(lambda leaf: np.asarray(np.asarray(leaf), dtype, order="C"), params)
