@@ -77,9 +77,9 @@ def search(f: Callable, x: Any, start: Point, d: Any, a: Any) -> tuple[Point, An
         s = s._replace(evaluations=s.evaluations + 1, done=done)
         return backend.cond(done, lambda s, point, _: s._replace(low=point), narrowed, s, point, enough)
 
-    infinite, nan = namespace(x).asarray([np.inf, np.nan], dtype=x.dtype)
+    infinite, nan = x.dtype.type(np.inf), x.dtype.type(np.nan)
     hopeless = ~((start.slope < 0) & finite(start))
-    begin = Search(start, infinite, nan, a, namespace(x).zeros((), np.int32)[()], hopeless)
+    begin = Search(start, infinite, nan, a, np.int32(0), hopeless)
     end = backend.while_loop(lambda s: ~s.done & (s.evaluations < EVALUATIONS), trial, begin)
     return backend.choose(end.done | ~equal(start, end.low), end.low, start), end.evaluations
 
