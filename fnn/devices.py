@@ -8,11 +8,14 @@ it would otherwise be part of each array's type: every public function of arrays
 import contextlib
 import functools
 import inspect
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from .backend import Record, is_jax, is_traced, jax, tree_leaves, tree_map
+
+_T = TypeVar("_T", bound=Callable)
 
 DATA = "data"  # the axis of a mesh over which the examples of a batch are divided
 
@@ -51,7 +54,7 @@ def on_each(tree, how):
 # ---- explicit axes ---------------------------------------------------------------------------------------------------
 
 
-def on_any_axes(f):
+def on_any_axes(f: _T) -> _T:
     """A decorator for a function of arrays, or one that makes such a function: within it all axes are automatic.
 
     Arrays on explicit axes are taken for arrays on automatic ones, which moves nothing; the first array of an argument
@@ -67,7 +70,7 @@ def on_any_axes(f):
         result = _within(f, args, options, meshes) if any(map(_is_explicit, meshes)) else f(*args, **options)
         return on_any_axes(result) if inspect.isfunction(result) else result
 
-    return call
+    return call  # type: ignore[return-value]
 
 
 def _within(f, args, options, meshes):
