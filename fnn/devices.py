@@ -65,8 +65,7 @@ def on_any_axes(f: _T) -> _T:
 
     @functools.wraps(f)
     def call(*args, **options):
-        firsts = (_first(argument) for argument in (*args, *options.values()))
-        meshes = [mesh for array in firsts if (mesh := _mesh(array)) is not None]
+        meshes = [m for argument in (*args, *options.values()) if (m := _mesh(_first(argument))) is not None]
         result = _within(f, args, options, meshes) if any(map(_is_explicit, meshes)) else f(*args, **options)
         return on_any_axes(result) if inspect.isfunction(result) else result
 
@@ -98,10 +97,16 @@ def _within(f, args, options, meshes):
 def _first(tree):
     """The first array of an argument: to look at all of them would take a tenth of a small step's time."""
     if isinstance(tree, tuple):
-        return next((found for branch in tree if (found := _first(branch)) is not None), None)
-    if isinstance(tree, list | dict | Record):
+        for branch in tree:  # in half the time of next()
+            if (found := _first(branch)) is not None:
+                return found
+        return None
+    if isinstance(tree, _NODES):
         return _first(next(iter(tree.values() if isinstance(tree, dict) else tree), None))
     return tree if hasattr(tree, "dtype") else None
+
+
+_NODES = (list, dict, Record)
 
 
 def _outline(tree):
