@@ -8,11 +8,14 @@ it would otherwise be part of each array's type: every public function of arrays
 import contextlib
 import functools
 import inspect
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from .backend import Record, is_jax, is_traced, jax, tree_leaves, tree_map
+
+_T = TypeVar("_T", bound=Callable)
 
 DATA = "data"  # the axis of a mesh over which the examples of a batch are divided
 
@@ -51,7 +54,7 @@ def on_each(tree, how):
 # ---- explicit axes ---------------------------------------------------------------------------------------------------
 
 
-def on_any_axes(f):
+def on_any_axes(f: _T) -> _T:
     """A decorator for a function of arrays, or one that makes such a function: within it all axes are automatic.
 
     Arrays on explicit axes are taken for arrays on automatic ones, which moves nothing; the first array of an argument
@@ -62,12 +65,11 @@ def on_any_axes(f):
 
     @functools.wraps(f)
     def call(*args, **options):
-        firsts = (_first(argument) for argument in (*args, *options.values()))
-        meshes = [mesh for array in firsts if (mesh := _mesh(array)) is not None]
+        meshes = [m for argument in (*args, *options.values()) if (m := _mesh(_first(argument))) is not None]
         result = _within(f, args, options, meshes) if any(map(_is_explicit, meshes)) else f(*args, **options)
         return on_any_axes(result) if inspect.isfunction(result) else result
 
-    return call
+    return call  # type: ignore[return-value]
 
 
 def _within(f, args, options, meshes):
@@ -95,10 +97,16 @@ def _within(f, args, options, meshes):
 def _first(tree):
     """The first array of an argument: to look at all of them would take a tenth of a small step's time."""
     if isinstance(tree, tuple):
-        return next((found for branch in tree if (found := _first(branch)) is not None), None)
-    if isinstance(tree, list | dict | Record):
+        for branch in tree:  # in half the time of next()
+            if (found := _first(branch)) is not None:
+                return found
+        return None
+    if isinstance(tree, _NODES):
         return _first(next(iter(tree.values() if isinstance(tree, dict) else tree), None))
     return tree if hasattr(tree, "dtype") else None
+
+
+_NODES = (list, dict, Record)
 
 
 def _outline(tree):

@@ -271,7 +271,7 @@ def check_laplace(dtype, tolerance):
 
 if __name__ == "__main__":
     check_steps()
-    check_one_batch(["value_and_grad", "norms"], ["four"])
+    check_one_batch(["value_and_grad", "norms"], ["both"])
     if "all" in sys.argv:
         check_collectives_of_runs()
         check_checkpoints()
