@@ -73,7 +73,7 @@ def for_objects(given, array, what="y") -> str:
     if kind in "Mm":
         since = f"({what} - {what}.min())" if kind == "M" else what
         return f'; {since} / np.timedelta64(1, "s") is a number'
-    if array.dtype.names:
+    if getattr(array.dtype, "names", None):
         return f"; write np.lib.recfunctions.structured_to_unstructured({what})"
     types = {type(entry) for entry in array.flat} if kind == "O" else {str}
     if np.ndarray in types:

@@ -128,8 +128,9 @@ def _transposed(delta, spare):
     Beyond 16 MiB, or for few outputs at many positions, the copy itself costs more.
     """
     n, outputs = delta.shape
+    if n % 2:  # or n is a symbol, of which no more is known
+        return delta.T
     few = outputs <= 32 and n <= 4096
-    pays = delta.dtype.itemsize < 4 or few or (n >= 256 and delta.size <= 2**22 and not spare)
-    if n % 2 or not pays:
+    if not (delta.dtype.itemsize < 4 or few or (n >= 256 and delta.size <= 2**22 and not spare)):
         return delta.T
     return delta.reshape(2, n // 2, outputs).transpose(2, 0, 1).reshape(outputs, n)

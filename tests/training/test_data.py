@@ -255,7 +255,7 @@ NOT_NUMBERS = [
         "a mask",
         np.ma.masked_array([1.0, 2.0], [True, False]),
         errors.KindError,
-        "x: expected an array without mask, got a masked one; give mask",
+        "x: expected an array without mask, got masked entries; x.filled",
     ),
 ]
 
