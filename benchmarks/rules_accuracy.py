@@ -85,13 +85,13 @@ def errors_of(setting, train, test, seeds) -> list[float]:
 
 
 def table(found):
-    """The means, of runs as `(epochs, error)` by name."""
+    """The means, of runs as `(epochs, error)` by name; runs of other lengths have rows of their own."""
     rows = []
     for name, runs in found.items():
-        errors, epochs = [error for _, error in runs], sorted({epochs for epochs, _ in runs})
-        spread = f"{statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
-        figures = [", ".join(map(str, epochs)), str(len(errors)), f"{np.mean(errors):.2f}", spread]
-        rows.append([name, *figures, SETTINGS[name].aim])
+        for epochs in sorted({epochs for epochs, _ in runs}):
+            errors = [error for length, error in runs if length == epochs]
+            spread = f"{statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+            rows.append([name, str(epochs), str(len(errors)), f"{np.mean(errors):.2f}", spread, SETTINGS[name].aim])
     return harness.table(("rule and network", "epochs", "seeds", "error, %", "± of seeds", "aim"), rows)
 
 
