@@ -66,10 +66,11 @@ def check_other_data(state, share, mesh, folder):
     """A run is not continued if one process has other data: every process says so, and none waits for another."""
     of = lambda data: fingerprint(state.params, fnn.gate.opened(data))
     assert of(sharding.place_share(mesh, share)) == of((X.astype(np.float32), Y)), "the same as of whole data"
-    x, how = share[0] + np.float32(INDEX == COUNT - 1), HOW | {"checkpoint": folder / "fit", "resume": True}
+    other, how = np.float32(INDEX == COUNT - 1), HOW | {"checkpoint": folder / "fit", "resume": True}
+    theirs, whole = (share[0] + other, share[1]), (X.astype(np.float32) + other, Y)
     for data, kind, message in (
-        (sharding.place_share(mesh, (x, share[1])), errors.ArgumentError, r"data\.x is \(64, 6\), CRC-32 "),
-        (sharding.place_data(mesh, (x, share[1])), errors.CheckpointError, "expected the same in every process"),
+        (sharding.place_share(mesh, theirs), errors.ArgumentError, r"data\.x is \(64, 6\), CRC-32 "),
+        (sharding.place_data(mesh, whole), errors.CheckpointError, "expected the same in every process"),
     ):
         with pytest.raises(kind, match=message):
             fnn.fit(NET, LOSS, state, data, progress=False, **how)
