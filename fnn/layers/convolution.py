@@ -176,9 +176,9 @@ class Conv(Layer):
 
         def by_patches(w, dy):
             patches = _product(self._by_group(dy[..., None, :]), self._matrices(w))
-            patches = patches.reshape(self.groups, *dy.shape[:-1], -1, w.shape[-1])
+            patches = patches.reshape(self.groups, *dy.shape[:-1], math.prod(self.kernel), w.shape[-1])
             patches = namespace(patches).moveaxis(patches, 0, -2)  # (N, *positions, K, G, C/G)
-            return windows.put(patches.reshape(*patches.shape[:-2], -1))
+            return windows.put(patches.reshape(*patches.shape[:-2], input_shape[-1]))
 
         block = self._block(w, windows, dy)
         on_cpu = lambda w, dy: in_blocks(lambda dy: by_patches(w, dy), block, dy)
@@ -217,8 +217,9 @@ class Conv(Layer):
 
     def _by_group(self, rows):
         """(N, *positions, K, C) as (G, N·P, K·C/G)."""
-        rows = rows.reshape(-1, rows.shape[-2], self.groups, rows.shape[-1] // self.groups)
-        return namespace(rows).moveaxis(rows, 2, 0).reshape(self.groups, len(rows), -1)
+        entries, channels = rows.shape[-2], rows.shape[-1] // self.groups
+        rows = rows.reshape(math.prod(rows.shape[:-2]), entries, self.groups, channels)
+        return namespace(rows).moveaxis(rows, 2, 0).reshape(self.groups, len(rows), entries * channels)
 
     def _windows(self, input_shape):
         windows = windows_over(self, input_shape)

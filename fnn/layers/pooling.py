@@ -200,7 +200,7 @@ class GlobalMaxPool(_Global):
 
 def _flat(x):
     """(N, *sizes, C) as (N, P, C)."""
-    return x.reshape(len(x), -1, x.shape[-1])
+    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
 
 
 def _where(mask, values):

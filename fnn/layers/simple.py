@@ -55,13 +55,18 @@ class Flatten(Layer):
         return (math.prod(shape("input_shape", input_shape)),)
 
     def forward(self, params, x, key=None):
-        return x.reshape(x.shape[0], -1), x
+        return _rows(x), x
 
     def backward(self, params, x, dy):
         return dy.reshape(x.shape)
 
     def tangent(self, params, x, dparams, dx):
-        return None if dx is None else dx.reshape(dx.shape[0], -1)
+        return None if dx is None else _rows(dx)
+
+
+def _rows(x):
+    """(N, ...) as (N, K), also for N = 0."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 @dataclass(frozen=True)

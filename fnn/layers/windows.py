@@ -98,7 +98,7 @@ class Windows:
             entries = namespace(total).moveaxis(total, rank + 1, 0)  # (k, N, *sizes, p, *positions, *kernel, C)
             if s == k and d == 1:  # windows that lie side by side
                 entries = namespace(total).moveaxis(entries, 0, axis + 1)
-                entries = entries.reshape(1, *entries.shape[:axis], -1, *entries.shape[axis + 2 :])
+                entries = entries.reshape(1, *entries.shape[:axis], entries.shape[axis] * k, *entries.shape[axis + 2 :])
                 total = _added_up(entries, axis, [-low], 1, n)
             else:
                 total = _added_up(entries, axis, [a * d - low for a in range(k)], s, n)

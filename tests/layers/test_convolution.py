@@ -147,3 +147,14 @@ def test_fields_that_mean_the_same_are_equal():
 def test_usual_mistakes_are_named_with_their_remedy(make, message):
     with pytest.raises(errors.FnnError, match=message):
         make()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_no_images_give_no_predictions(backend, request):
+    if backend == "jax":
+        request.getfixturevalue("needs_jax")
+    layers = fnn.Conv(4, (2, 2), groups=2), fnn.Relu(), fnn.MaxPool((2, 2))
+    for head in (fnn.Flatten(), fnn.GlobalAvgPool(), fnn.GlobalMaxPool()):
+        net = fnn.Serial((*layers, head, fnn.Dense(3)))
+        params = on(backend, net.init(key(), (5, 5, 2)))
+        assert net.apply(params, on(backend, np.zeros((0, 5, 5, 2), np.float32))).shape == (0, 3)
