@@ -500,6 +500,7 @@ RNN, LSTM, GRU = fnn.Rnn, fnn.Lstm, fnn.Gru
 conv = lambda **options: layer(CONV(4, (3, 2), (2, 1), 1, **options), (5, 4, 2))
 OF_JAX = CONV(4, (2, 2), (2, 1), ((1, 0), (0, 1)), (1, 2), groups=2)
 side_by_side = layer(CONV(2, (2, 2), 2, 1), (4, 4, 2))
+neighbours = layer(CONV(3, (5,), 1, 1), (6, 2))  # four windows, taken as one
 states = lambda kind: layer(kind(3, all_states=True), (4, 2))
 SYMBOLS = np.array([[0, 2, 2, 1], [3, 3, 3, 0], [1, 2, 3, 1]])  # some of them more than once in an example
 
@@ -622,6 +623,14 @@ IMAGES = [
           g, size, *args) + g(*(a[:size] for a in args)), in_blocks),
     Fault("kernel flipped in its gradient", CONV, "_weight_gradient", result(lambda w: w[:, ::-1]), conv()),
     Fault("mean over positions in dW", CONV, "_weight_gradient", times(1 / 12), conv()),
+    Fault("neighbours in each other's place", convolution, "_joined", result(lambda w: np.roll(w, 1, axis=-2)),
+          neighbours),
+    Fault("of neighbours the first alone", convolution, "_joined", result(lambda w: w * (np.arange(12) < 3)[
+          :, None, None]), neighbours),
+    Fault("entries of the first for all neighbours", convolution, "_apart", given(lambda dw, windows: (
+          dw, dataclasses.replace(windows, stride=(0,)))), neighbours),
+    Fault("the last neighbour left out of dW", convolution, "_apart", given(lambda dw, windows: (
+          dw[:-1], windows)), neighbours),
     Fault("groups exchanged in the error", CONV, "_transposed", given(lambda self, w, shape, dy: (
           self, w[::-1], shape, dy)), conv(groups=2)),
     Fault("bias of one position", CONV, "gradient", result(lambda g: g._replace(b=g.b / 12)), conv()),

@@ -60,6 +60,11 @@ class Windows:
         """The K entries of a window, (a, b, ...), in the order of a flattened kernel."""
         return list(itertools.product(*map(range, self.kernel)))
 
+    def joined(self, times: int) -> "Windows":
+        """Each `times` neighbours along the last axis, which has no dilation, as one wider window."""
+        (*kernel, k), (*stride, s) = self.kernel, self.stride
+        return Windows(self.sizes, (*kernel, k + (times - 1) * s), (*stride, times * s), self.padding, self.dilation)
+
     def padded(self, x, fill: float = 0) -> Any:
         """x (N, *sizes, C) with its padding."""
         if not any(map(any, self.padding)):
@@ -95,13 +100,15 @@ class Windows:
         rank, total = len(self.sizes), patches.reshape(*patches.shape[:-2], *self.kernel, patches.shape[-1])
         axes = zip(self.sizes, self.padding, self.stride, self.kernel, self.dilation, strict=True)
         for axis, (n, (low, _), s, k, d) in enumerate(axes, start=1):
-            entries = namespace(total).moveaxis(total, rank + 1, 0)  # (k, N, *sizes, p, *positions, *kernel, C)
-            if s == k and d == 1:  # windows that lie side by side
-                entries = namespace(total).moveaxis(entries, 0, axis + 1)
-                entries = entries.reshape(1, *entries.shape[:axis], entries.shape[axis] * k, *entries.shape[axis + 2 :])
-                total = _added_up(entries, axis, [-low], 1, n)
+            xp, last = namespace(total), rank + 1  # (N, *sizes, p, *positions, k, *kernel, C)
+            if k % s == 0 and d == 1:  # s entries of each window at a time: those of all windows lie side by side
+                pieces = total.reshape(*total.shape[:last], k // s, s, *total.shape[last + 1 :])
+                pieces = xp.moveaxis(pieces, (last, last + 1), (0, axis + 2))
+                pieces = pieces.reshape(k // s, *total.shape[:axis], total.shape[axis] * s, *pieces.shape[axis + 3 :])
+                total = _added_up(pieces, axis, [a * s - low for a in range(k // s)], 1, n)
             else:
-                total = _added_up(entries, axis, [a * d - low for a in range(k)], s, n)
+                pieces = xp.moveaxis(total, last, 0)
+                total = _added_up(pieces, axis, [a * d - low for a in range(k)], s, n)
         return total
 
     def _places(self, entry):

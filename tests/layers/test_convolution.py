@@ -16,7 +16,8 @@ def drawn(seed):
     rng = np.random.default_rng(seed)
     rank, groups = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     draw = lambda low, high: tuple(int(v) for v in rng.integers(low, high, rank))
-    kernel, dilation, stride = draw(1, 4), draw(1, 3), draw(1, 4)
+    kernel, stride = draw(1, 6), draw(1, 4)
+    dilation = draw(1, 3) if rng.integers(2) else (1,) * rank
     pairs = tuple((int(a), int(b)) for a, b in rng.integers(0, 3, (rank, 2)))
     padding = ["valid", "same", int(rng.integers(0, 3)), pairs][rng.integers(4)]
     sizes = tuple(int(rng.integers((k - 1) * d + 1, (k - 1) * d + 6)) for k, d in zip(kernel, dilation, strict=True))
@@ -71,7 +72,8 @@ def test_blocks_of_examples_give_what_all_of_them_at_once_give():
 
 @pytest.mark.parametrize("part", range(30 if THOROUGH else 1))
 def test_drawn_convolutions_have_jaxs_derivatives_on_both_backends_and_as_on_a_gpu(part, needs_jax):
-    layers, input_shapes = zip(*(drawn(1000 + 4 * part + i) for i in range(4)), strict=True)
+    # the first two take two, and four, neighbouring windows together
+    layers, input_shapes = zip(*(drawn(704 + 4 * part + i) for i in range(4)), strict=True)
     given = [data(*case, seed=part) for case in zip(layers, input_shapes, strict=True)]
 
     def run(given):
@@ -85,6 +87,30 @@ def test_drawn_convolutions_have_jaxs_derivatives_on_both_backends_and_as_on_a_g
     on_numpy = {str(layer): by_hand(layer, *g) for layer, g in zip(layers, given, strict=True)}
     for found in (ours, on_a_gpu, on_numpy):
         oracle.assert_close(found, wanted, 1e-12)
+
+
+@pytest.mark.thorough(backend="jax")
+@pytest.mark.parametrize(
+    ("layer", "sizes", "taken"),
+    [
+        (fnn.Conv(20, (5, 5)), (12, 12), 4),
+        (fnn.Conv(21, (5, 5)), (12, 12), 2),
+        (fnn.Conv(3, (2, 6), (1, 3), ((1, 0), (2, 1))), (4, 12), 2),
+        (fnn.Conv(41, (5, 5)), (12, 12), 1),
+        (fnn.Conv(4, (5,), padding="same"), (7,), 1),
+        (fnn.Conv(4, (3,), 2, "same"), (8,), 1),
+        (fnn.Conv(4, (5,), dilation=2), (12,), 1),
+        (fnn.Conv(4, (5,), groups=2), (12,), 1),
+    ],
+)
+def test_windows_taken_together_give_what_each_of_them_gives(layer, sizes, taken, backend, monkeypatch):
+    assert layer._neighbours(layer._windows((*sizes, 2))) == taken
+    with wide():
+        params, x, dy, *_ = on(backend, data(layer, (*sizes, 2)))
+        run = lambda: (layer.backward(params, x, dy), layer.gradient(params, x, dy))
+        together = run()
+        monkeypatch.setattr(fnn.Conv, "_neighbours", lambda self, windows: 1)
+        oracle.assert_close(together, run(), 1e-12)
 
 
 def test_the_numbers_are_those_of_the_sum_written_out(backend):
