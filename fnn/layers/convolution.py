@@ -113,11 +113,12 @@ class Conv(Layer):
         return self._factors(params, x, dy, whole=True)
 
     def _factors(self, params, x, dy, whole):
-        delta, windows = dy.reshape(len(dy), -1, self.channels), self._windows(x.shape[1:])
+        windows = self._windows(x.shape[1:])
+        delta = dy.reshape(len(dy), math.prod(windows.positions), self.channels)
         db = over_positions(dy) if self.bias else ()
         positions, outputs, inputs = delta.shape[1], self.channels, params.w[0].size
         if self.groups == 1 and (whole or positions * (inputs + outputs) < inputs * outputs):
-            return DenseParams(Outer(delta, windows.patches(x).reshape(*delta.shape[:2], -1)), db)
+            return DenseParams(Outer(delta, windows.patches(x).reshape(*delta.shape[:2], inputs)), db)
         dw = in_blocks(self._made, max(1, _BLOCK // (4 * positions * inputs * self.groups)), delta, x)
         return DenseParams(dw.reshape(len(dy), *params.w.shape), db)
 
@@ -125,9 +126,10 @@ class Conv(Layer):
         """The gradient of each example, (N, G, O/G, K·C/G): smaller than its factors where a kernel is small."""
         patches = self._windows(x.shape[1:]).patches(x)
         wide = at_least_float32(delta.dtype)
-        patches = cast(patches, wide).reshape(*delta.shape[:2], -1, self.groups, x.shape[-1] // self.groups)
-        patches = patches.transpose(0, 3, 1, 2, 4).reshape(len(x), self.groups, delta.shape[1], -1)
-        delta = cast(delta, wide).reshape(*delta.shape[:2], self.groups, -1)
+        each = self.groups, x.shape[-1] // self.groups
+        patches = cast(patches, wide).reshape(*delta.shape[:2], math.prod(self.kernel), *each)
+        patches = _rows(patches.transpose(0, 3, 1, 2, 4))
+        delta = cast(delta, wide).reshape(*delta.shape[:2], self.groups, self.channels // self.groups)
         return delta.transpose(0, 2, 3, 1) @ patches
 
     def gradient(self, params, x, dy):
@@ -149,9 +151,9 @@ class Conv(Layer):
     # On a GPU or TPU all three are convolutions. XLA on the CPU is slower at them than at products of patches, and uses
     # one core within a loop; so there the work is done by patches of blocks of examples, as on NumPy. Forwards a
     # convolution is faster where there are few channels, since patches are then gathered by a few numbers at a time.
-    # Backwards, windows beside each other are taken together where there are few outputs: a wider window has the outputs
-    # of all of them, with weights that are W beside zeros. So fewer entries are copied, and products have more columns.
-    # Not forwards, where 0 times an input that is not finite would be seen by windows that do not see the input.
+    # Backwards, neighbouring windows are taken together where there are few outputs: a wider window has the outputs of
+    # all of them, and weights that are W beside zeros. So fewer entries are copied, and products have more columns.
+    # Not forwards, where 0 times an input that is not finite would reach windows that do not see the input.
 
     def _convolved(self, w, x):
         windows = self._windows(x.shape[1:])
@@ -202,7 +204,7 @@ class Conv(Layer):
         def by_patches(x, dy):
             patches, wide = joined.patches(x), at_least_float32(dy.dtype)
             if self.groups == 1:
-                return contract(dy, patches.reshape(*dy.shape[:-1], -1), wide, spare=True)  # copies cost more
+                return contract(dy, _rows(patches), wide, spare=True)  # copies cost more
             delta = self._by_group(cast(dy, wide)[..., None, :])
             return delta.swapaxes(1, 2) @ self._by_group(cast(patches, wide))
 
@@ -247,6 +249,11 @@ class Conv(Layer):
         if input_shape[-1] % self.groups:
             raise ShapeError(f"expected a number of channels that {self.groups} groups divide, got {input_shape[-1]}")
         return windows
+
+
+def _rows(patches):
+    """(..., K, C) as (..., K·C)."""
+    return patches.reshape(*patches.shape[:-2], patches.shape[-2] * patches.shape[-1])
 
 
 def _joined(w, windows, joined):

@@ -162,7 +162,7 @@ class GlobalAvgPool(_Global):
 
     def backward(self, params, of_x, dy):
         sizes = of_x.thing[:-1]
-        spread = (dy / math.prod(sizes)).reshape(len(dy), *(1,) * len(sizes), -1)
+        spread = (dy / math.prod(sizes)).reshape(len(dy), *(1,) * len(sizes), dy.shape[-1])
         return namespace(dy).broadcast_to(spread, (len(dy), *of_x.thing))
 
     def tangent(self, params, of_x, dparams, dx):
