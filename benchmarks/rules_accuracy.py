@@ -47,7 +47,7 @@ def dropped(units):
 WIDE, SMALL, DEEP = (fnn.mlp((*units, 10), TANH) for units in ((800, 800), (256, 256), (240, 240, 240)))
 SETTLING = fnn.Serial((fnn.Hopfield((D(400), TANH, D(100), TANH), steps=8), D(10)))
 TRYING = fnn.Goodness((D(1000), RELU, D(1000), RELU))
-DIRECT, CODING = rules.DirectFeedbackAlignment(), rules.PredictiveCoding(0.2, 10, nudge=0.1)
+DIRECT, CODING = rules.DirectFeedbackAlignment(), rules.PredictiveCoding(0.05, 10, nudge=0.1)
 TARGETS, SETTLED = rules.TargetPropagation(optimizer=fnn.Adam(1e-3)), rules.EquilibriumPropagation(0.5, 4)
 SETTINGS = {
     "direct feedback, 2 × 800 tanh": Setting(WIDE, DIRECT, 1e-3, 60, "≤ 1.8"),

@@ -31,7 +31,7 @@ RULES = {  # the network, the rule, and the least accuracy
     "sign symmetry": (mlp, rules.SignSymmetry(), 0.93),
     "Kolen–Pollack": (mlp, rules.KolenPollack(), 0.92),
     "difference target propagation": (mlp, rules.TargetPropagation(), 0.93),
-    "predictive coding": (mlp, rules.PredictiveCoding(0.2, 10, nudge=0.1), 0.93),
+    "predictive coding": (mlp, rules.PredictiveCoding(0.05, 10, nudge=0.1), 0.93),
     "equilibrium propagation": (settling, rules.EquilibriumPropagation(steps=4), 0.93),
     "forward-forward": (trying, rules.ForwardForward(), 0.82),
     "forward gradient, by activities": (mlp, rules.ForwardGradient(), 0.8),

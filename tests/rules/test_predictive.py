@@ -44,3 +44,17 @@ def test_values_of_predictive_coding_move_against_the_gradient_of_their_energy()
     below = (mu - x) * (1 - mu**2) * share
     same(grads[2], fnn.DenseParams(top.T @ x, top.sum(axis=0)), 1e-13)
     same(grads[0], fnn.DenseParams(below.T @ batch.x, below.sum(axis=0)), 1e-13)
+
+
+def test_the_values_settle_below_the_rate_that_their_curvature_allows():
+    """In a linear net F is quadratic: steps of γ < 2/λ settle, where its largest curvature λ is at most (1 + s)²."""
+    own, params, batch, _ = rule_case(fnn.Serial((D(5), D(4), D(3))), (6,))
+    params = trees.map(lambda p: 3 * p, params)
+    w2, w3 = params[1].w, params[2].w
+    of_values = np.block([[np.eye(5) + w2.T @ w2, -w2.T], [-w2, np.eye(4) + w3.T @ w3]])
+    largest = np.linalg.eigvalsh(of_values)[-1]
+    assert largest <= (1 + max(np.linalg.norm(w, 2) for w in (w2, w3))) ** 2
+    of = lambda share, steps: rule_output(rules.PredictiveCoding(share / largest, steps), own, params, batch).grads
+    settled = of(1, 3000)
+    assert distance(of(1.9, 1000), settled) < 1e-3
+    assert distance(of(2.1, 1000), settled) > 1e6
