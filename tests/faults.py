@@ -529,6 +529,20 @@ def gpu_and_numpy():
     oracle.assert_close(found, run(params, x), 1e-5)
 
 
+def blocks_of_jax_and_numpy():
+    """A convolution in blocks of two examples, and the gradient of each example, compiled on the CPU."""
+    layer, rng = CONV(3, (5,), 1, 1), np.random.default_rng(0)
+    params, x = moved(layer, (6, 2), np.float32), rng.normal(size=(5, 6, 2)).astype(np.float32)
+
+    def run(params, x):
+        y, residuals = layer.forward(params, x)
+        return layer.backward(params, residuals, y), layer.factors(params, residuals, y).w
+
+    with blocks_of(2, layer, (6, 2)):
+        found = oracle.quick_jit(run)(*on("jax", (params, x)))
+    oracle.assert_close(found, run(params, x), 1e-5)
+
+
 def patches_of_jax_and_of_numpy():
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 1)).astype(np.float32)
     patches = windows.windows_over(OF_JAX, x.shape[1:]).patches
@@ -659,6 +673,11 @@ IMAGES_ON_JAX = [
           x, w.swapaxes(1, 2), *rest, **options), gpu_and_numpy),
     Fault("kernel not flipped in the error", convolution, "convolution", lambda f: lambda x, w, stride, padding, *rest,
           **options: f(x, w[:, ::-1, ::-1] if rest else w, stride, padding, *rest, **options), gpu_and_numpy),
+    Fault("pieces in each other's place", windows, "_by_stretches", given(lambda pieces, axis, starts, n: (
+          pieces[::-1], axis, starts, n)), blocks_of_jax_and_numpy),
+    Fault("the last piece reaches nothing", windows, "_by_stretches", given(lambda pieces, axis, starts, n: (
+          pieces[:-1], axis, starts[:-1], n)), blocks_of_jax_and_numpy),
+    Fault("blocks in each other's place", pieces, "_later", result(lambda y: y[::-1]), blocks_of_jax_and_numpy),
     Fault("dilation forgotten in the patches", windows, "_apart", given(lambda *args: (*args[:-1], 1)),
           patches_of_jax_and_of_numpy),
 ]  # fmt: skip

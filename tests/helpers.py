@@ -71,7 +71,7 @@ def blocks_of(size, layer, input_shape):
     """A context in which a convolution works on that many examples at a time (on JAX at most half of them)."""
     params = layer.init(key(), input_shape)
     of_patches = 4 * size * math.prod(layer.output_shape(input_shape)[:-1]) * params.w[0].size * layer.groups
-    return mock.patch.multiple(convolution, _BLOCK=of_patches, _BLOCK_OF_PRODUCTS=of_patches)
+    return mock.patch.multiple(convolution, _BLOCK_OF_GRADIENTS=of_patches, _BLOCK_OF_PRODUCTS=of_patches)
 
 
 def as_on_a_gpu():

@@ -4,6 +4,7 @@ Letters: N examples, P positions (of the output), K entries of the kernel, C cha
 groups. Images are (N, H, W, C), sequences (N, T, C).
 """
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -22,7 +23,7 @@ from .base import Layer, added
 from .dense import DenseParams, over_positions
 from .windows import check_channels, check_kernel, check_windows, windows_over
 
-_BLOCK = 2**18  # bytes of patches that are made at a time
+_BLOCK_OF_GRADIENTS = 2**19  # bytes of patches at a time, for the gradient of each example
 _BLOCK_OF_PRODUCTS = 2**22  # and where they are summed up in one product
 _FEW = 8  # channels
 _MANY = 80  # outputs of neighbouring windows
@@ -119,18 +120,22 @@ class Conv(Layer):
         positions, outputs, inputs = delta.shape[1], self.channels, params.w[0].size
         if self.groups == 1 and (whole or positions * (inputs + outputs) < inputs * outputs):
             return DenseParams(Outer(delta, windows.patches(x).reshape(*delta.shape[:2], inputs)), db)
-        dw = in_blocks(self._made, max(1, _BLOCK // (4 * positions * inputs * self.groups)), delta, x)
+        made = functools.partial(self._made, windows)
+        dw = in_blocks(made, max(1, _BLOCK_OF_GRADIENTS // (4 * positions * inputs * self.groups)), delta, x, late=True)
         return DenseParams(dw.reshape(len(dy), *params.w.shape), db)
 
-    def _made(self, delta, x):
+    def _made(self, windows, delta, x):
         """The gradient of each example, (N, G, O/G, K·C/G): smaller than its factors where a kernel is small."""
-        patches = self._windows(x.shape[1:]).patches(x)
-        wide = at_least_float32(delta.dtype)
-        each = self.groups, x.shape[-1] // self.groups
-        patches = cast(patches, wide).reshape(*delta.shape[:2], math.prod(self.kernel), *each)
+        n, times, wide = len(x), self._neighbours(windows), at_least_float32(delta.dtype)
+        joined, groups, inputs = windows.joined(times), self.groups, x.shape[-1] // self.groups
+        positions, entries = math.prod(joined.positions), math.prod(joined.kernel)
+        patches = cast(joined.patches(x), wide).reshape(n, positions, entries, groups, inputs)
         patches = _rows(patches.transpose(0, 3, 1, 2, 4))
-        delta = cast(delta, wide).reshape(*delta.shape[:2], self.groups, self.channels // self.groups)
-        return delta.transpose(0, 2, 3, 1) @ patches
+        delta = cast(delta, wide).reshape(n, positions, groups, times * self.channels // groups)
+        made = delta.transpose(0, 2, 3, 1) @ patches
+        if times == 1:
+            return made
+        return _apart(made.reshape(n, times, self.channels, *joined.kernel, inputs), windows)
 
     def gradient(self, params, x, dy):
         db = dy.reshape(-1, self.channels).sum(axis=0) if self.bias else ()
@@ -189,7 +194,7 @@ class Conv(Layer):
         def on_cpu(w, dy):
             w = _joined(w, windows, joined)
             dy = dy.reshape(len(dy), *joined.positions, len(w))
-            return in_blocks(lambda dy: by_patches(w, dy), self._block(w, joined, dy), dy)
+            return in_blocks(lambda dy: by_patches(w, dy), self._block(w, joined, dy, parts=4), dy)
 
         joined = windows.joined(self._neighbours(windows))
         return by_platform(on_cpu, as_convolution, w, dy)
@@ -217,15 +222,16 @@ class Conv(Layer):
         joined = windows.joined(times)
         return cast(by_platform(on_cpu, as_convolution, x, dy), w.dtype)
 
-    def _block(self, w, windows, examples):
+    def _block(self, w, windows, examples, parts=2):
         """The number of examples whose patches have `_BLOCK_OF_PRODUCTS` bytes.
 
-        On JAX at most half of the examples: XLA on the CPU computes what precedes a loop once, but what precedes
-        patches once for each place that an entry goes to.
+        On JAX at most a part of the examples: XLA on the CPU computes what precedes a loop once, but what precedes
+        patches once for each place that an entry goes to. And it may work on dW at the same time as on dx, so they
+        share the memory.
         """
         entries = math.prod((*windows.positions, *windows.kernel, w.shape[-1], self.groups))
         size = _BLOCK_OF_PRODUCTS // (4 * entries)
-        return max(1, min(size, len(examples) // 2) if is_jax(examples) else size)
+        return max(1, min(size, len(examples) // parts) if is_jax(examples) else size)
 
     def _neighbours(self, windows):
         """How many windows are taken as one: so many that they have up to `_MANY` outputs, and share most entries."""
@@ -264,8 +270,8 @@ def _joined(w, windows, joined):
 
 
 def _apart(dw, windows):
-    """The transpose of `_joined`, of dW (t, O, *kernel, C): the sum of the entries that belong to each window."""
-    step, k = windows.stride[-1], windows.kernel[-1]
+    """The transpose of `_joined`, of dW (..., t, O, *kernel, C): the sum of the entries that belong to each window."""
+    dw, step, k = namespace(dw).moveaxis(dw, -3 - len(windows.kernel), 0), windows.stride[-1], windows.kernel[-1]
     return sum(dw[i, ..., i * step : i * step + k, :] for i in range(len(dw)))
 
 

@@ -21,6 +21,8 @@ from .. import backend
 from ..backend import is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, integer, shape, shorten
 
+_FEW = 8  # pieces that overlap
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -97,7 +99,8 @@ class Windows:
 
         It goes axis by axis, since what is added up gets smaller each time.
         """
-        rank, total = len(self.sizes), patches.reshape(*patches.shape[:-2], *self.kernel, patches.shape[-1])
+        rank: int = len(self.sizes)
+        total: Any = patches.reshape(*patches.shape[:-2], *self.kernel, patches.shape[-1])
         axes = zip(self.sizes, self.padding, self.stride, self.kernel, self.dilation, strict=True)
         for axis, (n, (low, _), s, k, d) in enumerate(axes, start=1):
             xp, last = namespace(total), rank + 1  # (N, *sizes, p, *positions, k, *kernel, C)
@@ -129,6 +132,8 @@ def _added_up(pieces, axis, starts, step, n):
     """
     p, before = (pieces.shape[axis + 1] - 1) * step + 1, (slice(None),) * axis
     if is_jax(pieces):
+        if step == 1 and len(pieces) <= _FEW:  # XLA on the CPU does not fuse paddings
+            return _by_stretches(pieces, axis, starts, n)
         padding = [
             [(0, 0, 0)] * axis + [(start, n - start - p, step - 1)] + [(0, 0, 0)] * (pieces.ndim - axis - 2)
             for start in starts
@@ -145,6 +150,19 @@ def _added_up(pieces, axis, starts, step, n):
     for piece, start in zip(pieces, starts, strict=True):
         total[(*before, slice(low + start, low + start + p, step))] += piece
     return total[(*before, slice(low, low + n))]
+
+
+def _by_stretches(pieces, axis, starts, n):
+    """The same with step 1, put together from stretches of the axis: each is the sum of the pieces that reach it."""
+    p, before = pieces.shape[axis + 1], (slice(None),) * axis
+    ends = {0, n, *(min(max(end, 0), n) for start in starts for end in (start, start + p))}
+    stretches = []
+    for low, high in itertools.pairwise(sorted(ends)):
+        pairs = zip(pieces, starts, strict=True)
+        parts = [a[(*before, slice(low - s, high - s))] for a, s in pairs if s <= low and high <= s + p]
+        of_none = (*pieces.shape[1 : axis + 1], high - low, *pieces.shape[axis + 2 :])
+        stretches.append(sum(parts) if parts else backend.jnp.zeros(of_none, pieces.dtype))
+    return backend.jnp.concatenate(stretches, axis=axis)
 
 
 def windows_over(layer, input_shape) -> Windows:
