@@ -51,7 +51,7 @@ DIRECT, CODING = rules.DirectFeedbackAlignment(), rules.PredictiveCoding(0.05, 1
 TARGETS, SETTLED = rules.TargetPropagation(optimizer=fnn.Adam(1e-3)), rules.EquilibriumPropagation(0.5, 4)
 SETTINGS = {
     "direct feedback, 2 × 800 tanh": Setting(WIDE, DIRECT, 1e-3, 60, "≤ 1.8"),
-    "direct feedback, 2 × 800 tanh, dropout": Setting(dropped((800, 800)), DIRECT, 1e-3, 150, "≤ 1.5"),
+    "direct feedback, 2 × 800 tanh, dropout": Setting(dropped((800, 800)), DIRECT, 1e-3, 90, "≤ 1.5"),
     "backpropagation, 2 × 256 tanh": Setting(SMALL, rules.Backprop(), 1e-3, 40),
     "predictive coding, 2 × 256 tanh": Setting(SMALL, CODING, 1e-3, 40, "backpropagation's + 0.2"),
     "equilibrium propagation, 400-100 tanh": Setting(SETTLING, SETTLED, 1e-3, 40, "≤ 2.5"),
@@ -59,7 +59,7 @@ SETTINGS = {
     "forward gradients by activities, 128 relu": Setting(
         fnn.mlp((128, 10)), rules.ForwardGradient(), 3e-3, 160, "≤ 3.3"
     ),
-    "forward-forward, 2 × 1000 relu": Setting(TRYING, rules.ForwardForward(), 1e-3, 80, "≤ 1.6"),
+    "forward-forward, 2 × 1000 relu": Setting(TRYING, rules.ForwardForward(temperature=100.0), 1e-3, 40, "≤ 1.6"),
 }
 
 

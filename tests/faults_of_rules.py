@@ -166,7 +166,7 @@ def told_apart():
     params, rng = moved(TRYING, (2,)), np.random.default_rng(0)
     x, y, weights = rng.normal(size=(5, 2)), rng.integers(0, 3, 5), rng.integers(1, 4, 5).astype(float)
     own = rules.Problem(TRYING, fnn.SoftmaxCrossEntropy(), PENALTY)
-    found = output(rules.ForwardForward(0.7), own, params, rules.Batch(x, y, weights, 5), ())
+    found = output(rules.ForwardForward(0.7, 1.5), own, params, rules.Batch(x, y, weights, 5), ())
     wrong = (y + 1 + fnn.random.bits(key(seed=1), (5,)) % 2) % 3
     share, value, grads = weights / weights.sum(), PENALTY.value(params), [(), (), (), ()]
     h = [np.concatenate([x, np.eye(3)[c]], axis=1) for c in (y, wrong)]
@@ -174,10 +174,10 @@ def told_apart():
         w, b = params[at]
         unit = [a / np.sqrt((a**2).mean(axis=1, keepdims=True) + 1e-6) for a in h]
         h = [np.tanh(a @ w.T + b) for a in unit]
-        z = [sign * ((a**2).sum(axis=1) - 0.7 * len(b)) for a, sign in zip(h, (1, -1), strict=True)]
+        z = [sign * ((a**2).sum(axis=1) - 0.7 * len(b)) / 1.5 for a, sign in zip(h, (1, -1), strict=True)]
         value += sum(share @ np.log1p(np.exp(-v)) for v in z) / 2
         d = [
-            -sign * (share / (1 + np.exp(v)))[:, None] * a * (1 - a**2)
+            -sign * (share / (1 + np.exp(v)))[:, None] * a * (1 - a**2) / 1.5
             for v, a, sign in zip(z, h, (1, -1), strict=True)
         ]
         grads[at] = fnn.DenseParams(sum(e.T @ a for e, a in zip(d, unit, strict=True)), sum(e.sum(axis=0) for e in d))
@@ -260,6 +260,8 @@ FAULTS = [
     Fault("half of a Hopfield gradient", energies, "_both", instead(lambda f, g: f), unfolded(HOPFIELD, (2,))),
     Fault("a threshold of the other sign", rules.ForwardForward, "gradient",
           with_fields(threshold=lambda t: -t), told_apart),
+    Fault("a temperature of 1", rules.ForwardForward, "gradient",
+          with_fields(temperature=lambda t: 1.0), told_apart),
     Fault("penalty forgotten", goodness, "penalised", forget, told_apart),
     Fault("lengths passed on", energies.Goodness, "_length", result(np.ones_like), told_apart),
     Fault("the first stage counted", energies.Goodness, "_counts", instead(lambda self, k: True), told_apart),

@@ -18,15 +18,17 @@ from .chain import links, nested, place_of, shared, whole
 class ForwardForward(NamedTuple):
     """Two forward passes, of the input with its label and with a wrong one; each stage has a cost of its own.
 
-        ℓ = Σₖ (softplus(−zₖ⁺) + softplus(zₖ⁻)) / 2        zₖ = Σ aₖ² − θ Kₖ        of the stage's Kₖ units
+        ℓ = Σₖ (softplus(−zₖ⁺) + softplus(zₖ⁻)) / 2        zₖ = (Σ aₖ² − θ Kₖ) / T     of the stage's Kₖ units
 
-        δₖ⁺ = −σ(−zₖ⁺) aₖ⁺,  δₖ⁻ = σ(zₖ⁻) aₖ⁻             dWₖ = Σₙ (δₖ ⊙ f') ĥₖ₋₁ᵀ, of both; a (N, Kₖ), z (N,)
+        δₖ⁺ = −σ(−zₖ⁺) aₖ⁺ / T,  δₖ⁻ = σ(zₖ⁻) aₖ⁻ / T     dWₖ = Σₙ (δₖ ⊙ f') ĥₖ₋₁ᵀ, of both; a (N, Kₖ), z (N,)
 
     The wrong label is drawn uniformly. The network is a `fnn.Goodness`, which compares the labels; what comes before it
     must not learn. The value that is reported is ℓ; the cost of the problem is for evaluation.
 
     Args:
         threshold: θ, greater than 0: the mean square of a stage's outputs at which both are equally likely. Default: 1.
+        temperature: T, greater than 0. A sum over many units is sure of itself after a few steps, and then hardly
+            learns; a T of a tenth of the units keeps it in doubt for longer. Default: 1, as in the source.
 
     Source: G. Hinton, "The forward-forward algorithm: some preliminary investigations" (2022), §§2 and 3.3.
 
@@ -40,6 +42,7 @@ class ForwardForward(NamedTuple):
     """
 
     threshold: Annotated[Any, Interval("(0, ∞)")] = 1.0
+    temperature: Annotated[Any, Interval("(0, ∞)")] = 1.0
 
     def init(self, problem, params, key):
         """No state."""
@@ -61,9 +64,9 @@ class ForwardForward(NamedTuple):
         losses, deltas = 0, []
         for link, a in zip(net.links, outputs, strict=True):
             wide = cast(a, at_least_float32(a.dtype))
-            z = (wide * wide).sum(axis=-1) - self.threshold * a.shape[-1]
+            z = ((wide * wide).sum(axis=-1) - self.threshold * a.shape[-1]) / self.temperature
             losses = losses + softplus(-sign * z).sum(axis=1) / 2
-            da = cast(-(sign * logistic(-sign * z))[..., None] * wide, a.dtype)
+            da = cast(-(sign * logistic(-sign * z) / self.temperature)[..., None] * wide, a.dtype)
             dz, above = net.back(ours, residuals, link, da)
             deltas += [dz, *above]
         value, shares = mean_cost(problem.loss, losses, batch.weights, problem.denominator)

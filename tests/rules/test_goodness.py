@@ -17,7 +17,7 @@ def test_forward_forward_is_the_gradient_of_each_stages_own_cost():
     rng, params = np.random.default_rng(0), moved(net, (2,))
     x, y = rng.normal(size=(5, 2)), rng.integers(0, 3, 5)
     own, batch = rules.Problem(net, fnn.SoftmaxCrossEntropy()), rules.Batch(x, y, None, 5)
-    rule = rules.ForwardForward(0.7)
+    rule = rules.ForwardForward(0.7, 1.5)
     value, grads, *_ = rule_output(rule, own, params, batch)
     wrong = (y + 1 + fnn.random.bits(key(seed=1), (5,)) % 2) % 3
     total = 0
@@ -26,7 +26,7 @@ def test_forward_forward_is_the_gradient_of_each_stages_own_cost():
         h = [a / np.sqrt((a**2).mean(axis=1, keepdims=True) + 1e-6) for a in h]
 
         def cost(w, b, h=h, f=f):
-            z = [(f(a @ w.T + b) ** 2).sum(axis=1) - 0.7 * len(b) for a in h]
+            z = [((f(a @ w.T + b) ** 2).sum(axis=1) - 0.7 * len(b)) / 1.5 for a in h]
             return (np.log1p(np.exp(-z[0])) + np.log1p(np.exp(z[1]))).mean() / 2
 
         w, b = params[at]
