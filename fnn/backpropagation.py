@@ -24,6 +24,7 @@ from .layers import Layer
 from .layers.base import Array
 from .losses import Loss
 from .losses.penalties import with_gradient
+from .numerics import scale_of
 from .static import check_ranges
 
 
@@ -176,7 +177,7 @@ def sent_back(
         tall = losses.shape + (1,) * (delta.ndim - 1)
         delta = namespace(losses).where((weights != 0).reshape(tall), delta, 0)
     if dtype == _FLOAT16:  # has a small range: errors of about 1 go back, and the sums are scaled, in float32
-        unit = factors.scale_of(abs(delta).reshape(losses.shape[0], -1).max(axis=1, initial=0))
+        unit = scale_of(abs(delta).reshape(losses.shape[0], -1).max(axis=1, initial=0))
         first = delta / unit.reshape(unit.shape + (1,) * (delta.ndim - 1))  # 1 / unit could be infinite
         dx, deltas = carry(params, residuals, cast(first if larger is None else first * larger, dtype), need_dx)
         scale = shares * unit

@@ -28,11 +28,11 @@ from .backpropagation import Problem, check_problem, differentiate, mean_cost, t
 from .composition import Composition, walk
 from .devices import on_any_axes
 from .errors import KindError, shorten
-from .factors import scale_of
 from .layers import Layer, Recurrent
 from .layers.activations import Activation
 from .layers.base import Array
 from .losses import Loss
+from .numerics import scale_of
 from .optimizers.extras import extra_arguments
 
 __all__ = ["Statistics", "layer_names", "statistics"]

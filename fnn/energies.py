@@ -13,11 +13,12 @@ from . import backend, random
 from .backend import floating, namespace
 from .composition import Composition, Kept, Recorder, check_layers, located
 from .errors import KindError, ShapeError, shape
-from .factors import Outer, made
+from .factors import made
 from .layers import Conv, Dense, Layer
 from .layers.activations import Elementwise
 from .layers.base import added
 from .numerics import root
+from .outer import Outer
 from .static import Interval
 
 

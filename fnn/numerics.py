@@ -5,11 +5,12 @@ complex numbers with a small imaginary part, as needed for the complex step.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from . import backend
-from .backend import at_least_float32, by_platform, cast, namespace
+from .backend import at_least_float32, by_platform, cast, namespace, widened
 
 
 def _real(z):
@@ -216,3 +217,53 @@ def _ratio(coefficients, x):
             value = value * x + coefficient
         values.append(value)
     return values[0] / values[1]
+
+
+# ---- norms, of which no square overflows or underflows -------------------------------------------------------------
+
+
+def length(*norms) -> Any:
+    """√Σ norm², elementwise, scaled by the largest so that no square overflows or underflows; 0 if there are none."""
+    if not norms:
+        return 0.0
+    if len(norms) == 1:
+        return norms[0]
+    xp = namespace(*norms)
+    largest = norms[0]
+    for other in norms[1:]:
+        largest = xp.maximum(largest, other)
+    unit = scale_of(largest)
+    return unit * root(sum((v / unit) ** 2 for v in norms))
+
+
+def scale_of(largest):
+    """The divisor to apply before squaring: the largest magnitude, or 1 where it is 0 or not finite.
+
+    In float32 it is at most 2¹²⁵, since XLA divides by multiplying with 1 / scale, which must be a normal number.
+    """
+    xp, most = namespace(largest), 0.5 / np.finfo(largest.dtype).tiny
+    return xp.where((largest > 0) & (largest < np.inf), xp.minimum(largest, most), 1)
+
+
+def row_norm(a):
+    """`(norm, unit)` with ‖aₙ‖ = unit · norm for each example, (N,): the unit is 1 unless squares would be lost.
+
+    It is a power of two chosen from the sum of the plain squares, which is cheaper than the largest magnitude.
+    """
+    flat = widened(a).reshape(len(a), -1)
+    xp, exponent = namespace(flat), np.finfo(flat.dtype).maxexp
+    tiny, huge = 2.0 ** -(exponent * 5 // 9), 2.0 ** (exponent * 5 // 8)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        plain = (flat * flat).sum(axis=1)
+        unit = xp.where(plain < tiny, tiny, xp.where(plain < huge, 1.0, huge)).astype(flat.dtype)
+        if xp is np and (unit == 1).all():
+            return np.sqrt(plain), unit
+        flat = flat * (1 / unit)[:, None]
+        return root((flat * flat).sum(axis=1)), unit
+
+
+def product_of(unit, other, norm):
+    """unit · other · norm, which overflows or underflows only where the result does."""
+    xp = namespace(unit, norm)
+    low, high = xp.minimum(unit, other), xp.maximum(unit, other)
+    return xp.where(norm > 1, high, low) * (xp.where(norm > 1, low, high) * norm)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import factors, gate, random, trees
+from .backend import widened
 from .backpropagation import check_problem, mean_cost, value_and_grad
 from .comparison import Check, floating_inputs
 from .comparison import taylor_slope as taylor_slope
@@ -153,7 +154,7 @@ def _check_biases(check, params, outer):
     leaves = [g for _, g in factors.pairs(params, outer)]
     for w, b in biases(params).items():
         if isinstance(leaves[w], factors.Outer) and not isinstance(leaves[b], factors.Outer | factors.Rows | None):
-            delta = factors.widened(leaves[w].delta)
+            delta = widened(leaves[w].delta)
             what = "b, beside w, is not its bias, whose gradient is the sum of the δ of w; give b another name:"
             check.same(what, leaves[b], delta.sum(axis=1) if delta.ndim == 3 else delta)
 

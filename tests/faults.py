@@ -23,7 +23,20 @@ from helpers_curvature import problem as curved
 from planting import Fault, given, instead, result, times
 
 import fnn
-from fnn import backend, composition, curvature, factors, gate, numerics, order, per_example, pieces, rules, trees
+from fnn import (
+    backend,
+    composition,
+    curvature,
+    factors,
+    gate,
+    numerics,
+    order,
+    outer,
+    per_example,
+    pieces,
+    rules,
+    trees,
+)
 from fnn.complex_step import jvp
 from fnn.factors import Outer, Rows
 from fnn.layers import activations, convolution, recurrence, windows
@@ -683,7 +696,7 @@ IMAGES_ON_JAX = [
 ]  # fmt: skip
 SEQUENCES = [
     Fault("the next row", fnn.Embedding, "factors", result(lambda f: f._replace(index=(f.index + 1) % 4)), symbols),
-    Fault("a symbol twice, added once", factors, "added_rows", instead(assigned), symbols),
+    Fault("a symbol twice, added once", outer, "added_rows", instead(assigned), symbols),
     Fault("1 − h for 1 − h²", RNN, "slopes", instead(lambda self, kept: (1 - kept[0],)), states(RNN)),
     Fault("the state's error dropped", RNN, "back", no_state, states(RNN)),
     Fault("U transposed", RNN, "back", lambda f: lambda self, u, s, d: f(self, u.T, s, d), states(RNN)),
@@ -782,7 +795,7 @@ def apart(f):
     """A norm of which each position is squared on its own."""
     if isinstance(f, Outer) and f.delta.ndim == 3:
         return np.sqrt(((f.delta**2).sum(axis=2) * (f.a**2).sum(axis=2)).sum(axis=1))
-    return np.sqrt((f.delta**2).sum(axis=(1, 2))) if isinstance(f, Rows) else factors._row_norm(f)
+    return np.sqrt((f.delta**2).sum(axis=(1, 2))) if isinstance(f, Rows) else outer.row_norm(f)
 
 
 def squares_apart(p, f, weights):
@@ -799,31 +812,31 @@ def overwritten(p, index, rows):
 
 
 FACTORS = [
-    Fault("δ and a changed over", factors, "_total", given(lambda p, f, s: (p.T, swap(f), s)), quantities("outer")),
-    Fault("scale squared", factors, "_scaled", given(lambda f, s: (f, s * s)), quantities("outer")),
-    Fault("one position of many", factors, "_made", given(lambda p, f, n: (p, first_position(f), n)),
+    Fault("δ and a changed over", outer, "total", given(lambda p, f, s: (p.T, swap(f), s)), quantities("outer")),
+    Fault("scale squared", outer, "scaled", given(lambda f, s: (f, s * s)), quantities("outer")),
+    Fault("one position of many", outer, "made", given(lambda p, f, n: (p, first_position(f), n)),
           quantities("few")),
-    Fault("a forgotten in the norm", factors, "_norm",
+    Fault("a forgotten in the norm", outer, "norm",
           given(lambda f: (f._replace(a=1 + 0 * f.a),)), quantities("outer")),
-    Fault("positions squared apart", factors, "_norm", instead(apart), quantities("few")),
-    Fault("positions squared apart, made", factors, "_norm", instead(apart), quantities("many")),
-    Fault("rows squared apart", factors, "_norm", instead(apart), quantities("rows")),
+    Fault("positions squared apart", outer, "norm", instead(apart), quantities("few")),
+    Fault("positions squared apart, made", outer, "norm", instead(apart), quantities("many")),
+    Fault("rows squared apart", outer, "norm", instead(apart), quantities("rows")),
     Fault("lengths added", factors, "length", instead(lambda *norms: sum(norms)), quantities("outer")),
-    Fault("δ · δ' without a · a'", factors, "_product", instead(lambda f, g: f.delta @ g.delta.T), quantities("outer")),
-    Fault("the first position's products", factors, "_product", given(lambda f, g: (first_position(f), g)),
+    Fault("δ · δ' without a · a'", outer, "products", instead(lambda f, g: f.delta @ g.delta.T), quantities("outer")),
+    Fault("the first position's products", outer, "products", given(lambda f, g: (first_position(f), g)),
           quantities("many")),
-    Fault("rows that are not the same multiplied", factors, "_same",
+    Fault("rows that are not the same multiplied", outer, "_same",
           instead(lambda left, right, indices: np.ones((*left.shape, right.shape[1]))), quantities("rows")),
-    Fault("a weight's sign lost in the squares", factors, "_squares", given(lambda p, f, w: (p, f, abs(w))),
+    Fault("a weight's sign lost in the squares", outer, "squares", given(lambda p, f, w: (p, f, abs(w))),
           quantities("outer")),
-    Fault("squares of positions", factors, "_squares", instead(squares_apart), quantities("few")),
-    Fault("a row used twice counts once", factors, "added_rows", instead(overwritten), quantities("rows")),
-    Fault("along a line transposed", factors, "_along", given(lambda f, v: (f, v[::-1])), quantities("outer")),
+    Fault("squares of positions", outer, "squares", instead(squares_apart), quantities("few")),
+    Fault("a row used twice counts once", outer, "added_rows", instead(overwritten), quantities("rows")),
+    Fault("along a line transposed", outer, "along", given(lambda f, v: (f, v[::-1])), quantities("outer")),
     Fault("along one leaf of two", factors, "along",
           lambda f: lambda g, v: f(g[0], v[0]) if isinstance(v, tuple) else f(g, v), quantities("rows")),
-    Fault("no scale before the squares", factors, "_row_norm",
+    Fault("no scale before the squares", outer, "row_norm",
           instead(lambda a: (np.sqrt((a * a).sum(axis=1)), np.ones_like(a[:, 0]))), large_factors),
-    Fault("0 · ∞", factors, "_used", instead(lambda a, weights: a), infinite_input_of_scale_0),
+    Fault("0 · ∞", outer, "_used", instead(lambda a, weights: a), infinite_input_of_scale_0),
 ]  # fmt: skip
 
 small = np.array([[-7.0, -0.5], [0.3, 2.0]])

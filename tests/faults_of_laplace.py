@@ -8,7 +8,7 @@ import test_laplace
 from planting import Fault, given, instead, result, times
 
 import fnn
-from fnn import calibration, factors, laplace, trees
+from fnn import calibration, laplace, outer, trees
 from fnn.curvature import Eigen
 from fnn.factors import Outer
 from fnn.laplace import evidence, parts, posterior, predictive
@@ -75,8 +75,8 @@ FAULTS = [
     Fault("the optimum at another ratio", evidence, "_best", result(lambda pair: (1.01 * pair[0], pair[1])), TUNED),
     Fault("the noise of another optimum", evidence, "_best", result(lambda pair: (pair[0], 1.01 * pair[1])), TUNED),
     Fault("bias lost in the last layer", predictive, "_of_dense", instead(without_bias), LAST),
-    Fault("squares of positions summed", factors, "_weighed", by_position, check("few positions", "diagonal")),
-    Fault("half of a variance by factors", factors, "_weighed", times(0.5), check("norms", "kronecker")),
+    Fault("squares of positions summed", outer, "weighed", by_position, check("few positions", "diagonal")),
+    Fault("half of a variance by factors", outer, "weighed", times(0.5), check("norms", "kronecker")),
     Fault("eigenvectors forgotten", predictive, "rotated", lambda f: lambda params, g, blocks: f(
           params, g, trees.map(lambda b: b._replace(g=np.eye(len(b.g))), blocks,
                                is_leaf=lambda b: isinstance(b, Eigen))), check("mlp", "kronecker")),

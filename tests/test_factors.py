@@ -9,7 +9,7 @@ import pytest
 from helpers import THOROUGH, on, wide
 
 import fnn
-from fnn import factors, trees
+from fnn import factors, numerics, trees
 from fnn.backend import jax
 from fnn.factors import Outer, Rows
 
@@ -146,14 +146,14 @@ def assert_right(found, name):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("block", [2**24, 1, 4 * 4 * 24])
 def test_each_quantity_on_numpy_is_that_of_dense_gradients_in_blocks_too(name, block, monkeypatch):
-    monkeypatch.setattr(factors, "BLOCK", block)
+    monkeypatch.setattr(fnn.outer, "BLOCK", block)
     assert_right(quantities(*draws(name)), name)
 
 
 @pytest.mark.parametrize("block", [2**24, 4 * 4 * 24] if THOROUGH else [4 * 4 * 24])
 @pytest.mark.thorough
 def test_each_quantity_on_jax_is_that_of_dense_gradients_in_blocks_too(block, needs_jax, monkeypatch):
-    monkeypatch.setattr(factors, "BLOCK", block)
+    monkeypatch.setattr(fnn.outer, "BLOCK", block)
     names = list(CASES) if block == 2**24 or not THOROUGH else ["few positions", "many positions", "rows of a table"]
     with wide():
         arguments = {name: on("jax", draws(name)) for name in names}
@@ -171,8 +171,8 @@ def test_norms_and_products_take_the_cheaper_way(name, branch, monkeypatch):
     used = []
 
     def count(way):
-        f = getattr(factors, way)
-        monkeypatch.setattr(factors, way, lambda *args: (used.append(way), f(*args))[1])
+        f = getattr(fnn.outer, way)
+        monkeypatch.setattr(fnn.outer, way, lambda *args: (used.append(way), f(*args))[1])
 
     count("_gram")
     count("_wide_product")
@@ -187,7 +187,7 @@ def test_in_blocks_the_memory_is_bounded_on_numpy(monkeypatch):
     """512 examples of 16 KiB each, if made, and a third of that as factors: beside copies of those, a block or so."""
     rng = np.random.default_rng(0)
     f, params = Outer(rng.normal(size=(512, 8, 64)), rng.normal(size=(512, 8, 32))), np.zeros((64, 32))
-    monkeypatch.setattr(factors, "BLOCK", 2**18)
+    monkeypatch.setattr(fnn.outer, "BLOCK", 2**18)
     for quantity in (lambda: factors.norm(f), lambda: factors.squares(params, f)):
         tracemalloc.start()
         quantity()
@@ -285,5 +285,5 @@ def test_factors_nest_as_the_parameters_do_and_none_stands_for_all_below():
 
 
 def test_a_length_of_nothing_is_0():
-    assert factors.length() == 0
+    assert numerics.length() == 0
     assert factors.norm(()) == 0

@@ -13,8 +13,8 @@ import numpy as np
 from .. import backend, factors, trees
 from ..backend import at_least_float32, cast, floating, namespace, widened
 from ..backpropagation import shares_of
-from ..factors import Outer, Rows, is_factor
 from ..matrices import contract
+from ..outer import Outer, Rows, is_factor, weighted_sum
 from .output import Columns, columns_of
 
 BLOCK = 2**28  # bytes of errors that are sent back at a time
@@ -141,7 +141,7 @@ def squares(p, f, shares):
         add = lambda total, delta: (total + factors.squares(zeros, f._replace(delta=delta), weights), ())
         total = backend.scan(add, zeros, f.delta)[0]
     else:
-        total = factors.weighted_sum(_sum_of_squares(f), weights)
+        total = weighted_sum(_sum_of_squares(f), weights)
     return cast(total * shares if weights is None else total, p.dtype)
 
 

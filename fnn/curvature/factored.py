@@ -30,9 +30,9 @@ from ..backend import cast, namespace, widened
 from ..backpropagation import check_problem
 from ..devices import on_any_axes
 from ..errors import ArgumentError, shorten, usage
-from ..factors import Outer, Rows
 from ..layers import Layer
 from ..losses import Loss
+from ..outer import Outer, Rows, added_rows
 from ..per_example import check_separable
 from .blocks import Kronecker, biases, eigen, is_block, with_ones
 from .columns import begun, gram, shared, squares, stacked, summed
@@ -231,7 +231,7 @@ def _block(p, f, bias, sums, shares, positions):
     means = means_of(shares, len(f.delta), sums.dtype)
     if isinstance(f, Rows):
         ones = namespace(f.index, means).ones(f.index.shape, sums.dtype) * means[:, None] / f.index.shape[1]
-        return Kronecker(factors.added_rows(p[:, 0], f.index.reshape(-1), ones.reshape(-1)), sums)
+        return Kronecker(added_rows(p[:, 0], f.index.reshape(-1), ones.reshape(-1)), sums)
     a, t = widened(f.a), f.a.shape[1] if f.a.ndim == 3 else 1
     if f.a.ndim == 3 and positions == "reduce":
         a, t = a.mean(axis=1), 1

@@ -8,7 +8,7 @@ from ..backend import namespace, widened
 from ..curvature.blocks import Eigen, Kronecker, block_product, damped_inverse, eigen, is_block, places, with_ones
 from ..curvature.spectrum import flat, like
 from ..errors import KindError, ShapeError, shorten
-from ..factors import Outer, Rows
+from ..outer import Outer, Rows
 
 
 def entered(params, curvature):

@@ -21,10 +21,10 @@ from ..curvature.columns import begun, gram
 from ..curvature.output import check_kind, sample_key_for
 from ..devices import on_any_axes
 from ..errors import ArgumentError, KindError, integer, real, shorten, usage
-from ..factors import Outer, Rows
 from ..layers import Layer
 from ..losses import Loss, MeanSquaredError, Quadratic
 from ..losses.base import outputs
+from ..outer import Outer, Rows
 from ..per_example import check_separable
 from .parts import above, uncertain
 

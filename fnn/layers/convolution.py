@@ -14,9 +14,9 @@ import numpy as np
 from .. import backend, trees
 from ..backend import at_least_float32, by_platform, cast, floating, is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
-from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
 from ..matrices import contract
+from ..outer import Outer
 from ..pieces import in_blocks, sum_of_blocks
 from ..static import Interval
 from .base import Layer, added

@@ -8,9 +8,9 @@ import numpy as np
 from .. import random, trees  # noqa: F401 - random for the example
 from ..backend import cast, floating, is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
-from ..factors import Outer
 from ..initializers import Initializer, LecunNormal
 from ..matrices import PRECISIONS, contract, plus, product
+from ..outer import Outer
 from ..static import Interval, instead
 from .base import Array, Layer, added
 

@@ -22,10 +22,10 @@ import numpy as np
 from .. import backend, random, trees
 from ..backend import floating, namespace
 from ..errors import KindError, ShapeError, shape, shorten, usage
-from ..factors import Outer
 from ..initializers import Initializer, LecunNormal, Orthogonal
 from ..matrices import contract, product
 from ..numerics import logistic
+from ..outer import Outer
 from ..static import Interval
 from .base import Array, Layer, added
 

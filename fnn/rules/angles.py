@@ -8,9 +8,8 @@ from .. import trees
 from ..backend import namespace, widened
 from ..backpropagation import differentiate, penalised
 from ..composition import Composition, walk
-from ..factors import scale_of
 from ..networks import Frozen
-from ..numerics import root
+from ..numerics import root, scale_of
 from .base import RuleOutput, of_inner
 
 
