@@ -40,7 +40,7 @@ def planned(sizes, batch, n):
     from common.sides import RATE, train_by_jax_grad
 
     import fnn
-    from fnn.gate import Data
+    from fnn.examples import Data
     from fnn.order import Plan
     from fnn.training.loop import run_epochs
 

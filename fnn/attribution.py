@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, checks, complex_step, gate, random, trees
+from . import backend, checks, complex_step, examples, gate, random, trees
 from .backend import at_least_float32, cast, floating, is_floating, namespace
 from .devices import on_any_axes
 from .errors import ArgumentError, DataError, KindError, ShapeError, integer, real, shorten, usage
-from .gate import each, parts
+from .examples import each, parts
 from .layers import Embedding, Layer
 from .layers.activations import Identity
 from .layers.base import Array
@@ -208,7 +208,7 @@ def _line(steps) -> tuple[np.ndarray, np.ndarray]:
 def _entered(net, params, x, of) -> tuple[Callable, Any, Any]:
     """`(f, x, embedded)`: f is x -> (f(x), g), x is what has a derivative, and `embedded` turns symbols into it."""
     params, x = gate.inputs(net, params, x)
-    if not gate.size_of(x):
+    if not examples.size_of(x):
         raise ShapeError("x: expected at least one example, got none")
     net, params, x, embedded = _differentiable(net, params, x)
 
@@ -349,7 +349,7 @@ def _base(baseline: Any, x, embedded) -> Any:
     if baseline is None:
         return _map(lambda a: namespace(a).zeros_like(a), x, integers=lambda a: a)
     xp = namespace(*trees.leaves(x))
-    base: Any = gate.arrays("baseline", baseline, xp)
+    base: Any = examples.arrays("baseline", baseline, xp)
     if embedded is not None and np.ndim(base) and not is_floating(base.dtype):
         base = embedded(base)
     of_x, of_baseline = ([name for name, _ in parts("x", tree)] for tree in (x, base))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, checks, gate, trees
+from . import backend, checks, examples, trees
 from .backend import is_floating
 from .errors import ArgumentError, ShapeError, real, shorten
 
@@ -16,7 +16,7 @@ ENTRIES = 256  # of a leaf, that are compared one by one
 
 def floating_inputs(x) -> dict:
     """The inputs that have a derivative, by name."""
-    return {name: a for name, a in gate.parts("x", x) if is_floating(a.dtype)}
+    return {name: a for name, a in examples.parts("x", x) if is_floating(a.dtype)}
 
 
 class Check:
@@ -51,10 +51,10 @@ class Check:
 
     def inputs(self, x) -> Any:
         """Inputs (N, ...), an array or several, as arrays on the backend."""
-        x = gate.each(self.array, "x", x)
-        sizes = {a.shape[:1] for _, a in gate.parts("x", x)}
+        x = examples.each(self.array, "x", x)
+        sizes = {a.shape[:1] for _, a in examples.parts("x", x)}
         if len(sizes) != 1 or sizes <= {(), (0,)}:
-            got = ", ".join(f"{name} of shape {a.shape}" for name, a in gate.parts("x", x))
+            got = ", ".join(f"{name} of shape {a.shape}" for name, a in examples.parts("x", x))
             raise ShapeError(f"x: expected the shape of an input, or inputs (N, ...), got {got}")
         return x
 
@@ -63,9 +63,9 @@ class Check:
         of_x = floating_inputs(x)
         if not of_x:
             return {}
-        found = dict(gate.parts("x", dx))
+        found = dict(examples.parts("x", dx))
         self.that(
-            found.keys() == dict(gate.parts("x", x)).keys(), f"dx of {shorten(list(found))}, not in the form of x"
+            found.keys() == dict(examples.parts("x", x)).keys(), f"dx of {shorten(list(found))}, not in the form of x"
         )
         for name, a in of_x.items():
             self.that(np.shape(found[name]) == a.shape, f"dx of shape {np.shape(found[name])} for {name}, {a.shape}")

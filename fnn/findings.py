@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import checks, gate, trees
+from . import checks, examples, gate, trees
 from .composition import Composition, walk
 from .devices import on_any_axes
 from .diagnostics import Statistics, check_state, layer_names, root_mean_square, statistics_of
@@ -153,7 +153,7 @@ def diagnose(net: Layer, loss: Loss, params: Any, x: Any, y: Any, *, state: Any 
 def _output_shapes(net, params, x) -> list[tuple[int, ...]]:
     """The output shape of every layer that is not a composition."""
     dtype = next((p.dtype for p in trees.leaves(params)), np.float32)
-    rows = walk(net, outline(net, gate.shape_of(x), dtype)[1])
+    rows = walk(net, outline(net, examples.shape_of(x), dtype)[1])
     return [tuple(kept.output.shape[1:]) for _, layer, kept in rows if not isinstance(layer, Composition)]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, gate, random, rules, trees
+from . import backend, examples, gate, random, rules, trees
 from .backpropagation import Problem, check_problem
 from .errors import usage
 from .layers import Layer
@@ -59,8 +59,8 @@ def memory(
 def plan_of(net, loss, batch, optimizer=None, rule=None, dtype: Any = np.float32) -> dict[str, int]:
     """The rows of `memory`: bytes by name."""
     check_problem(net, loss)
-    batch = tuple(gate.opened(batch, "batch"))
-    n, input_shape = gate.size_of(batch[0]), gate.shape_of(batch[0])
+    batch = tuple(examples.opened(batch, "batch"))
+    n, input_shape = examples.size_of(batch[0]), examples.shape_of(batch[0])
     optimizer = Sgd(0.1) if optimizer is None else optimizer
     plan = _plan_of_numpy if backend.jax is None else _plan_of_jax
     return plan(net, loss, batch, n, input_shape, optimizer, rule, dtype)

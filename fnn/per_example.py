@@ -23,6 +23,7 @@ from .backend import any_number, cast, namespace
 from .backpropagation import check_problem, cost, normalized
 from .devices import on_any_axes
 from .errors import KindError, ShapeError, shorten, usage
+from .examples import opened
 from .layers import DenseParams, Layer  # noqa: F401 - for the examples
 from .layers.base import Array
 from .losses import Loss
@@ -211,7 +212,7 @@ def gram(net: Layer, loss: Loss) -> Callable[..., Array]:
         _, f, weights, zeros = examples(params, x, y, weights, key)
         g, others, more = f, weights, zeros
         if other is not None:
-            _, g, others, more = examples(params, *gate.opened(other, "other"), key)
+            _, g, others, more = examples(params, *opened(other, "other"), key)
         products = _weighted(zeros[:, None] + more + factors.products(f, g), weights)
         return products if others is None else _weighted(products.T, others).T
 

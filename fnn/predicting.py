@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from . import backend, checks, gate, random, trees  # noqa: F401 - random for the example
+from . import backend, checks, examples, gate, random, trees  # noqa: F401 - random for the example
 from .backend import at_least_float32, cast, floating
 from .backpropagation import check_problem
 from .devices import on_any_axes
 from .errors import FnnError, KindError, ShapeError, integer, usage
-from .gate import Data, parts
+from .examples import Data, parts
 from .layers import Layer, Scale
 from .layers.activations import Identity, Sigmoid, Softmax
 from .losses import (
@@ -148,11 +148,11 @@ def _in_batches(net, loss, params, x, batch_size, method) -> np.ndarray:
 
 def _pieces(x, batch_size) -> Iterator[tuple[str, Any, int, int]]:
     """`(place, piece, n, size)`: n examples at a time, which are to be padded to the same size, and where they are."""
-    wholes = inputs_of(x) if isinstance(x, Batches) else [("", gate.arrays("x", x), None)]
+    wholes = inputs_of(x) if isinstance(x, Batches) else [("", examples.arrays("x", x), None)]
     size = None
     for batch, whole, _ in wholes:
         gate.check_examples(whole)
-        total = gate.size_of(whole)
+        total = examples.size_of(whole)
         if total == 0:
             raise ShapeError(f"{batch}{': ' * bool(batch)}x: expected at least one example, got none")
         size = size or (min(batch_size, total) if batch else batch_size)

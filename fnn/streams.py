@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from . import gate, trees
+from . import examples, gate, trees
 from .errors import ArgumentError, DataError, FnnError, KindError, ShapeError, integer
-from .gate import Data, parts
+from .examples import Data, parts
 from .sources import Batches
 
 
 def opened(data: Any, name: str = "data", batch_size: int | None = None, epoch: int = 0) -> Any:
-    """`gate.opened`, and of `Batches` a `Stream`, of which the first batch has been read."""
-    return Stream(data, name, batch_size, epoch) if isinstance(data, Batches) else gate.opened(data, name)
+    """`examples.opened`, and of `Batches` a `Stream`, of which the first batch has been read."""
+    return Stream(data, name, batch_size, epoch) if isinstance(data, Batches) else examples.opened(data, name)
 
 
 def admitted(net, loss, params, data, name="data", weights="positive", like=None) -> Any:
@@ -45,7 +45,7 @@ def inputs_of(batches: Batches) -> Iterator[tuple[str, Any, Any]]:
                 raise KindError(f"{place}: expected x, (x, y) or (x, y, weights), got {len(given)} parts")
             given, weights = given[0], given[2] if len(given) == 3 else None
         try:
-            x = gate.arrays("x", given)
+            x = examples.arrays("x", given)
             first = Data(x, None) if first is None else first
             gate.check_like(Data(x, None), first)
         except FnnError as error:
@@ -254,7 +254,7 @@ class Stream:
                 f"{place}: expected many examples at a time, got a single one; give it a loader of batches, such as "
                 "torch.utils.data.DataLoader(dataset, batch_size=32)"
             )
-        data = gate.opened(given, place)
+        data = examples.opened(given, place)
         try:
             gate.check_examples(data.x)
             gate.check_counts(data)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import factors, gate, random, trees
+from . import examples, factors, gate, random, trees
 from .backend import widened
 from .backpropagation import check_problem, mean_cost, value_and_grad
 from .comparison import Check, floating_inputs
@@ -83,7 +83,7 @@ def check_layer(
     with Check(layer, method, on, dtype, tolerance, rng) as check:
         x = check.inputs(_drawn(x, rng))
         if params is None:
-            new = layer.init(random.key(seed, backend="numpy"), gate.shape_of(x), np.float64)
+            new = layer.init(random.key(seed, backend="numpy"), examples.shape_of(x), np.float64)
             params = trees.map(lambda p: p + 0.1 * rng.normal(size=p.shape), new)
         params = trees.map(lambda p: check.array("params", p), params)
         for k in (key,) if key is not None or not layer.draws else (None, random.key(seed, backend="numpy")):
@@ -100,17 +100,17 @@ def _drawn(x, rng):
 
 def _with(x, point):
     """Inputs, with those of a point in their places."""
-    return gate.each(lambda name, a: point.get(name, a), "x", x)
+    return examples.each(lambda name, a: point.get(name, a), "x", x)
 
 
 def _check_layer(check, layer, x, params, key):
-    of_x, count = floating_inputs(x), gate.size_of(x)
+    of_x, count = floating_inputs(x), examples.size_of(x)
 
     def f(point):
         return layer.forward(point["params"], _with(x, point), key)[0]
 
     y, residuals = layer.forward(params, x, key)
-    expected = (count, *layer.output_shape(gate.shape_of(x)))
+    expected = (count, *layer.output_shape(examples.shape_of(x)))
     check.that(y.shape == expected, f"output of shape {y.shape}, not {expected}, as output_shape says")
     if of_x or trees.leaves(params):
         check.that(y.dtype == check.dtype, f"output in {y.dtype}, expected {check.dtype}, as parameters and inputs are")
@@ -166,7 +166,7 @@ def _check_tangent(check, layer, x, params, residuals, dy, by_hand):
 
     def both(u):
         """The two sides, and the size of what is added."""
-        dx = gate.each(lambda name, a: u.get(name, 0 * a), "x", x) if of_x else None
+        dx = examples.each(lambda name, a: u.get(name, 0 * a), "x", x) if of_x else None
         moved = layer.tangent(params, residuals, u["params"], dx)
         check.that(moved is None or moved.shape == dy.shape, "tangent is not shaped as the output")
         terms = [np.asarray(a) * np.asarray(b) for a, b in zip(*map(trees.leaves, (u, by_hand)), strict=True)]
@@ -297,11 +297,11 @@ def check_gradients(
     rng, dtype = np.random.default_rng(seed), _check_dtype(dtype)
     with Check(net, method, on, dtype, tolerance, rng) as check:
         params = trees.map(lambda p: check.array("params", p), params)
-        x, y = check.inputs(x), gate.each(check.array, "y", y)
+        x, y = check.inputs(x), examples.each(check.array, "y", y)
         weights = None if weights is None else check.array("weights", weights)
         key, of_x = gate.key_for(key, x), floating_inputs(x)
-        count = gate.size_of(x)
-        loss.check((count, *net.output_shape(gate.shape_of(x))), y)
+        count = examples.size_of(x)
+        loss.check((count, *net.output_shape(examples.shape_of(x))), y)
 
         def f(point):
             prediction = net.forward(point["params"], _with(x, point), key)[0]

@@ -5,7 +5,7 @@ from helpers import key, moved
 from planting import Fault, given, instead, result
 
 import fnn
-from fnn import Batches, attribution, checks, frames, gate, numerics, predicting, sources, streams
+from fnn import Batches, attribution, checks, examples, frames, numerics, predicting, sources, streams
 from fnn.checks import as_array
 from fnn.errors import FnnError
 from fnn.layers import standardize
@@ -196,7 +196,7 @@ def less_the_log(z, log):
 
 
 REFUSALS = [
-    Fault("x need not be there", gate, "arrays", lambda f: lambda name, x, xp=None: np.zeros(1) if x is None else f(
+    Fault("x need not be there", examples, "arrays", lambda f: lambda name, x, xp=None: np.zeros(1) if x is None else f(
           name, x, xp), refuses("x: expected an array, got None", lambda: run_on((None, Y), batch_size=5))),
     Fault("one of several targets", losses_base, "check_one", instead(lambda target: None), named(
           "y: expected one array", lambda: run_on((X, {"a": Y}), batch_size=5))),

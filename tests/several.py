@@ -64,7 +64,7 @@ def check_shares_and_checkpoints(folder):
 
 def check_other_data(state, share, mesh, folder):
     """A run is not continued if one process has other data: every process says so, and none waits for another."""
-    of = lambda data: fingerprint(state.params, fnn.gate.opened(data))
+    of = lambda data: fingerprint(state.params, fnn.examples.opened(data))
     assert of(sharding.place_share(mesh, share)) == of((X.astype(np.float32), Y)), "the same as of whole data"
     other, how = np.float32(INDEX == COUNT - 1), HOW | {"checkpoint": folder / "fit", "resume": True}
     theirs, whole = (share[0] + other, share[1]), (X.astype(np.float32) + other, Y)

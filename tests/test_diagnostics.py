@@ -139,7 +139,7 @@ def test_figures_of_a_recurrent_layer_are_those_of_its_gates_and_of_its_errors_a
 def test_the_last_position_is_that_of_each_sequence():
     net, length = S((fnn.Last(fnn.Rnn(4, all_states=True)), D(3))), np.array([1, 5, 3, 2])
     x = {"x": RNG.normal(size=(4, 5, 2)), "length": length}
-    params = net.init(fnn.random.key(0, backend="numpy"), fnn.gate.shape_of(x), np.float64)
+    params = net.init(fnn.random.key(0, backend="numpy"), fnn.examples.shape_of(x), np.float64)
     size = squares(fnn.backprop(net, CE)(params, x, Y[:4]).deltas[0])
     found = figures(net, CE, params, x, Y[:4]).through_time[0]
     assert found == pytest.approx(np.sqrt(size[:, 0].sum() / size[np.arange(4), length - 1].sum()))

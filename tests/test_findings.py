@@ -36,7 +36,7 @@ def rows(y):
 
 
 def trained(net, loss, data, optimizer, epochs, batch_size=64):
-    state = begin(net, optimizer=optimizer, input_shape=fnn.gate.shape_of(data[0]))
+    state = begin(net, optimizer=optimizer, input_shape=fnn.examples.shape_of(data[0]))
     if epochs:
         state, _ = fnn.train(net, loss, state, data, epochs=epochs, batch_size=batch_size)
     return state

@@ -9,7 +9,7 @@ import pytest
 from helpers import key, on
 
 import fnn
-from fnn import checks, errors, gate, trees
+from fnn import checks, errors, examples, gate, trees
 
 NET = fnn.Serial((fnn.Dense(4), fnn.Tanh(), fnn.Serial((fnn.Dense(3), fnn.Relu())), fnn.Dense(2)))
 LOSS = fnn.Quadratic()
@@ -178,7 +178,7 @@ def test_examples_of_several_arrays_are_checked_one_by_one():
     params = net.init(key(), {"a": (3,), "b": (4,)})
     x = {"b": np.ones((6, 4)), "a": np.ones((6, 3), np.float64)}
     assert net.apply(params, x).dtype == np.float32
-    assert gate.shape_of(x) == (("a", (3,)), ("b", (4,)))
+    assert examples.shape_of(x) == (("a", (3,)), ("b", (4,)))
     for wrong, message in (
         (x | {"a": np.ones((5, 3))}, r"x: expected arrays of the same number.*x\['a'\] \(5, 3\), x\['b'\] \(6, 4\)"),
         (x | {"b": np.full((6, 4), "t")}, r"x\['b'\]: expected an array of numbers"),

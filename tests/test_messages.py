@@ -346,7 +346,7 @@ def test_a_mistake_with_images_or_sequences_is_named_wherever_the_data_go(name, 
     ],
 )
 def test_validation_data_of_another_shape_are_named_and_only_sequences_are_to_be_padded(good, x, message):
-    data, like = (fnn.gate.opened((given, Y)) for given in (x, good))
+    data, like = (fnn.examples.opened((given, Y)) for given in (x, good))
     with pytest.raises(errors.ShapeError, match=says(message).replace(r"\$", "$")):
         fnn.gate.check_like(data, like)
 
@@ -424,7 +424,7 @@ def test_help_begins_with_an_example_and_lists_every_public_name():
     words = set(re.findall(r"\w+", fnn.__doc__ or ""))
     inside = {"checks", "comparison", "gate", "numerics", "complex_step", "sources", "static", "files", "watching"}
     inside |= {"frames", "streams", "standardization", "footprint", "remat", "processes", "devices", "threefry"}
-    inside |= {"outer"}
+    inside |= {"outer", "examples"}
     public = {name for name in vars(fnn) if not name.startswith("_")} - inside  # which are of no use to a user
     public -= {"backpropagation", "metrics", "networks", "overview", "sequences"}  # whose names are all in fnn
     assert public - words == set()

@@ -72,7 +72,7 @@ class Sequences(NamedTuple):
 def test_the_errors_of_the_inputs_have_the_form_of_x():
     net, rng = fnn.Last(fnn.Rnn(3, all_states=True)), np.random.default_rng(0)
     x = Sequences(np.array([2, 4]), rng.normal(size=(2, 4, 2)), np.ones((2, 3), np.float32))
-    params, y = net.init(key(), fnn.gate.shape_of(x)), np.zeros((2, 3))
+    params, y = net.init(key(), fnn.examples.shape_of(x)), np.zeros((2, 3))
     dx = fnn.backprop(net, fnn.Quadratic())(params, x, y).dx
     assert type(dx) is Sequences
     assert [np.shape(a) for a in dx] == [np.shape(a) for a in x]
@@ -83,7 +83,7 @@ def test_the_errors_of_the_inputs_have_the_form_of_x():
     assert not np.asarray(named["other"]).any()
     symbols = fnn.Last(fnn.Embedding(9, 2))
     given = {"x": np.zeros((2, 4), int), "length": x.length}
-    of_symbols = symbols.init(key(), fnn.gate.shape_of(given))
+    of_symbols = symbols.init(key(), fnn.examples.shape_of(given))
     assert fnn.backprop(symbols, fnn.Quadratic())(of_symbols, given, np.zeros((2, 2))).dx is None, "integers have none"
 
 

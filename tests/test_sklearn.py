@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import validate_data
 
 import fnn
-from fnn import errors, gate
+from fnn import errors, examples
 from fnn.backend import jax
 from fnn.layers import standardize
 from fnn.sklearn import FNNClassifier, FNNRegressor, InverseScaling, base, running
@@ -210,7 +210,7 @@ def test_a_sparse_matrix_is_learnt_as_the_array_is(early_stopping, monkeypatch):
         (2**24, [sparse.csr_matrix, sparse.csc_array]),
         (4800, [sparse.coo_array, sparse.csr_array]),
     ):
-        monkeypatch.setattr(gate, "AT_ONCE", at_once)
+        monkeypatch.setattr(examples, "AT_ONCE", at_once)
         monkeypatch.setattr(standardize, "PIECE", at_once // 8)
         dense = FNNClassifier(**how).fit(x, Y)
         widths = []

@@ -11,7 +11,7 @@ from helpers import BACKENDS
 from helpers_training import same
 
 import fnn
-from fnn import errors, gate, sources
+from fnn import errors, examples, sources
 
 NET, LOSS = fnn.Serial((fnn.Dense(8), fnn.Relu(), fnn.Dropout(0.2), fnn.Dense(3))), fnn.SoftmaxCrossEntropy()
 RNG = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def in_file(path, array):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """x, y and weights in files, of which three batches are read at a time."""
-    monkeypatch.setattr(gate, "AT_ONCE", 3 * 10 * (40 + 8 + 8))
+    monkeypatch.setattr(examples, "AT_ONCE", 3 * 10 * (40 + 8 + 8))
     return [in_file(tmp_path / f"{i}.npy", array) for i, array in enumerate((X, Y, WEIGHTS))]
 
 
@@ -87,7 +87,7 @@ def test_a_run_in_float64_keeps_its_digits_in_the_last_batch(files):
 
 @pytest.mark.parametrize("dtype", [">f8", "<f4", "u1", "<i2"])
 def test_every_type_of_number_is_taken(tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(gate, "AT_ONCE", 1000)
+    monkeypatch.setattr(examples, "AT_ONCE", 1000)
     x = (X * 10).clip(0).astype(dtype)
     runs = [
         fnn.fit(NET, LOSS, begin("numpy"), (array, Y), **HOW)[0].params for array in (in_file(tmp_path / "x.npy", x), x)
@@ -190,7 +190,7 @@ def test_a_mapping_that_copies_what_is_written_keeps_it(tmp_path):
 
 @pytest.mark.thorough
 def test_no_more_than_some_batches_is_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "AT_ONCE", 2**18)
+    monkeypatch.setattr(examples, "AT_ONCE", 2**18)
     x = np.memmap(tmp_path / "x", np.float64, "w+", shape=(20_000, 100))  # 16 MB
     y = np.memmap(tmp_path / "y", np.int64, "w+", shape=(20_000,))
     state = fnn.init_state(NET, fnn.Sgd(0.1), fnn.random.key(0, backend="numpy"), (100,))
@@ -209,7 +209,7 @@ def test_pages_that_were_read_are_given_back(tmp_path):
     before = resident()
     sources.rows(x, np.arange(20_000)[::-1])
     assert resident() - before < 8 * 1024
-    for _ in gate.Data(x, None).pieces():
+    for _ in examples.Data(x, None).pieces():
         pass
     assert resident() - before < 8 * 1024
 
@@ -241,7 +241,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_said_before_any_work_and_where(tmp_path, monkeypatch, name):
     make, message = WRONG[name]
-    monkeypatch.setattr(gate, "AT_ONCE", 29 * (40 + 8))
+    monkeypatch.setattr(examples, "AT_ONCE", 29 * (40 + 8))
     data = [None if a is None else in_file(tmp_path / f"{i}.npy", a) if a.ndim else a for i, a in enumerate(make())]
     state = begin("numpy")
     with pytest.raises(errors.FnnError, match=message):

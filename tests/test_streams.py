@@ -9,7 +9,7 @@ from helpers import BACKENDS, key, wide
 from helpers_training import same
 
 import fnn
-from fnn import Batches, errors, gate
+from fnn import Batches, errors, examples
 from fnn.streams import Stream
 
 NET, LOSS = fnn.Serial((fnn.Dense(4), fnn.Tanh(), fnn.Dropout(0.2), fnn.Dense(3))), fnn.SoftmaxCrossEntropy()
@@ -81,7 +81,7 @@ def test_telemetry_is_of_the_first_batch():
 
 
 def test_batches_are_read_a_few_at_a_time_and_no_sooner(monkeypatch):
-    monkeypatch.setattr(gate, "AT_ONCE", 2 * 5 * 48)  # two batches of 5
+    monkeypatch.setattr(examples, "AT_ONCE", 2 * 5 * 48)  # two batches of 5
     read = []
 
     def batches():

@@ -561,7 +561,7 @@ def test_inputs_may_be_integers_or_several(name):
 def test_gradients_of_several_inputs_are_checked():
     net, x = INPUTS["sequences of unequal length"]
     check = lambda net: check_gradients(
-        net, fnn.Quadratic(), moved(net, fnn.gate.shape_of(x)), x, RNG.normal(size=(3, 2)), method="complex"
+        net, fnn.Quadratic(), moved(net, fnn.examples.shape_of(x)), x, RNG.normal(size=(3, 2)), method="complex"
     )
     check(net)
     with pytest.raises(AssertionError, match=r"(?s)leaf +params\.[wu], .*by hand.*ratio"):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend, gate, trees
+from .. import backend, examples, gate, trees
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, cost, shares_of
 from ..curvature.columns import shared
@@ -19,14 +19,14 @@ def check(net, loss, batch_size=1):
     integer("batch_size", batch_size, least=1)
 
 
-def entered(net, loss, params, queries, training) -> tuple[gate.Data, gate.Data]:
+def entered(net, loss, params, queries, training) -> tuple[examples.Data, examples.Data]:
     """Queries and training examples as `Data`, checked; raises if there is nothing to learn."""
     if not trees.learnt(params):
         raise KindError(f"net: expected a network that learns something, got {shorten(net)}")
     return gate.dataset(net, loss, params, queries, "queries"), gate.dataset(net, loss, params, training, "training")
 
 
-def with_shares(params, training) -> gate.Data:
+def with_shares(params, training) -> examples.Data:
     """Training data with s = w / Σ w (N,), or 1 / N, in place of the weights."""
     leaves = trees.leaves(params)
     xp, dtype = namespace(*leaves, *trees.leaves(training.x)), at_least_float32(np.result_type(*leaves))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, checks, curvature, factors, gate, random, trees
+from .. import backend, checks, curvature, examples, factors, gate, random, trees
 from ..backend import Held, at_least_float32, cast, namespace
 from ..backpropagation import check_problem, cost
 from ..curvature.blocks import Eigen, Kronecker
@@ -186,7 +186,7 @@ def _of_batch(params, kept, x, y, weights, key, *, net, loss, structure, kind, s
     weights = cast(weights, losses.dtype)
     options = {"kind": kind, "samples": samples, "denominator": 1 / unit}
     if structure == "full":
-        found = _matrix(net, loss, params, gate.Data(x, y, weights), kept, options, key)
+        found = _matrix(net, loss, params, examples.Data(x, y, weights), kept, options, key)
     elif structure == "diagonal":
         diagonal = curvature.diagonal(net, loss, **options)(params, x, y, weights, sample_key=key)
         found = _of_leaves(diagonal, kept)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .. import backend, gate, trees
+from .. import backend, examples, trees
 from ..backend import cast, floating, namespace
 from ..checks import as_array, finite, nearest, not_negative
 from ..errors import ArgumentError, DataError, KindError, ShapeError, same_shape
@@ -110,7 +110,7 @@ class Standardize(Layer):
             whole = ((place, _one(of_batch), w) for place, of_batch, w in inputs_of(x))
         else:
             is_array = xp is not np or isinstance(x, np.ndarray)  # of a file, whose pieces are converted one by one
-            whole = [("", nearest(x if is_array else _one(gate.arrays("x", x, np))), weights)]
+            whole = [("", nearest(x if is_array else _one(examples.arrays("x", x, np))), weights)]
         with np.errstate(over="ignore", invalid="ignore"):  # results that are not finite are refused below
             mean, std = mean_and_std(itertools.chain.from_iterable(itertools.starmap(weighted_pieces, whole)))
             params = constants(mean, std, dtype)

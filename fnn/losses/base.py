@@ -12,7 +12,7 @@ from .. import backend, random
 from ..backend import cast, floating, is_floating, namespace
 from ..checks import finite, known
 from ..errors import ArgumentError, DataError, KindError, ShapeError, shorten
-from ..gate import parts
+from ..examples import parts
 from ..layers import Dense
 from ..layers.activations.base import Activation, Learnt
 from ..networks import last_layer

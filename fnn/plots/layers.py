@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import gate, trees
+from .. import examples, gate, trees
 from ..backpropagation import check_problem, tape_of
 from ..checks import finite
 from ..composition import forward_recorded, walk
@@ -135,7 +135,7 @@ def unrolled(
 def _through_time(net, params, x, layer, loss, y):
     """The states (T, H) of a recurrent layer for one example, and the lengths of the errors there, or None."""
     one = lambda name, a: np.asarray(a)[None]
-    params, x = gate.inputs(net, params, gate.each(one, "x", x))
+    params, x = gate.inputs(net, params, examples.each(one, "x", x))
     for _, part in walk(net):
         if isinstance(part, Last):  # what lies beyond the length is not drawn
             named = x if isinstance(x, dict) else x._asdict()
@@ -146,7 +146,7 @@ def _through_time(net, params, x, layer, loss, y):
         residuals = net.forward(params, x)[1]
     else:
         check_problem(net, loss)
-        params, data = gate.batch(net, loss, params, x, gate.each(one, "y", y))
+        params, data = gate.batch(net, loss, params, x, examples.each(one, "y", y))
         tape = tape_of(net, loss, params, data.x, data.y)
         residuals, deltas = tape.residuals, tape.deltas
     found: dict[str, Any] = {place: rest for place, *rest in walk(net, residuals, deltas)}

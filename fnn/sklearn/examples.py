@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from .. import checks, gate
+from .. import checks, examples, gate
 from ..errors import ArgumentError, KindError, same_shape
 from ..layers import Standardize
 
@@ -78,10 +78,10 @@ class Rows:
     @property
     def at_once(self) -> int:
         """How many rows may be dense at a time."""
-        return max(1, gate.AT_ONCE // (self.shape[1] * self.dtype.itemsize))
+        return max(1, examples.AT_ONCE // (self.shape[1] * self.dtype.itemsize))
 
 
-class RowData(gate.Data):
+class RowData(examples.Data):
     """Examples whose x is `Rows`: the loop reads them a few batches at a time, as if they were in a file."""
 
     @property
@@ -104,7 +104,7 @@ def standardized(examples: Any, constants: Any, dtype: Any) -> Any:
     return Standardize().apply(constants, examples.astype(dtype))
 
 
-def admitted(net: Any, loss: Any, params: Any, X: Any, targets: Any, weights: Any) -> gate.Data:
+def admitted(net: Any, loss: Any, params: Any, X: Any, targets: Any, weights: Any) -> examples.Data:
     """The examples, checked by the gate; `Rows` are checked in pieces, and stay sparse."""
     if not isinstance(X, Rows):
         return gate.dataset(net, loss, params, (X, targets, weights))

@@ -10,7 +10,7 @@ from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import check_problem, mean_cost
 from ..devices import on_any_axes
 from ..errors import ArgumentError, DataError, KindError, integer, shorten, usage
-from ..gate import Data, size_of
+from ..examples import Data, size_of
 from ..layers import Layer
 from ..losses import Loss
 from ..scoring import Score, check_scores

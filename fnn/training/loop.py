@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, checks, devices, gate, random, trees
+from .. import backend, checks, devices, examples, gate, random, trees
 from ..backend import at_least_float32, cast, namespace
 from ..backpropagation import Problem, check_problem
 from ..devices import on_any_axes
 from ..diagnostics import first_broken, statistics_of
 from ..errors import ArgumentError, DivergenceError, integer, usage
-from ..gate import Data
+from ..examples import Data
 from ..layers.base import Array, Layer
 from ..losses import Loss
 from ..order import Plan
@@ -139,7 +139,7 @@ def advance(problem: Problem, state: TrainState, data: Any, plan: Plan, steps: i
 
 def steps_at_once(data: Any, plan: Plan) -> int:
     """For how many steps batches are read from a stream or from files at a time."""
-    return max(1, gate.AT_ONCE // (plan.room * data.nbytes))
+    return max(1, examples.AT_ONCE // (plan.room * data.nbytes))
 
 
 def read_batches(state: TrainState, data: Any, plan: Plan, steps: int) -> Data:

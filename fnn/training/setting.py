@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import gate, random, trees
+from .. import examples, gate, random, trees
 from ..backend import Held, is_jax, jax
 from ..checks import known
 from ..errors import shorten
@@ -57,7 +57,7 @@ def fingerprint(params: Any, data: Any) -> Any:
     for _, piece in data.pieces():
         of_array = lambda a, crc: _crc(a, crc) if known(a) else _crc_of_shares(a)
         crcs = trees.map(of_array, tuple(gate.converted(params, *piece)), crcs)
-    return gate.Data(*trees.map(lambda array, crc: f"{array.shape}, CRC-32 {crc:08x}", tuple(data), crcs))
+    return examples.Data(*trees.map(lambda array, crc: f"{array.shape}, CRC-32 {crc:08x}", tuple(data), crcs))
 
 
 def start_of(state: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np  # noqa: F401 - for the example
 
-from .. import backend, gate, random, trees
+from .. import backend, examples, gate, random, trees
 from ..backend import namespace
 from ..backpropagation import Problem, check_problem, differentiate
 from ..devices import on_any_axes
@@ -56,7 +56,7 @@ def _weight(problem, batch, value):
         return value * 0 + problem.denominator
     if batch.weights is not None:
         return batch.weights.sum()
-    size = gate.size_of(batch.x)
+    size = examples.size_of(batch.x)
     return value.dtype.type(size) if isinstance(size, int) else namespace(value).asarray(size, value.dtype)  # a symbol
 
 
@@ -65,7 +65,7 @@ _PLAIN = {bool, int, float}  # the types of numbers that have not been prepared
 
 @backend.jit(static=("net", "loss"))
 def _step(state, penalty, denominator, x, y, weights, *, net, loss):
-    return update(Problem(net, loss, penalty, denominator), state, Batch(x, y, weights, gate.size_of(x)))
+    return update(Problem(net, loss, penalty, denominator), state, Batch(x, y, weights, examples.size_of(x)))
 
 
 @on_any_axes
@@ -103,7 +103,7 @@ def make_step(
         check_counters(check_state(state), 0, 1)
         if not _PLAIN.isdisjoint(map(type, trees.leaves(state.optimizer))):  # the caller replaced it
             state = prepared(state)
-        _, (x, y, weights) = gate.batch(net, loss, state.params, *gate.opened(batch, "batch"))
+        _, (x, y, weights) = gate.batch(net, loss, state.params, *examples.opened(batch, "batch"))
         if weights is not None and weights_for(state.rule, denominator) == "none":
             raise ArgumentError(f"batch: expected (x, y), as {type(state.rule).__name__} draws its own weights")
         return _step(state, penalty, denominator, x, y, weights, net=net, loss=loss)

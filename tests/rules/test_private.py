@@ -243,7 +243,7 @@ def test_an_example_that_did_not_join_does_no_harm(backend):
     joined = lambda t: np.asarray(fnn.order.Plan(40, 4, sampling="poisson").sample(state.key, t)[0])[:1]
     assert joined(0) != 0
     step = fnn.backend.jit(lambda *data: fnn.training.loop.run(
-        state, None, None, fnn.gate.Data(*data), net=fnn.Dense(1), loss=fnn.Quadratic(),
+        state, None, None, fnn.examples.Data(*data), net=fnn.Dense(1), loss=fnn.Quadratic(),
         plan=fnn.order.Plan(40, 4, sampling="poisson"), steps=1, whole=False))  # fmt: skip
     with np.errstate(all="ignore"):
         (ours, history), (theirs, expected) = (
@@ -441,7 +441,7 @@ def test_in_fit_it_is_the_run_of_train_and_says_what_is_not_private():
 
 @on_numpy_at_least
 def test_data_in_files_make_the_run_of_those_in_memory(backend, tmp_path, monkeypatch):
-    monkeypatch.setattr(fnn.gate, "AT_ONCE", 3 * 40 * 24)
+    monkeypatch.setattr(fnn.examples, "AT_ONCE", 3 * 40 * 24)
     np.save(tmp_path / "x.npy", X)
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
     (ours, history), (theirs, expected) = (

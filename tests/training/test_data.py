@@ -9,7 +9,7 @@ from helpers import blobs, key, run_problem
 from helpers_training import on_numpy_at_least, same
 
 import fnn
-from fnn import checks, errors, gate
+from fnn import checks, errors, examples
 
 X, Y = blobs()
 NAN, INF = X.copy(), X.copy()
@@ -150,7 +150,7 @@ def test_several_targets_are_given_to_the_cost_by_name():
 
 @pytest.mark.parametrize("in_files", ["x", "all", "one input alone"])
 def test_several_inputs_in_files_make_the_run_of_those_in_memory(in_files, tmp_path, monkeypatch):
-    monkeypatch.setattr(gate, "AT_ONCE", 2 * 7 * 60)
+    monkeypatch.setattr(examples, "AT_ONCE", 2 * 7 * 60)
 
     def mapped(name, array):
         np.save(tmp_path / f"{name}.npy", array)
@@ -169,8 +169,8 @@ def test_several_inputs_in_files_make_the_run_of_those_in_memory(in_files, tmp_p
 
 
 def test_shapes_of_several_inputs_are_sorted_pairs():
-    assert gate.shape_of({"b": RIGHT, "a": LEFT}) == (("a", (3,)), ("b", (2,)))
-    assert gate.shape_of(Sides(LEFT, RIGHT)) == (("left", (3,)), ("right", (2,)))
+    assert examples.shape_of({"b": RIGHT, "a": LEFT}) == (("a", (3,)), ("b", (2,)))
+    assert examples.shape_of(Sides(LEFT, RIGHT)) == (("left", (3,)), ("right", (2,)))
     same(begin().params, fnn.init_state(NAMED, fnn.Adam(0.01), key(), (("left", (3,)), ("right", (2,)))).params)
 
 

@@ -592,6 +592,6 @@ def test_steps_write_over_the_state_of_the_step_before(needs_jax):
     net, loss, x = fnn.mlp((256, 256)), fnn.Quadratic(), needs_jax.ShapeDtypeStruct((32, 256), np.float32)
     state = fnn.init_state(net, fnn.Adam(0.1), key("jax"), (256,))
     how = {"net": net, "loss": loss, "plan": order.Plan(32, 8), "steps": 4, "whole": True}
-    planned = loop.run.compiled.lower(state, None, None, fnn.gate.Data(x, x), **how).compile()
+    planned = loop.run.compiled.lower(state, None, None, fnn.examples.Data(x, x), **how).compile()
     of_params = sum(p.nbytes for p in trees.leaves(state.params))
     assert planned.memory_analysis().temp_size_in_bytes < 1.5 * of_params  # a state is 3 times as large

@@ -12,7 +12,7 @@ import pytest
 from helpers_training import Smoothed
 
 import fnn
-from fnn import gate
+from fnn import examples, gate
 from fnn.backend import jax
 from fnn.backpropagation import Problem
 from fnn.training.loop import plan_of
@@ -74,14 +74,14 @@ def test_the_same_data_are_the_same_however_they_are_given(name):
 
 def test_data_in_files_are_the_same_as_in_memory_and_read_in_pieces(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", X.astype(np.float64))
-    monkeypatch.setattr(gate, "AT_ONCE", 100)  # bytes, of two examples
+    monkeypatch.setattr(examples, "AT_ONCE", 100)  # bytes, of two examples
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert differences(setting(), setting(data=(mapped, Y))) == ""
     taken = []
     params = NET.init(fnn.random.key(0, backend="numpy"), (4,))
-    take = gate.Data.take
-    monkeypatch.setattr(gate.Data, "take", lambda self, index: taken.append(index) or take(self, index))
-    fingerprint(params, gate.opened((mapped, Y)))
+    take = examples.Data.take
+    monkeypatch.setattr(examples.Data, "take", lambda self, index: taken.append(index) or take(self, index))
+    fingerprint(params, examples.opened((mapped, Y)))
     assert len(taken) == 4
 
 
@@ -103,7 +103,7 @@ OTHER = {
 @pytest.mark.parametrize("name", OTHER)
 def test_other_data_have_another_fingerprint(name):
     params = NET.init(fnn.random.key(0, backend="numpy"), (4,))
-    assert fingerprint(params, gate.opened(OTHER[name])) != fingerprint(params, gate.opened((X, Y)))
+    assert fingerprint(params, examples.opened(OTHER[name])) != fingerprint(params, examples.opened((X, Y)))
 
 
 @pytest.mark.thorough(backend="jax")
@@ -112,7 +112,7 @@ def test_every_dtype_has_a_fingerprint(backend):
     for dtype in ["float32", "float16", *(["bfloat16"] if jax is not None and backend == "jax" else [])]:
         params = NET.init(key, (4,), np.dtype(dtype) if dtype != "bfloat16" else jax.numpy.bfloat16)
         for x in (X, X > 0, X.astype(np.uint8), X.astype(np.int64)):
-            assert fingerprint(params, gate.opened((x, Y))).x.startswith("(7, 4), CRC-32 ")
+            assert fingerprint(params, examples.opened((x, Y))).x.startswith("(7, 4), CRC-32 ")
 
 
 def test_a_function_is_described_by_its_name_and_what_it_encloses():
