@@ -64,6 +64,7 @@ TWO = {
 
 @pytest.mark.parametrize("name", ONE)
 @given(share=st.floats(0, 1))
+@pytest.mark.numpy_alone
 def test_derivative_is_the_textbooks_and_near_the_difference_quotient(name, share):
     f, derivative, (low, high) = ONE[name]
     x = low + share * (high - low)

@@ -559,6 +559,7 @@ def cuts(data):
     return [data[:length] for length in lengths if THOROUGH or length % 3 == 0 or length > len(data) - 100]
 
 
+@pytest.mark.numpy_alone
 def test_every_change_of_a_byte_is_an_error_or_changes_nothing(small, tmp_path):
     good, refused, path = repr(loaded(tmp_path / "a.npz", small)), [], tmp_path / "a.npz"
     for i, changed in enumerate(changes(small)):
@@ -757,6 +758,7 @@ def test_a_file_that_is_missing_is_missing(tmp_path):
 
 @given(st.data())
 @settings(max_examples=400 if THOROUGH else 100, deadline=None)
+@pytest.mark.numpy_alone
 def test_only_our_own_errors_come_out_of_files_made_of_pieces(small, tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "fuzz.npz"
     content = bytearray(small)

@@ -142,6 +142,7 @@ def check(name, structure, **options):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("name", CASE)
+@pytest.mark.numpy_alone
 def test_the_posterior_is_that_of_dense_algebra(name, structure):
     if structure != "full" or name not in NO_TANGENT:
         check(name, structure)

@@ -425,6 +425,7 @@ def test_the_second_step_of_make_step_compiles_nothing(name, needs_jax):
     assert programs == []
 
 
+@pytest.mark.thorough
 def test_vmap_runs_over_every_hyperparameter_at_once(needs_jax):
     params, gradients = problem(np.float32)
     params, gradients = params[:2], tuple(g[:4] for g in gradients[:2])
@@ -565,7 +566,7 @@ def after_three_steps(numbers, optimizer, params):
 PLAIN = {name for name in CLASSES.values() if type(EVERY[name]) in {type(tx) for tx in AT_THE_EDGE.values()}}
 
 
-@pytest.mark.parametrize("name", list(EVERY | AT_THE_EDGE)[:: 1 if THOROUGH else 8])
+@pytest.mark.parametrize("name", list(EVERY | AT_THE_EDGE)[:: 1 if THOROUGH else 16])
 def test_derivatives_are_true_in_both_modes_also_where_a_gradient_is_always_0(name, needs_jax):
     """By central differences on NumPy, along the hyperparameters in their own sizes and the first parameters."""
     optimizer, rng = (EVERY | AT_THE_EDGE)[name], np.random.default_rng(0)

@@ -21,6 +21,7 @@ def test_epsilon_of_one_gaussian_is_that_of_balle_and_wang():
         assert abs(found - epsilon) < 1e-3
 
 
+@pytest.mark.numpy_alone
 def test_epsilon_grows_with_the_steps_and_the_share_and_falls_with_the_noise():
     plan = {"steps": 5, "batch_size": 100, "n": 1000, "noise_multiplier": 2.0, "delta": 1e-5}
     usual = privacy.epsilon(**plan)

@@ -94,6 +94,7 @@ def test_a_learnt_activation_has_the_derivative_of_the_complex_step(z, move):
 
 
 @given(x=matrix(MODEST), seed=st.integers(0, 2**32 - 1))
+@pytest.mark.numpy_alone
 def test_a_layer_has_the_derivative_of_the_complex_step(x, seed):
     for layer in LAYERS.values():
         check_layer(layer, np.concatenate([USUAL, x]), method="complex", on="numpy", seed=seed)
@@ -105,6 +106,7 @@ def test_a_layer_has_the_derivative_of_the_complex_step(x, seed):
     real=matrix(MODEST),
     positive=matrix(st.floats(1e-3, 1 - 1e-3)),
 )
+@pytest.mark.numpy_alone
 def test_a_cost_has_the_derivative_of_the_complex_step(seed, scale, real, positive):
     for name, cost in COSTS.items():
         rng = np.random.default_rng(seed)
@@ -223,6 +225,7 @@ BATCHES = {"one example": (1, 4, 3), "one unit": (5, 1, 3), "one input": (5, 4, 
 
 @pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.numpy_alone
 def test_gradients_are_right_for_one_example_one_unit_and_one_class(name, cost):
     n, units, inputs = BATCHES[name]
     cost, rng = COSTS[cost], np.random.default_rng(0)

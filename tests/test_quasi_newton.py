@@ -32,6 +32,7 @@ def scipys(f, x0):
 
 
 @pytest.mark.parametrize("x0", [(-1.2, 1.0), 50 * (-1.2, 1.0)], ids=["2", "100"])
+@pytest.mark.numpy_alone
 def test_rosenbrocks_minimum_is_scipys(x0):
     x0 = np.array(x0)
     x, history = fnn.minimize(rosenbrock, x0, fnn.Lbfgs(**TIGHT))

@@ -33,6 +33,7 @@ def told(y, width):
 
 
 @pytest.mark.parametrize(("y", "width"), [(TWO, 1), (TWO, 2), (THREE, 3), (REAL, 1)])
+@pytest.mark.numpy_alone
 def test_every_score_is_scikit_learns_with_weights_and_without(y, width):
     model, prediction, target = told(y, width)
     counted = WEIGHTS > 0

@@ -24,6 +24,7 @@ def run(*arguments):
     assert found.returncode == 0, found.stderr[-3000:]
 
 
+@pytest.mark.thorough
 def test_a_step_on_several_devices_is_that_on_one_and_moves_no_more_than_it_must(needs_jax):
     run()
 

@@ -116,6 +116,7 @@ def blocks_of(p, tree, matrix):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.numpy_alone
 def test_factors_on_numpy_are_the_sums_they_stand_for_and_ekfac_is_nearer_to_the_block(name):
     assert_right(name, both(problem(name)))
 

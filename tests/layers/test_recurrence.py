@@ -16,6 +16,7 @@ LAYERS = fnn.Rnn, fnn.Lstm, fnn.Gru
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("seed", range(34 if THOROUGH else 4))
+@pytest.mark.numpy_alone
 def test_drawn_recurrent_layers_have_the_derivatives_of_the_complex_step(layer, seed):
     rng = np.random.default_rng(seed)
     units, positions, inputs = (int(v) for v in rng.integers(1, 6, 3))
