@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import pickle
+import platform
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -420,3 +421,18 @@ def test_one_module_imports_jax():
             if any(name.partition(".")[0] in ("jax", "jaxlib") for name in names):
                 importers.add(path.name)
     assert importers == {"backend.py"}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the memory of Linux's C library")
+def test_freed_arrays_are_not_mapped_anew():
+    """Six arrays of 4 MiB, ten times: of their 6144 pages none is new, after `keep_freed_memory`."""
+    done = run_python(
+        "import resource, numpy as np\n"
+        "from fnn.backend import keep_freed_memory\n"
+        "fill = lambda: [np.ones(2**19) for _ in range(6)] and resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "keep_freed_memory()\n"
+        "fill()\n"
+        "print(-fill() + [fill() for _ in range(10)][-1])\n",
+        FNN_BACKEND="numpy",
+    )
+    assert int(done.stdout) < 6144, done.stderr
