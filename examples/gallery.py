@@ -1,4 +1,4 @@
-"""A gallery of nine figures that `fnn.plots` draws, for two small networks trained here.
+"""A gallery of twelve figures that `fnn.plots` draws, for two small networks trained here.
 
     python examples/gallery.py
 

@@ -578,8 +578,8 @@ def test_a_wide_layer_is_seen_along_its_principal_components():
     wanted = np.concatenate([(centred @ vt[:2].T)[k == Y] for k in range(3)])
     np.testing.assert_allclose(abs(found), abs(wanted), atol=1e-5)
     shares = s**2 / (s**2).sum()
-    assert axes.get_xlabel() == f"1 Tanh: component 1 ({100 * shares[0]:.0f} %)"
-    assert axes.get_ylabel() == f"1 Tanh: component 2 ({100 * shares[1]:.0f} %)"
+    assert axes.get_xlabel() == f"1 Tanh: PC 1 ({100 * shares[0]:.0f} %)"
+    assert axes.get_ylabel() == f"1 Tanh: PC 2 ({100 * shares[1]:.0f} %)"
 
 
 @pytest.mark.parametrize(("layer", "name"), [(2, "1.0.0.1 Relu"), (-1, "unit 1 of 3.0 Dense"), (-7, "0 Dense")])

@@ -85,7 +85,7 @@ def hidden_plane(axes: Any, net: Layer, params: Any, x: Any, y: Any, *, layer: i
     """Draw how a layer bends the plane of two inputs: a grid of straight lines and the examples, mapped to its outputs.
 
     Solid lines have constant x₁, dashed ones constant x₂. For a layer of two units the axes are its outputs; for a
-    wider one, the first two principal components of its outputs for the examples.
+    wider one, the first two principal components (PC) of its outputs for the examples.
 
     Args:
         axes: an Axes of matplotlib.
@@ -125,7 +125,7 @@ def hidden_plane(axes: Any, net: Layer, params: Any, x: Any, y: Any, *, layer: i
     labels_of_axes = [f"output of unit {i} of {name}" for i in (1, 2)]
     if outputs.shape[1] > 2:
         outputs, shares = _principal(outputs, len(x))
-        labels_of_axes = [f"{name}: component {i} ({100 * share:.0f} %)" for i, share in enumerate(shares, start=1)]
+        labels_of_axes = [f"{name}: PC {i} ({100 * share:.0f} %)" for i, share in enumerate(shares, start=1)]
 
     carried = outputs[len(x) :].reshape(grid.shape)
     for lines, style, grey in zip(carried, ("-", (0, (4, 2))), ("0.5", "0.65"), strict=True):
