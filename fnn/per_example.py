@@ -29,6 +29,7 @@ from .layers.base import Array
 from .losses import Loss
 from .matrices import exact_products
 from .numerics import root
+from .pieces import after
 
 __all__ = [
     "NoiseScale",
@@ -383,7 +384,8 @@ def factors_of(net, loss, params, x, y, key=None) -> tuple[Any, Array]:
     prediction, residuals = net.forward(params, x, key)
     losses, delta, dtype = cost(loss, prediction, y)
     _, deltas = net.propagate(params, residuals, cast(delta, dtype), need_dx=False)
-    return net.factors(params, residuals, deltas), losses
+    with after(deltas):  # the errors of the first layer are the last to be known
+        return net.factors(params, residuals, deltas), losses
 
 
 def _moments(net, loss, f):

@@ -3,6 +3,8 @@
 A compiler orders operations by what depends on what, so the order is written as a dependence (`in_turn`, `once_known`).
 """
 
+import contextlib
+import contextvars
 import functools
 from typing import Any
 
@@ -18,7 +20,7 @@ def in_blocks(f, size, *args, late=False) -> Any:
     """`f` applied to blocks of `size` examples along the leading axis of all arrays in `args`, concatenated.
 
     On a GPU or TPU, which has to be given more to do at a time, the blocks are 256 times as large. XLA on the CPU finds
-    room for the result before anything else is computed; with `late=True`, once the first array is known.
+    room for the result before anything else is computed; with `late=True`, once the arrays of `after` are known.
     """
     if size >= len(tree_leaves(args)[0]):
         return f(*args)
@@ -39,10 +41,25 @@ def in_blocks(f, size, *args, late=False) -> Any:
     return by_platform(functools.partial(each, size), functools.partial(each, 256 * size), *args)
 
 
+_awaited: contextvars.ContextVar = contextvars.ContextVar("awaited")
+
+
+@contextlib.contextmanager
+def after(tree):
+    """A context in which `in_blocks(..., late=True)` begins once the first array of this tree is known."""
+    known = tree_leaves(tree)
+    token = _awaited.set(known[0]) if is_traced(*known) else None
+    try:
+        yield
+    finally:
+        if token:
+            _awaited.reset(token)
+
+
 def _later(f, blocks):
-    """The results of `f`, an array for each block, written into zeros that depend on the first array of blocks."""
-    like = jax.eval_shape(f, *(a[0] for a in blocks))
-    zero = jnp.where(_never(jax.lax.stop_gradient(blocks[0].ravel()[0])), 1, 0).astype(like.dtype)
+    """The results of `f`, an array for each block, written into zeros that depend on what is awaited."""
+    like, known = jax.eval_shape(f, *(a[0] for a in blocks)), _awaited.get(blocks[0])
+    zero = jnp.where(_never(jax.lax.stop_gradient(known.ravel()[0])), 1, 0).astype(like.dtype)
 
     def put(carry, block):
         i, results = carry

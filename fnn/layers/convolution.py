@@ -194,7 +194,7 @@ class Conv(Layer):
         def on_cpu(w, dy):
             w = _joined(w, windows, joined)
             dy = dy.reshape(len(dy), *joined.positions, len(w))
-            return in_blocks(lambda dy: by_patches(w, dy), self._block(w, joined, dy, parts=4), dy)
+            return in_blocks(lambda dy: by_patches(w, dy), self._block(w, joined, dy), dy)
 
         joined = windows.joined(self._neighbours(windows))
         return by_platform(on_cpu, as_convolution, w, dy)
@@ -222,16 +222,15 @@ class Conv(Layer):
         joined = windows.joined(times)
         return cast(by_platform(on_cpu, as_convolution, x, dy), w.dtype)
 
-    def _block(self, w, windows, examples, parts=2):
+    def _block(self, w, windows, examples):
         """The number of examples whose patches have `_BLOCK_OF_PRODUCTS` bytes.
 
-        On JAX at most a part of the examples: XLA on the CPU computes what precedes a loop once, but what precedes
-        patches once for each place that an entry goes to. And it may work on dW at the same time as on dx, so they
-        share the memory.
+        On JAX at most half of the examples: XLA on the CPU computes what precedes a loop once, but what precedes
+        patches once for each place that an entry goes to.
         """
         entries = math.prod((*windows.positions, *windows.kernel, w.shape[-1], self.groups))
         size = _BLOCK_OF_PRODUCTS // (4 * entries)
-        return max(1, min(size, len(examples) // parts) if is_jax(examples) else size)
+        return max(1, min(size, len(examples) // 2) if is_jax(examples) else size)
 
     def _neighbours(self, windows):
         """How many windows are taken as one: so many that they have up to `_MANY` outputs, and share most entries."""
