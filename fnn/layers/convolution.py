@@ -125,7 +125,7 @@ class Conv(Layer):
         return DenseParams(dw.reshape(len(dy), *params.w.shape), db)
 
     def _made(self, windows, delta, x):
-        """The gradient of each example, (N, G, O/G, K·C/G): smaller than its factors where a kernel is small."""
+        """The gradient of each example, of N · O · K·C/G entries: smaller than its factors where a kernel is small."""
         n, times, wide = len(x), self._neighbours(windows), at_least_float32(delta.dtype)
         joined, groups, inputs = windows.joined(times), self.groups, x.shape[-1] // self.groups
         positions, entries = math.prod(joined.positions), math.prod(joined.kernel)
