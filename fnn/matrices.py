@@ -51,7 +51,7 @@ def plus(z, b):
     return z + b
 
 
-if jax is not None:
+if jax:
 
     @jax.custom_jvp
     def _product_in_float8(a, b):

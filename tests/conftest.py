@@ -32,8 +32,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ and not any("thorough" in argument fo
         option = options.get(version("jaxlib").rpartition(".")[0][:4], "")
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {option}".strip()
 
-from fnn import backend as fnn_backend
-from fnn.backend import jax
+from fnn.backend import jax, programs
 
 collect_ignore = ["several.py", "sharded.py"]  # programs
 BACKENDS = ("numpy",) if jax is None else ("numpy", "jax")
@@ -69,12 +68,12 @@ def pytest_configure(config):
         config.addinivalue_line("markers", what)
 
 
-PROGRAMS, fnn_backend.PROGRAMS = fnn_backend.PROGRAMS, 10**6
+PROGRAMS, programs.PROGRAMS = programs.PROGRAMS, 10**6
 
 
 def pytest_runtest_setup():
     """Compiled programs are dropped between tests alone: what a test compiled once it does not compile again."""
-    fnn_backend.drop_programs(PROGRAMS)
+    programs.drop_programs(PROGRAMS)
 
 
 def pytest_collection_modifyitems(items):

@@ -781,7 +781,7 @@ def test_what_is_within_a_wrapper_becomes_arrays_too(backend):
 
 
 def test_optaxs_optimizers_need_jax_and_say_so(monkeypatch):
-    monkeypatch.setattr(fnn.backend, "jax", None)
+    monkeypatch.setattr(fnn.backend.library, "jax", None)
     with pytest.raises(errors.KindError, match="from_optax needs JAX"):
         fnn.from_optax(fnn.Sgd(0.1))
 

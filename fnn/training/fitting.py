@@ -67,9 +67,9 @@ def fit(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Train a network, with validation, early stopping, checkpoints and a progress bar.
 
-    On JAX, each size of network and data compiles its own programs. `fnn.backend.PROGRAMS` of them, 128, are kept, of
-    some megabytes each; beyond that all are dropped, so that a search may train any number of networks in one process.
-    JAX itself remembers about half a megabyte of each size, which `jax.clear_caches()` frees.
+    On JAX, each size of network and data compiles its own programs. `fnn.backend.programs.PROGRAMS` of them, 128, are
+    kept, of some megabytes each; beyond that all are dropped, so that a search may train any number of networks in one
+    process. JAX itself remembers about half a megabyte of each size, which `jax.clear_caches()` frees.
 
     Args:
         net: the network.

@@ -452,7 +452,7 @@ def memory_maps():
 
 @pytest.mark.skipif(not THOROUGH or not Path("/proc/self/maps").exists(), reason="thorough profile, on Linux")
 def test_networks_of_any_number_of_sizes_are_trained_in_one_process(needs_jax, monkeypatch):
-    monkeypatch.setattr(fnn.backend, "PROGRAMS", 12)
+    monkeypatch.setattr(fnn.backend.programs, "PROGRAMS", 12)
     data, maps, counts = (np.ones((8, 2), np.float32), np.ones((8, 1), np.float32)), [], []
     for size in range(24):
         net = fnn.mlp((3 + size, 1))
