@@ -7,11 +7,12 @@
     gradients   largest error of any leaf, relative to its largest entry: against `jax.grad` on the same device, and
                 against the same source on NumPy in float64; float32 with full products and with the default, float64
     epochs      an epoch of 60,000 images of MNIST's shape (or MNIST, with FNN_DATA=folder) at three sizes
-    layers      a step of a convolutional and of a recurrent network
+    layers      a step of a convolutional and of a recurrent network, and an epoch of the former
     wide        a step of four hidden layers of 8,192 in bfloat16: product rate, as a share of that of products alone
     narrow      a step of eight hidden layers of 64 and 128: bytes a second, as a share of that of one large array
     sweeps      a step of a 2-16-16-2 network, as one of many thousand in a sweep
     clipping    the clipped gradient and the Gram matrix, over one gradient
+    rules       an epoch by each learning rule, and by biotorch
 
 Each section has a process and a time of its own, see `common/apart.py`; within it all sides take turns, and the medians
 are told. `fnn` and `jax.grad` are the same loop of steps on one batch; `fnn.train` draws and gathers it, too. Float32
@@ -24,10 +25,12 @@ import itertools
 import os
 
 import numpy as np
+import rules
 from common import apart
 from common.models import LOSS, TORCH, embedded, gradient_of, lenet, lstm, mlp, sides
 from common.quantities import QUANTITIES, calls_side
 from common.sides import RATE, Problem, fnn_side, images, jax_grad_side, loop, torch_side, train_by_jax_grad
+from images_sequences import fnn_epoch, torch_epoch
 
 import fnn
 from fnn import random
@@ -162,6 +165,12 @@ def layers(report):
     for n in batches:
         makers = sides(lenet(), n, steps, 0.01, torch=TORCH[:1] if report.smoke else TORCH)
         report.compare(f"A step of Conv 20, Conv 40, Dense 128, batch {n}", makers, steps, "fnn")
+    model, batch = lenet(), batches[0]
+    x, y = model.batch(4 if report.smoke else 60_000)
+    makers = {"fnn.train": functools.partial(fnn_epoch, model, x, y, batch, "jax")}
+    makers["PyTorch eager"] = functools.partial(torch_epoch, model, x, y, batch)
+    title = f"An epoch of Conv 20, Conv 40, Dense 128, batch {batch}, {len(x):,} examples"
+    report.compare(title, makers, 1, "fnn.train", ("ms an epoch", 1e3))
     units, n, steps = (8, 4, 2) if report.smoke else (128, 32, 20)
     makers = sides(lstm(64, units, units), n, steps, 0.01, torch=TORCH[:1])
     report.compare(f"A step of Lstm {units}, {units} positions of 64 inputs, batch {n}", makers, steps, "fnn")
@@ -301,13 +310,32 @@ def sweeps(report):
 
 def clipping(report):
     """Clipped gradients and Gram matrices, over one gradient."""
-    cases = {"784-1024-1024-10": (mlp(784, 1024, 1024, 10), 512), "Conv 20, Conv 40, Dense 128": (lenet(), 256)}
+    cases = [("784-1024-1024-10", mlp(784, 1024, 1024, 10), 512)]
+    cases += [("Conv 20, Conv 40, Dense 128", lenet(), n) for n in (64, 256)]
     if report.smoke:
-        cases = {"20-16-10": (mlp(20, 16, 10), 32)}
-    for name, (model, n) in cases.items():
+        cases = [("20-16-10", mlp(20, 16, 10), 32)]
+    for name, model, n in cases:
         times = {side: 2 if report.smoke or "vmap" in side else 50 for side in QUANTITIES}
         makers = {s: functools.partial(calls_side, f, model, n, times[s]) for s, f in QUANTITIES.items()}
         report.compare(f"{name}, batch {n}", makers, times, "gradient")
+
+
+# ---- learning rules --------------------------------------------------------------------------------------------------
+
+
+def of_rules(report):
+    """An epoch by each learning rule."""
+    hidden, batch, n = (32, 16, 64) if report.smoke else (1024, 512, 60_000)
+    (x, y), _ = images(n)
+    title = f"An epoch of 784-{hidden}-{hidden}-10 with tanh, batch {batch}, {len(x):,} examples"
+    ours = {}
+
+    def beside(name, seconds):
+        ours[name] = seconds
+        return f"{seconds / ours[name.removeprefix('biotorch, ')]:.1f}" if name in rules.THEIRS else ""
+
+    makers, more = rules.makers_of(hidden, x, y, batch), {"over fnn's own": beside}
+    report.compare(title, makers, 1, "backpropagation", ("ms an epoch", 1e3), more)
 
 
 SECTIONS = {  # and the seconds that each may take
@@ -318,6 +346,7 @@ SECTIONS = {  # and the seconds that each may take
     "narrow": (narrow, 110),
     "sweeps": (sweeps, 80),
     "clipping": (clipping, 80),
+    "rules": (of_rules, 110),
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from common import harness
 from common.models import LOSS, lenet, lstm
 from common.quantities import QUANTITIES, calls_side
+from common.sides import torch_device
 from per_example import planned
 
 import fnn
@@ -51,6 +52,7 @@ def quantities(model, n, calls, options):
 def fnn_epoch(model, x, y, batch, on):
     """An epoch of `fnn.train` on a backend, its checks of the data included."""
     state = fnn.init_state(model.net, fnn.Sgd(RATE), fnn.random.key(0, backend=on), model.shape)
+    x, y = (x, y) if on == "numpy" else (fnn.backend.jnp.asarray(x), fnn.backend.jnp.asarray(y))
 
     def turn():
         nonlocal state
@@ -64,15 +66,16 @@ def torch_epoch(model, x, y, batch, last=False):
     """The loop of PyTorch's tutorials, on tensors in memory, all cores."""
     import torch
 
-    torch.manual_seed(0)
+    device = torch_device()
     layout = torch.channels_last if last else torch.contiguous_format
-    module, cost = model.torch().to(memory_format=layout), torch.nn.CrossEntropyLoss()
+    module, cost = model.torch().to(device, memory_format=layout), torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(module.parameters(), lr=RATE)
-    x, y = torch.tensor(np.moveaxis(x, -1, 1)).contiguous(memory_format=layout), torch.tensor(y, dtype=torch.int64)
+    x = torch.tensor(np.moveaxis(x, -1, 1), device=device).contiguous(memory_format=layout)
+    y = torch.tensor(y, dtype=torch.int64, device=device)
 
     def turn():
         loss = torch.zeros(())
-        for index in torch.randperm(len(x)).split(batch):
+        for index in torch.randperm(len(x), device=device).split(batch):
             optimizer.zero_grad()
             loss = cost(module(x[index]), y[index])
             loss.backward()

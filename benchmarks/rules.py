@@ -5,8 +5,11 @@
 
 784-1024-1024-10 with tanh, batch 512, plain Sgd, 20,480 random images: an epoch of 40 steps in one compiled call of
 `train`. `Hopfield` and `Goodness` have the same hidden layers; the former makes 10 sweeps freely and 5 for each nudge.
-biotorch (A. Sanfiz, M. Akrout, 2021) trains the same network as its examples do, tensors in memory.
+biotorch (A. Sanfiz, M. Akrout, 2021) trains the same network as its examples do, tensors in memory. On an accelerator,
+these are the section "rules" of `device.py`.
 """
+
+import functools
 
 from common import harness, sides
 
@@ -37,7 +40,7 @@ def networks(hidden):
 
 
 def by_fnn(net, rule, x, y, batch):
-    """An epoch."""
+    """An epoch, which gives its last loss."""
     state = fnn.init_state(net, fnn.Sgd(0.01), fnn.random.key(0), (784,), rule=rule)
     x, y = fnn.backend.jnp.asarray(x), fnn.backend.jnp.asarray(y)
 
@@ -46,7 +49,7 @@ def by_fnn(net, rule, x, y, batch):
             fnn.train(net, fnn.SoftmaxCrossEntropy(), state, (x, y), epochs=1, batch_size=batch)[1]["loss"][-1]
         )
 
-    return harness.seconds(run)
+    return run
 
 
 def by_biotorch(mode, hidden, x, y, batch):
@@ -55,36 +58,45 @@ def by_biotorch(mode, hidden, x, y, batch):
     from biotorch.module.biomodule import BioModule
     from torch.nn import Linear, Tanh
 
-    torch.manual_seed(0)
-    layers = Linear(784, hidden), Tanh(), Linear(hidden, hidden), Tanh(), Linear(hidden, 10)
-    model = BioModule(torch.nn.Sequential(*layers), mode=mode, output_dim=10)
+    device, layers = (
+        sides.torch_device(),
+        (Linear(784, hidden), Tanh(), Linear(hidden, hidden), Tanh(), Linear(hidden, 10)),
+    )
+    model = BioModule(torch.nn.Sequential(*layers), mode=mode, output_dim=10).to(device)
     optimizer, cost = torch.optim.SGD(model.parameters(), lr=0.01), torch.nn.CrossEntropyLoss()
-    x, y = torch.tensor(x), torch.tensor(y, dtype=torch.int64)
+    x, y = torch.tensor(x, device=device), torch.tensor(y, dtype=torch.int64, device=device)
 
     def run():
-        for index in torch.randperm(len(x)).split(batch):
+        for index in torch.randperm(len(x), device=device).split(batch):
             optimizer.zero_grad()
             loss = cost(model(x[index], y[index], cost) if mode == "dfa" else model(x[index]), y[index])
             loss.backward()
             optimizer.step()
         return loss.item()
 
-    return harness.seconds(run)
+    return run
+
+
+THEIRS = {"biotorch, feedback alignment": "fa", "biotorch, direct feedback alignment": "dfa"}
+THEIRS |= {"biotorch, sign symmetry": "usf"}
+
+
+def makers_of(hidden, x, y, batch):
+    """What makes each side, by name."""
+    ours = {name: functools.partial(by_fnn, *own, x, y, batch) for name, own in networks(hidden).items()}
+    return ours | {name: functools.partial(by_biotorch, mode, hidden, x, y, batch) for name, mode in THEIRS.items()}
 
 
 def main():
     options = harness.parse(harness.parser(__doc__))
     hidden, batch, n = (32, 16, 64) if options.smoke else (1024, 512, 20_480)
     (x, y), _ = sides.images(n)
-    makers = {name: (lambda own=own: by_fnn(*own, x, y, batch)) for name, own in networks(hidden).items()}
-    theirs = {"biotorch, feedback alignment": "fa", "biotorch, direct feedback alignment": "dfa"}
-    theirs |= {"biotorch, sign symmetry": "usf"}
-    makers |= {name: (lambda mode=mode: by_biotorch(mode, hidden, x, y, batch)) for name, mode in theirs.items()}
-    taken = harness.turns(harness.available(makers), options)
+    made = harness.available(makers_of(hidden, x, y, batch))
+    taken = harness.turns({name: harness.seconds(side) for name, side in made.items()}, options)
     steps = n // batch
     text = harness.ratios(("rule", "ms a step"), taken, ["backpropagation"], 1000 / steps, 2)
     ours = {name: harness.lower(times) for name, times in taken.items()}
-    pairs = [[name, ours[name], ours[name.removeprefix("biotorch, ")]] for name in taken if name in theirs]
+    pairs = [[name, ours[name], ours[name.removeprefix("biotorch, ")]] for name in taken if name in THEIRS]
     beside = [[name, f"{them:.2f}", f"{us:.2f}", f"{them / us:.2f}"] for name, them, us in pairs]
     if beside:
         text += "\n\n" + harness.table(("an epoch of 20,480", "seconds", "fnn", "ratio"), beside)

@@ -303,7 +303,8 @@ class Goodness(Chain):
     def _length(self, h):
         return root((h * h).mean(axis=-1, keepdims=True) + self.EPS)
 
-    def _counts(self, k):
+    def counts(self, k):
+        """Whether the score of a class counts this stage."""
         return k > 0 or len(self.links) == 1
 
     def forward(self, params, x, key=None):
@@ -311,14 +312,14 @@ class Goodness(Chain):
         xp = namespace(x)
         labels = xp.broadcast_to(xp.arange(self.classes), (len(x), self.classes))
         outputs, inputs, residuals = self.activities(params, x, labels)
-        y = sum((a * a).mean(axis=-1) for k, a in enumerate(outputs) if self._counts(k))
+        y = sum((a * a).mean(axis=-1) for k, a in enumerate(outputs) if self.counts(k))
         return y, Kept((self._length(self.beside(x, labels)), tuple(outputs), tuple(inputs)), tuple(residuals))
 
     def propagate(self, params, residuals, dy, need_dx=True):
         (length, outputs, inputs), inner = residuals
         deltas, from_above = [], None
         for k, link in reversed(list(enumerate(self.links))):
-            of_goodness = dy[..., None] * (2 / outputs[k].shape[-1]) * outputs[k] if self._counts(k) else None
+            of_goodness = dy[..., None] * (2 / outputs[k].shape[-1]) * outputs[k] if self.counts(k) else None
             dz, above = self.back(params, inner, link, added(of_goodness, from_above))
             deltas = [dz, *above, *deltas]
             if k or need_dx:
@@ -341,6 +342,6 @@ class Goodness(Chain):
             moved = layer.tangent(params[at], inner[at], ways[at], moved)
             for i in range(at + 1, end):
                 moved = None if moved is None else self.layers[i].tangent(params[i], inner[i], None, moved)
-            if moved is not None and self._counts(k):
+            if moved is not None and self.counts(k):
                 total = added(total, 2 * (outputs[k] * moved).mean(axis=-1))
         return total

@@ -264,7 +264,7 @@ FAULTS = [
           with_fields(temperature=lambda t: 1.0), told_apart),
     Fault("penalty forgotten", goodness, "penalised", forget, told_apart),
     Fault("lengths passed on", energies.Goodness, "_length", result(np.ones_like), told_apart),
-    Fault("the first stage counted", energies.Goodness, "_counts", instead(lambda self, k: True), told_apart),
+    Fault("the first stage counted", energies.Goodness, "counts", instead(lambda self, k: True), told_apart),
     Fault("angles without biases", angles, "angle", lambda f: lambda g, h: f(g[:1], h[:1]), angled),
     Fault("angles in radians", angles, "angle", result(np.radians), angled),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from ..backpropagation import mean_cost, penalised
 from ..energies import Goodness
 from ..errors import KindError
 from ..numerics import logistic, softplus
-from ..static import Interval
+from ..static import Choice, Interval
 from .base import RuleOutput
 from .chain import links, nested, place_of, shared, whole
 
@@ -22,13 +22,16 @@ class ForwardForward(NamedTuple):
 
         δₖ⁺ = −σ(−zₖ⁺) aₖ⁺ / T,  δₖ⁻ = σ(zₖ⁻) aₖ⁻ / T     dWₖ = Σₙ (δₖ ⊙ f') ĥₖ₋₁ᵀ, of both; a (N, Kₖ), z (N,)
 
-    The wrong label is drawn uniformly. The network is a `fnn.Goodness`, which compares the labels; what comes before it
-    must not learn. The value that is reported is ℓ; the cost of the problem is for evaluation.
+    The network is a `fnn.Goodness`, which compares the labels; what comes before it must not learn. The value that is
+    reported is ℓ; the cost of the problem is for evaluation.
 
     Args:
         threshold: θ, greater than 0: the mean square of a stage's outputs at which both are equally likely. Default: 1.
         temperature: T, greater than 0. A sum over many units is sure of itself after a few steps, and then hardly
             learns; a T of a tenth of the units keeps it in doubt for longer. Default: 1, as in the source.
+        hard: whether the wrong label is one that the network takes for right, c with a probability proportional to
+            exp Σₖ zₖ(c) over the stages that count, which costs a forward pass of all classes; otherwise all wrong
+            labels are as probable. Default: False.
 
     Source: G. Hinton, "The forward-forward algorithm: some preliminary investigations" (2022), §§2 and 3.3.
 
@@ -43,6 +46,7 @@ class ForwardForward(NamedTuple):
 
     threshold: Annotated[Any, Interval("(0, ∞)")] = 1.0
     temperature: Annotated[Any, Interval("(0, ∞)")] = 1.0
+    hard: Choice[bool] = False
 
     def init(self, problem, params, key):
         """No state."""
@@ -53,18 +57,18 @@ class ForwardForward(NamedTuple):
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The cost of all stages, and the gradient of each one's own."""
         at, chain = place_of(Goodness, self, problem.net, params), whole(problem.net, params)
-        net, ours, classes = chain.layers[at], chain.params[at], chain.layers[at].classes
+        net, ours = chain.layers[at], chain.params[at]
         if batch.y.ndim != 1:
             raise KindError(f"ForwardForward: expected labels (N,), got targets of shape {batch.y.shape}")
         x, _ = chain.cut(0, at).forward(batch.x, keys.net)
         xp, x = namespace(x, batch.y), floating(x, ours[0].w.dtype)
-        other = 1 + (random.bits(keys.rule, batch.y.shape) % np.uint32(classes - 1)).astype(np.int32)
-        labels, sign = xp.stack([batch.y, (batch.y + other) % classes], axis=1), np.array([1, -1], np.float32)
+        wrong = (self._mistaken if self.hard else self._any_other)(net, ours, x, batch.y, keys.rule)
+        labels, sign = xp.stack([batch.y, wrong], axis=1), np.array([1, -1], np.float32)
         outputs, _, residuals = net.activities(ours, x, labels)
         losses, deltas = 0, []
         for link, a in zip(net.links, outputs, strict=True):
             wide = cast(a, at_least_float32(a.dtype))
-            z = ((wide * wide).sum(axis=-1) - self.threshold * a.shape[-1]) / self.temperature
+            z = self._excitement(wide)
             losses = losses + softplus(-sign * z).sum(axis=1) / 2
             da = cast(-(sign * logistic(-sign * z) / self.temperature)[..., None] * wide, a.dtype)
             dz, above = net.back(ours, residuals, link, da)
@@ -74,3 +78,21 @@ class ForwardForward(NamedTuple):
         grads = [trees.map(lambda p: p * 0, p) for p in chain.params[:at]]
         grads.append(net.gradient(ours, tuple(residuals), tuple(shared(d, shares) for d in deltas)))
         return RuleOutput(*penalised(problem.penalty, params, value, nested(problem.net, grads)), state)
+
+    def _excitement(self, a):
+        """z (...) of a stage's outputs (..., Kₖ)."""
+        return ((a * a).sum(axis=-1) - self.threshold * a.shape[-1]) / self.temperature
+
+    def _any_other(self, net, params, x, y, key):
+        """A wrong label for each example, (N,)."""
+        return (y + 1 + (random.bits(key, y.shape) % np.uint32(net.classes - 1)).astype(np.int32)) % net.classes
+
+    def _mistaken(self, net, params, x, y, key):
+        """A wrong label for each example, (N,), drawn by what the network makes of all of them."""
+        xp, labels = namespace(x, y), np.arange(net.classes)
+        outputs, _, _ = net.activities(params, x, xp.broadcast_to(xp.asarray(labels), (len(x), net.classes)))
+        wide = [cast(a, at_least_float32(a.dtype)) for k, a in enumerate(outputs) if net.counts(k)]
+        z = xp.where(labels == y[:, None], -np.inf, sum(self._excitement(a) for a in wide))
+        reached = xp.exp(z - z.max(axis=1, keepdims=True)).cumsum(axis=1)
+        drawn = (1 - random.uniform(key, y.shape))[:, None] * reached[:, -1:]  # above 0, so none that is impossible
+        return (reached < drawn).sum(axis=1).astype(np.int32)
