@@ -1,4 +1,4 @@
-"""What an accelerator makes of it: gradients, epochs, wide and narrow networks, sweeps and clipping, in eight minutes.
+"""What an accelerator makes of it: gradients, epochs, wide and narrow networks, sweeps, clipping and rules, in ten minutes.
 
     python benchmarks/device.py --out device.md               everything, and a table of it in a file
     python benchmarks/device.py --sections wide,narrow        some sections
@@ -165,15 +165,15 @@ def layers(report):
     for n in batches:
         makers = sides(lenet(), n, steps, 0.01, torch=TORCH[:1] if report.smoke else TORCH)
         report.compare(f"A step of Conv 20, Conv 40, Dense 128, batch {n}", makers, steps, "fnn")
+    units, n, steps = (8, 4, 2) if report.smoke else (128, 32, 20)
+    makers = sides(lstm(64, units, units), n, steps, 0.01, torch=TORCH[:1])
+    report.compare(f"A step of Lstm {units}, {units} positions of 64 inputs, batch {n}", makers, steps, "fnn")
     model, batch = lenet(), batches[0]
     x, y = model.batch(4 if report.smoke else 60_000)
     makers = {"fnn.train": functools.partial(fnn_epoch, model, x, y, batch, "jax")}
     makers["PyTorch eager"] = functools.partial(torch_epoch, model, x, y, batch)
     title = f"An epoch of Conv 20, Conv 40, Dense 128, batch {batch}, {len(x):,} examples"
     report.compare(title, makers, 1, "fnn.train", ("ms an epoch", 1e3))
-    units, n, steps = (8, 4, 2) if report.smoke else (128, 32, 20)
-    makers = sides(lstm(64, units, units), n, steps, 0.01, torch=TORCH[:1])
-    report.compare(f"A step of Lstm {units}, {units} positions of 64 inputs, batch {n}", makers, steps, "fnn")
 
 
 # ---- wide and narrow -------------------------------------------------------------------------------------------------
@@ -186,6 +186,8 @@ def wide(report):
     flop = 2 * width**3 * 11 + 6 * width * 10 * width  # 4 forward, 4 for dW, 3 for dx; and the last layer's three
     makers = {f"{width}³ products alone": functools.partial(products_side, width, times)}
     makers |= sides(model, width, steps, 0.01, "bfloat16", () if report.smoke else TORCH)
+    in_float8 = sides(mlp(*[width] * 5, 10, precision="float8"), width, steps, 0.01, "bfloat16")
+    makers["fnn, outputs and errors by products of float8"] = in_float8["fnn"]
     per = {name: times * 2 * width**3 / flop if "alone" in name else steps for name in makers}  # seconds for a step's
     alone, rates = next(iter(makers)), {}
 
@@ -310,13 +312,14 @@ def sweeps(report):
 
 def clipping(report):
     """Clipped gradients and Gram matrices, over one gradient."""
-    cases = [("784-1024-1024-10", mlp(784, 1024, 1024, 10), 512)]
-    cases += [("Conv 20, Conv 40, Dense 128", lenet(), n) for n in (64, 256)]
+    few, conv = ("gradient", "clipped gradient", "clipped gradient, vmap of jax.grad"), "Conv 20, Conv 40, Dense 128"
+    cases = [("784-1024-1024-10", mlp(784, 1024, 1024, 10), 512, QUANTITIES)]
+    cases += [(conv, lenet(), 64, few), (conv, lenet(), 256, QUANTITIES)]
     if report.smoke:
-        cases = [("20-16-10", mlp(20, 16, 10), 32)]
-    for name, model, n in cases:
-        times = {side: 2 if report.smoke or "vmap" in side else 50 for side in QUANTITIES}
-        makers = {s: functools.partial(calls_side, f, model, n, times[s]) for s, f in QUANTITIES.items()}
+        cases = [("20-16-10", mlp(20, 16, 10), 32, QUANTITIES)]
+    for name, model, n, shown in cases:
+        times = {side: 2 if report.smoke or "vmap" in side else 50 for side in shown}
+        makers = {side: functools.partial(calls_side, QUANTITIES[side], model, n, times[side]) for side in shown}
         report.compare(f"{name}, batch {n}", makers, times, "gradient")
 
 
@@ -341,11 +344,11 @@ def of_rules(report):
 SECTIONS = {  # and the seconds that each may take
     "gradients": (gradients, 90),
     "epochs": (epochs, 150),
-    "layers": (layers, 110),
+    "layers": (layers, 130),
     "wide": (wide, 100),
     "narrow": (narrow, 110),
     "sweeps": (sweeps, 80),
-    "clipping": (clipping, 80),
+    "clipping": (clipping, 100),
     "rules": (of_rules, 110),
 }
 
@@ -359,7 +362,7 @@ def main():
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")  # the other half is PyTorch's
     if options.smoke:  # all that takes long is to compile
         os.environ |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "OMP_NUM_THREADS": "1"}
-    apart.run("device", "On an accelerator", SECTIONS, options, seconds=470)
+    apart.run("device", "On an accelerator", SECTIONS, options, seconds=590)
 
 
 if __name__ == "__main__":

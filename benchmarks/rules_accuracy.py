@@ -46,7 +46,7 @@ def dropped(units):
 
 WIDE, SMALL, DEEP = (fnn.mlp((*units, 10), TANH) for units in ((800, 800), (256, 256), (240, 240, 240)))
 SETTLING = fnn.Serial((fnn.Hopfield((D(400), TANH, D(100), TANH), steps=8), D(10)))
-TRYING = fnn.Goodness((D(1000), RELU, D(1000), RELU))
+TRYING = fnn.Goodness((D(2000), RELU, D(2000), RELU))
 DIRECT, CODING = rules.DirectFeedbackAlignment(), rules.PredictiveCoding(0.05, 10, nudge=0.1)
 TARGETS, SETTLED = rules.TargetPropagation(optimizer=fnn.Adam(1e-3)), rules.EquilibriumPropagation(0.5, 4)
 SETTINGS = {
@@ -59,7 +59,7 @@ SETTINGS = {
     "forward gradients by activities, 128 relu": Setting(
         fnn.mlp((128, 10)), rules.ForwardGradient(), 3e-3, 160, "≤ 3.3"
     ),
-    "forward-forward, 2 × 1000 relu": Setting(TRYING, rules.ForwardForward(temperature=100.0), 1e-3, 40, "≤ 1.6"),
+    "forward-forward, 2 × 2000 relu": Setting(TRYING, rules.ForwardForward(1.0, 60.0, hard=True), 1e-3, 60, "≤ 1.6"),
 }
 
 

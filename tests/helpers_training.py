@@ -26,6 +26,13 @@ def same(ours, theirs, tolerance=0):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance, err_msg=place)
 
 
+def temporary(compiled, *args, **how):
+    """The bytes of temporary memory of a jitted function, as planned for the CPU; a GPU's libraries keep some besides."""
+    args = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
+    with jax.default_device(jax.devices("cpu")[0]):
+        return compiled.lower(*args, **how).compile().memory_analysis().temp_size_in_bytes
+
+
 @contextlib.contextmanager
 def compilations():
     """A list that grows by the name of each program that JAX compiles."""

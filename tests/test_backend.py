@@ -67,7 +67,9 @@ some_trees = st.recursive(
 def test_the_stand_in_for_tree_map_is_jax_tree_map(tree, needs_jax):
     assert equal(B.nodes._tree_map(lambda a: a + 1, tree), needs_jax.tree.map(lambda a: a + 1, tree))
     other = needs_jax.tree.map(lambda a: 2 * a, tree)
-    assert equal(B.nodes._tree_map(lambda a, b: a - b, tree, other), needs_jax.tree.map(lambda a, b: a - b, tree, other))
+    assert equal(
+        B.nodes._tree_map(lambda a, b: a - b, tree, other), needs_jax.tree.map(lambda a, b: a - b, tree, other)
+    )
 
 
 @given(tree=some_trees)

@@ -100,9 +100,9 @@ def test_products_in_float8_round_rows_and_columns_in_units_of_their_own(needs_j
         return y, layer.backward(params, kept, dy), grads, factors.total(params, f), moved, dz
 
     y, dx, grads, total, moved, dz = run(*on("jax", (params, np.float32(x), np.float32(dy))))
-    w = np.float64(params.w)
-    oracle.assert_close(y, in_float8(x, 1) @ in_float8(w, 1).T, 1e-5)
-    oracle.assert_close(dx, in_float8(dy, 1) @ in_float8(w, 0), 1e-5)
+    w, bound = np.float64(params.w), 1e-5 if needs_jax.default_backend() == "cpu" else 2**-12  # a GPU's sums are short
+    oracle.assert_close(y, in_float8(x, 1) @ in_float8(w, 1).T, bound)
+    oracle.assert_close(dx, in_float8(dy, 1) @ in_float8(w, 0), bound)
     oracle.assert_close(moved, y, 0)
     oracle.assert_close(dz, x @ w.T, 1e-2)  # derivatives are not those of rounding, and have the range of bfloat16
     oracle.assert_close(grads.w, dy.T @ x, 1e-2)
@@ -123,8 +123,8 @@ def test_what_a_gpu_may_round_is_said_in_all_three_products(precision, name, nee
 
     arrays = layer.init(fnn.random.key(0), (8,)), *on("jax", (np.ones((4, 8)), np.ones((4, 16))))
     assert needs_jax.jit(run).lower(*arrays).as_text().count(f"[{name}, {name}]") == 3
-    numpys = fnn.trees.map(np.asarray, arrays)
-    oracle.assert_close(run(*arrays), run(*numpys), 1e-6)
+    numpys, rounds = fnn.trees.map(np.asarray, arrays), needs_jax.default_backend() != "cpu" and name == "HIGH"
+    oracle.assert_close(run(*arrays), run(*numpys), 2**-10 if rounds else 1e-6)
 
 
 def test_the_same_map_acts_at_each_position(backend):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from helpers import key, moved
-from helpers_training import same
+from helpers_training import same, temporary
 
 import fnn
 from fnn import errors, rules, trees
@@ -108,7 +108,5 @@ def test_a_compiled_step_needs_the_memory_of_one_part_and_is_the_one_of_numpy(ne
     same((after.params, metrics), (wanted.params, theirs), 1e-5)
     same(metrics, of_whole, 1e-5)
     step = fnn.training.step._step.compiled
-    how = {"net": net, "loss": LOSS}
-    planned = [step.lower(s, None, None, x, y, None, **how).compile().memory_analysis() for s in (state, plain)]
-    less, more = (p.temp_size_in_bytes for p in planned)
+    less, more = (temporary(step, s, None, None, x, y, None, net=net, loss=LOSS) for s in (state, plain))
     assert less < 0.25 * more
