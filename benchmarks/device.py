@@ -1,4 +1,4 @@
-"""What an accelerator makes of it: gradients, epochs, wide and narrow networks, sweeps, clipping and rules, in ten minutes.
+"""On an accelerator: gradients, epochs, wide and narrow networks, sweeps, clipping and rules, in ten minutes.
 
     python benchmarks/device.py --out device.md               everything, and a table of it in a file
     python benchmarks/device.py --sections wide,narrow        some sections
@@ -186,8 +186,6 @@ def wide(report):
     flop = 2 * width**3 * 11 + 6 * width * 10 * width  # 4 forward, 4 for dW, 3 for dx; and the last layer's three
     makers = {f"{width}³ products alone": functools.partial(products_side, width, times)}
     makers |= sides(model, width, steps, 0.01, "bfloat16", () if report.smoke else TORCH)
-    in_float8 = sides(mlp(*[width] * 5, 10, precision="float8"), width, steps, 0.01, "bfloat16")
-    makers["fnn, outputs and errors by products of float8"] = in_float8["fnn"]
     per = {name: times * 2 * width**3 / flop if "alone" in name else steps for name in makers}  # seconds for a step's
     alone, rates = next(iter(makers)), {}
 
@@ -348,7 +346,7 @@ SECTIONS = {  # and the seconds that each may take
     "wide": (wide, 100),
     "narrow": (narrow, 110),
     "sweeps": (sweeps, 80),
-    "clipping": (clipping, 100),
+    "clipping": (clipping, 120),
     "rules": (of_rules, 110),
 }
 

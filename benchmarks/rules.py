@@ -11,10 +11,12 @@ these are the section "rules" of `device.py`.
 
 import functools
 
+import numpy as np
 from common import harness, sides
 
 import fnn
 from fnn import rules
+from fnn.matrices import contract
 
 D, T = fnn.Dense, fnn.Tanh()
 
@@ -52,16 +54,37 @@ def by_fnn(net, rule, x, y, batch):
     return run
 
 
+def products(hidden, x, batch):
+    """The matrix products of an epoch of backpropagation, and nothing else: the limit of what float32 allows."""
+    import jax
+
+    normal = np.random.default_rng(0).standard_normal
+    steps, shapes = len(x) // batch, ((batch, 784), (hidden, 784), (hidden, hidden), (10, hidden))
+    x, w, v, u = (np.float32(normal(shape) / shape[-1]) for shape in shapes)
+
+    @jax.jit
+    def run(x, w, v, u):
+        def step(x, _):
+            a = x @ w.T
+            b = a @ v.T
+            c = b @ u.T
+            db = c @ u
+            made = contract(c, b), contract(db, a), contract(db @ v, x)
+            return x + 1e-30 * sum(m[0, 0] for m in made), None
+
+        return jax.lax.scan(step, x, None, steps)[0][0, 0]
+
+    return lambda: float(run(x, w, v, u))
+
+
 def by_biotorch(mode, hidden, x, y, batch):
     """The same epoch by biotorch's modules."""
     import torch
     from biotorch.module.biomodule import BioModule
     from torch.nn import Linear, Tanh
 
-    device, layers = (
-        sides.torch_device(),
-        (Linear(784, hidden), Tanh(), Linear(hidden, hidden), Tanh(), Linear(hidden, 10)),
-    )
+    device = sides.torch_device()
+    layers = Linear(784, hidden), Tanh(), Linear(hidden, hidden), Tanh(), Linear(hidden, 10)
     model = BioModule(torch.nn.Sequential(*layers), mode=mode, output_dim=10).to(device)
     optimizer, cost = torch.optim.SGD(model.parameters(), lr=0.01), torch.nn.CrossEntropyLoss()
     x, y = torch.tensor(x, device=device), torch.tensor(y, dtype=torch.int64, device=device)
@@ -79,11 +102,13 @@ def by_biotorch(mode, hidden, x, y, batch):
 
 THEIRS = {"biotorch, feedback alignment": "fa", "biotorch, direct feedback alignment": "dfa"}
 THEIRS |= {"biotorch, sign symmetry": "usf"}
+PRODUCTS = "the products of backpropagation alone"
 
 
 def makers_of(hidden, x, y, batch):
     """What makes each side, by name."""
     ours = {name: functools.partial(by_fnn, *own, x, y, batch) for name, own in networks(hidden).items()}
+    ours[PRODUCTS] = functools.partial(products, hidden, x, batch)
     return ours | {name: functools.partial(by_biotorch, mode, hidden, x, y, batch) for name, mode in THEIRS.items()}
 
 

@@ -4,6 +4,7 @@ Each check writes the rule a second time, in plain NumPy for a small network, or
 """
 
 import importlib
+from dataclasses import dataclass
 
 import numpy as np
 import oracle
@@ -158,16 +159,28 @@ def settled():
     oracle.assert_close(found, backpropagated(own, params, batch)[1], 1e-2)
 
 
+@dataclass(frozen=True)
+class Even(fnn.Goodness):
+    def counts(self, k):
+        return True
+
+
+EVEN = Even((D(4), fnn.Tanh(), D(3), fnn.Tanh()), classes=3)
 TRYING = fnn.Goodness((D(4), fnn.Tanh(), D(3), fnn.Tanh()), classes=3)
 
 
-def told_apart():
+def told_apart(hard=False):
     """The cost of each stage and its gradient, written a second time; and the scores are mean squares."""
-    params, rng = moved(TRYING, (2,)), np.random.default_rng(0)
-    x, y, weights = rng.normal(size=(5, 2)), rng.integers(0, 3, 5), rng.integers(1, 4, 5).astype(float)
+    params, rng, n = moved(TRYING, (2,)), np.random.default_rng(0), 60 if hard else 5
+    x, y, weights = rng.normal(size=(n, 2)), rng.integers(0, 3, n), rng.integers(1, 4, n).astype(float)
     own = rules.Problem(TRYING, fnn.SoftmaxCrossEntropy(), PENALTY)
-    found = output(rules.ForwardForward(0.7, 1.5), own, params, rules.Batch(x, y, weights, 5), ())
-    wrong = (y + 1 + fnn.random.bits(key(seed=1), (5,)) % 2) % 3
+    found = output(rules.ForwardForward(0.7, 1.5, hard), own, params, rules.Batch(x, y, weights, n), ())
+    wrong = (y + 1 + fnn.random.bits(key(seed=1), (n,)) % 2) % 3
+    if hard:  # the one label or the other, by the last stage
+        each = TRYING.activities(params, x, np.tile(np.arange(3), (n, 1)))[0][1]
+        p, low, high = np.exp((each**2).sum(axis=2) / 1.5), np.where(y == 0, 1, 0), np.where(y == 2, 1, 2)
+        first = p[np.arange(n), low] / (p[np.arange(n), low] + p[np.arange(n), high])
+        wrong = np.where(1 - fnn.random.uniform(key(seed=1), (n,)) <= first, low, high)
     share, value, grads = weights / weights.sum(), PENALTY.value(params), [(), (), (), ()]
     h = [np.concatenate([x, np.eye(3)[c]], axis=1) for c in (y, wrong)]
     for at in (0, 2):
@@ -262,6 +275,14 @@ FAULTS = [
           with_fields(threshold=lambda t: -t), told_apart),
     Fault("a temperature of 1", rules.ForwardForward, "gradient",
           with_fields(temperature=lambda t: 1.0), told_apart),
+    Fault("hard labels that are not", rules.ForwardForward, "_mistaken",
+          instead(rules.ForwardForward._any_other), lambda: told_apart(hard=True)),
+    Fault("the right label taken for wrong", rules.ForwardForward, "_mistaken",
+          lambda f: lambda self, net, params, x, y, key: f(self, net, params, x, y + 3, key),
+          lambda: told_apart(hard=True)),
+    Fault("hard labels by all stages", rules.ForwardForward, "_mistaken",
+          lambda f: lambda self, net, params, x, y, key: f(self, EVEN, params, x, y, key),
+          lambda: told_apart(hard=True)),
     Fault("penalty forgotten", goodness, "penalised", forget, told_apart),
     Fault("lengths passed on", energies.Goodness, "_length", result(np.ones_like), told_apart),
     Fault("the first stage counted", energies.Goodness, "counts", instead(lambda self, k: True), told_apart),

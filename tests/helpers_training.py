@@ -27,7 +27,7 @@ def same(ours, theirs, tolerance=0):
 
 
 def temporary(compiled, *args, **how):
-    """The bytes of temporary memory of a jitted function, as planned for the CPU; a GPU's libraries keep some besides."""
+    """The bytes of temporary memory that a jitted function plans on the CPU; on a GPU, libraries keep some besides."""
     args = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
     with jax.default_device(jax.devices("cpu")[0]):
         return compiled.lower(*args, **how).compile().memory_analysis().temp_size_in_bytes

@@ -47,8 +47,8 @@ class Model(NamedTuple):
 # ---- the networks ----------------------------------------------------------------------------------------------------
 
 
-def mlp(*sizes, precision=None) -> Model:
-    """Dense layers with ReLU between; the last has 10 units. The precision is that of fnn's products."""
+def mlp(*sizes) -> Model:
+    """Dense layers with ReLU between; the last has 10 units."""
     import jax
 
     def plain(params, x):
@@ -62,7 +62,7 @@ def mlp(*sizes, precision=None) -> Model:
 
         return nn.Sequential(*[f for i, o in itertools.pairwise(sizes) for f in (nn.Linear(i, o), nn.ReLU())][:-1])
 
-    return Model(fnn.mlp(sizes[1:], precision=precision), sizes[:1], plain, torch)
+    return Model(fnn.mlp(sizes[1:]), sizes[:1], plain, torch)
 
 
 def lenet() -> Model:

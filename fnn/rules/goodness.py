@@ -28,7 +28,7 @@ class ForwardForward(NamedTuple):
     Args:
         threshold: θ, greater than 0: the mean square of a stage's outputs at which both are equally likely. Default: 1.
         temperature: T, greater than 0. A sum over many units is sure of itself after a few steps, and then hardly
-            learns; a T of a tenth of the units keeps it in doubt for longer. Default: 1, as in the source.
+            learns; a T of a hundredth to a tenth of the units keeps it in doubt. Default: 1, as in the source.
         hard: whether the wrong label is one that the network takes for right, c with a probability proportional to
             exp Σₖ zₖ(c) over the stages that count, which costs a forward pass of all classes; otherwise all wrong
             labels are as probable. Default: False.

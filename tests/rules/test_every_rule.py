@@ -24,6 +24,7 @@ EVERY = {  # by name: the network, and the rule as a function of one of its numb
     "target propagation": (MLP, lambda c: rules.TargetPropagation(step=0.1 * c)),
     "equilibrium propagation": (SETTLING, lambda c: rules.EquilibriumPropagation(0.5 * c, steps=3)),
     "forward-forward": (TRYING, rules.ForwardForward),
+    "forward-forward, hard": (TRYING, lambda c: rules.ForwardForward(c, 5.0, hard=True)),
     "forward gradients by activities": (MLP, lambda c: rules.ForwardGradient()),
     "forward gradients by weights": (MLP, lambda c: rules.ForwardGradient("weights")),
     "K-FAC": (SMALL, lambda c: rules.KFac(0.3 * c, max_norm=3.0, every=3)),

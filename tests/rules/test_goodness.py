@@ -11,6 +11,46 @@ from fnn import rules
 D = fnn.Dense
 
 
+def drawn(net, params, x, y, hard, n=2000):
+    """The wrong labels of one input, drawn n times."""
+    batch = rules.Batch(np.repeat(x, n, axis=0), np.repeat(y, n), None, n)
+    rule, labels = rules.ForwardForward(0.7, 1.5, hard), []
+    own = rules.Problem(net, fnn.SoftmaxCrossEntropy())
+    with pytest.MonkeyPatch.context() as patch:
+        seen = fnn.Goodness.activities
+        patch.setattr(fnn.Goodness, "activities", lambda *args: labels.append(args[-1]) or seen(*args))
+        rule_output(rule, own, params, batch)
+    true, wrong = labels[-1].T
+    assert (true == y).all()
+    return np.bincount(wrong, minlength=net.classes) / n
+
+
+def test_wrong_labels_are_drawn_as_the_network_takes_them_for_right_or_all_alike():
+    """Within four standard errors of the probabilities, written a second time; the true label is never drawn."""
+    net = fnn.Goodness((D(4), fnn.Tanh(), D(6), fnn.Softplus(), D(3), fnn.Softplus()), classes=5)
+    params = fnn.trees.map(lambda p: 2 * p, moved(net, (2,)))
+    x = np.random.default_rng(1).normal(size=(1, 2))
+    outputs, _, _ = net.activities(params, x, np.arange(5)[None])
+    p = np.exp(sum((a[0] ** 2).sum(axis=1) for a in outputs[1:]) / 1.5)
+    p[2] = 0
+    p /= p.sum()
+    assert p.max() > 2 * np.delete(p, 2).min(), "labels that differ"
+    for hard, wanted in ((True, p), (False, np.where(np.arange(5) == 2, 0, 0.25))):
+        found = drawn(net, params, x, np.array([2]), hard)
+        assert found[2] == 0
+        assert np.all(abs(found - wanted) <= 4 * np.sqrt(wanted * (1 - wanted) / 2000))
+
+
+def test_where_the_network_is_far_surer_of_the_true_label_a_wrong_one_is_drawn_all_the_same():
+    net = fnn.Goodness((D(3, bias=False),), classes=3)
+    params = fnn.trees.map(lambda p: 0 * p, net.init(key(), (2,)))
+    w = params[0].w.copy()
+    w[:, 2] = 3e3  # of the label 0
+    found = drawn(net, (params[0]._replace(w=w),), np.zeros((1, 2)), np.array([0]), True, 200)
+    assert found[0] == 0
+    assert found[1] + found[2] == 1
+
+
 def test_forward_forward_is_the_gradient_of_each_stages_own_cost():
     """Written a second time, stage by stage, by central differences of each stage's cost with its input held."""
     net = fnn.Goodness((D(4), fnn.Tanh(), D(3), fnn.Softplus()), classes=3)
