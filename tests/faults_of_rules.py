@@ -196,7 +196,7 @@ def told_apart(hard=False):
         grads[at] = fnn.DenseParams(sum(e.T @ a for e, a in zip(d, unit, strict=True)), sum(e.sum(axis=0) for e in d))
     oracle.assert_close(found.grads, trees.map(np.add, tuple(grads), PENALTY.gradient(params)), 1e-12)
     np.testing.assert_allclose(found.value, value)
-    scores = TRYING.apply(params, x)[np.arange(5), y]
+    scores = TRYING.apply(params, x)[np.arange(n), y]
     np.testing.assert_allclose(scores, (h[0] ** 2).mean(axis=1))
 
 
