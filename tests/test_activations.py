@@ -320,6 +320,15 @@ def test_soft_exponential_is_a_line_at_zero_and_its_learnt_derivative_has_no_jum
     check_layer(layer, z, params, method="difference", tolerance=1e-4)
 
 
+def test_soft_exponential_is_a_line_up_to_infinity(backend):
+    layer, z = fnn.SoftExponential(), np.array([[-math.inf, 2.0, math.inf]])
+    params, z = layer.init(fnn.random.key(0, backend=backend), (3,)), on(backend, z)
+    a, dz, grads = ours(layer, params, z, on(backend, np.ones((1, 3))))
+    np.testing.assert_array_equal(a, z)
+    np.testing.assert_array_equal(dz, 1)
+    np.testing.assert_array_equal(grads.alpha, math.inf)
+
+
 @pytest.mark.parametrize("alpha", [-1e-2, -1e-5, -1e-9, 1e-9, 1e-5, 1e-2])
 def test_soft_exponential_keeps_its_digits_as_alpha_goes_to_zero(alpha):
     z, k = np.array([[-0.2, 0.3, 1.0, 2.5]]), np.arange(2, 20)[:, None]

@@ -187,7 +187,8 @@ class SoftExponential(Learnt):
     def _terms(self, alpha, z):
         """w = z + α, v = αw and t = αz; v and t are 0 where their branch is not taken."""
         xp, w = namespace(z), z + alpha
-        return w, xp.where(alpha < 0, alpha * w, 0), xp.where(alpha < 0, 0, alpha * z)
+        none = (alpha < 0) | ((alpha == 0) & xp.isinf(z))  # where 0 times z is 0
+        return w, alpha * xp.where(alpha < 0, w, 0), alpha * xp.where(none, 0, z)
 
 
 def _small(t, limit, formula, alpha, factors, series):
