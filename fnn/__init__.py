@@ -259,19 +259,21 @@ if not _typing.TYPE_CHECKING:  # a type checker knows the names itself
     def __getattr__(name):
         """The error for a name that fnn does not have, with what to write instead of other libraries' names."""
         elsewhere = {
-            "Sequential": "fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(10)))",
-            "Linear": "fnn.Dense(units), without the number of inputs",
-            "Module": "fnn.Layer",
-            "GaussianNLLLoss": "fnn.GaussianNll(), whose prediction is means and logarithms of variances",
-            "MSELoss": "fnn.MeanSquaredError()",
-            "CrossEntropyLoss": "fnn.SoftmaxCrossEntropy()",
-            "BCEWithLogitsLoss": "fnn.SigmoidBinaryCrossEntropy()",
+            "sequential": "fnn.Serial((fnn.Dense(32), fnn.Relu(), fnn.Dense(10)))",
+            "linear": "fnn.Dense(units), without the number of inputs",
+            "module": "fnn.Layer",
+            "batchnorm": "fnn.LayerNorm(), as no layer of fnn couples examples",
+            "gaussiannllloss": "fnn.GaussianNll(), whose prediction is means and logarithms of variances",
+            "mseloss": "fnn.MeanSquaredError()",
+            "crossentropyloss": "fnn.SoftmaxCrossEntropy()",
+            "bcewithlogitsloss": "fnn.SigmoidBinaryCrossEntropy()",
             "save": "fnn.checkpoints.save(path, state, net=net)",
             "load": "fnn.checkpoints.load(path), or fnn.load_network(path)",
             "sklearn": "import fnn.sklearn first",
         }
         known = {known.lower(): known for known in globals() if not known.startswith("_")}
         plain = name.replace("_", "").lower()
-        same = known.get(plain) or known.get(plain.removesuffix("1d").removesuffix("2d"))
-        write = elsewhere.get(name) or (f"fnn.{same}" if same else "")
+        for ending in ("1d", "2d", "3d", "alization"):
+            plain = plain.removesuffix(ending)
+        write = elsewhere.get(plain) or (f"fnn.{known[plain]}" if plain in known else "")
         raise AttributeError(f"module 'fnn' has no attribute {name!r}{write and '; write '}{write}")

@@ -81,7 +81,12 @@ def for_objects(given, array, what="y") -> str:
     if kind in "US" or str in types:
         numbers = f"for numbers {what}.astype(float)"
         return f"; for labels that are text write np.unique(y, return_inverse=True)[1], {numbers}"
-    return f"; write {what}.astype(float)" if array.ndim else origin
+    if any(hasattr(cls, "__fspath__") for cls in types):
+        return f"; read the files first: np.stack([read(path) for path in {what}])"
+    with contextlib.suppress(TypeError, ValueError):
+        array.astype(float)
+        return f"; write {what}.astype(float)" if array.ndim else origin
+    return origin
 
 
 def known(array):

@@ -12,6 +12,7 @@ import inspect
 import math
 import numbers
 import operator
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -106,7 +107,10 @@ def usage(example: str) -> Callable[[_T], _T]:
 
     def decorate(thing: Any) -> Any:
         if isinstance(thing, type):
-            thing.__init__ = decorate(thing.__init__)  # type: ignore[misc]
+            if issubclass(thing, tuple):  # a NamedTuple
+                thing.__new__ = staticmethod(decorate(thing.__new__))  # type: ignore[assignment]
+            else:
+                thing.__init__ = decorate(thing.__init__)  # type: ignore[misc]
             return thing
 
         @functools.wraps(thing)
@@ -116,8 +120,8 @@ def usage(example: str) -> Callable[[_T], _T]:
             except TypeError as error:
                 if error.__traceback__ and error.__traceback__.tb_next:  # raised inside, not by the call itself
                     raise
-                what = str(error).replace(".<locals>", "")
-                names = [name for name in inspect.signature(thing).parameters if name != "self"]
+                what = re.sub(r"\.(<locals>|__init__|__new__)", "", str(error))
+                names = [name for name in inspect.signature(thing).parameters if name not in ("self", "_cls")]
                 known = f"; the arguments are {', '.join(names)}" if "unexpected keyword" in what else ""
                 if "'class_weight'" in what:  # of Keras
                     what += "; weights are data: (x, y, fnn.class_weights(y))"

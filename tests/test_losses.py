@@ -296,8 +296,8 @@ TARGETS = {
     "nan as a probability": (fnn.SoftmaxCrossEntropy(), (1, 2), [[np.nan, 1]], errors.DataError, "nan"),
     "logits without classes": (fnn.SoftmaxCrossEntropy(), (3,), [0, 1, 2], errors.ShapeError, r"\(N, C\)"),
     "targets ±1 for a sigmoid": (fnn.SigmoidBinaryCrossEntropy(), (2, 1), [[1], [-1]], errors.DataError, "-1"),
-    "targets as a row": (fnn.SigmoidBinaryCrossEntropy(), (2, 1), [1, 0], errors.ShapeError, r"y\[:, None\]"),
-    "targets that would broadcast": (fnn.Quadratic(), (4, 1), [1.0, 2, 3, 4], errors.ShapeError, r"y\[:, None\]"),
+    "targets as a row": (fnn.SigmoidBinaryCrossEntropy(), (2, 1), [1, 0], errors.ShapeError, "use np.expand_dims"),
+    "targets that would broadcast": (fnn.Quadratic(), (4, 1), [1.0, 2, 3, 4], errors.ShapeError, "use np.expand_dims"),
     "nan to regress on": (fnn.Quadratic(), (1, 2), [[1.0, np.nan]], errors.DataError, r"nan at y\[0, 1\]"),
     "a negative count": (fnn.PoissonNll(), (1, 2), [[1, -1]], errors.DataError, r"at least 0, got -1 at y\[0, 1\]"),
     "0 for a hinge": (fnn.Hinge(), (2, 1), [[1], [0]], errors.DataError, r"2 \* y - 1.*got 0 at y\[1, 0\]"),
@@ -436,7 +436,7 @@ CLASSES = [name for name in NAMES if isinstance(oracle.LOSSES[name].loss, OF_LAB
 def test_a_cost_called_directly_never_broadcasts(name):
     loss, (a, y) = oracle.LOSSES[name].loss, drawn(name, np.random.default_rng(0), n=4, k=1)
     for f in (loss.value, loss.delta, loss.value_and_delta):
-        with pytest.raises(errors.ShapeError, match=r"\(4, 1\), got \(4,\); use y\[:, None\]"):
+        with pytest.raises(errors.ShapeError, match=r"\(4, 1\), got \(4,\); use np.expand_dims\(y, -1\)"):
             f(a, y[:, 0])
 
 

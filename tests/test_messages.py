@@ -2,6 +2,8 @@
 
 import inspect
 import io
+import pathlib
+import pickle
 import pydoc
 import re
 import typing
@@ -145,6 +147,10 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
         lambda: fit(data=(frame_like(age=X[:, 0], town=np.array(["a", "b"])[Y]), Y)),
         "x: expected numbers, got text in the columns ['town'] (pd.get_dummies(x, columns=['town']) makes a column",
     ),
+    "paths of images": (
+        lambda: fit(data=([pathlib.Path("1.png")] * 12, Y)),
+        "x: .*read the files first: np.stack([read(path) for path in x])",
+    ),
     "None for x": (lambda: NET.apply(PARAMS, None), "x: expected an array, got None"),
     # kinds
     "a list for a network": (lambda: fit([fnn.Dense(3), fnn.Relu()]), "write fnn.Serial((Dense(3), Relu()))"),
@@ -154,6 +160,8 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
     "a function for a cost": (lambda: fit(loss=lambda a, y: (a - y) ** 2), "write fnn.FunctionLoss(f)"),
     "the name of an optimizer": (lambda: fit(optimizer="adam"), "such as fnn.Adam(), got 'adam'"),
     "a class for an optimizer": (lambda: fit(optimizer=fnn.Adam), "write Adam(...)"),
+    "lr=": (lambda: fnn.Adam(lr=0.01), "write fnn.Adam(0.001); the arguments are learning_rate, b1, b2, eps"),
+    "momentum=": (lambda: fnn.Sgd(0.1, momentum=0.9), "with momentum fnn.Momentum(0.1); the arguments are learning"),
     "a class for a schedule": (lambda: fit(optimizer=fnn.Adam(fnn.schedules.Constant)), "write Constant(...)"),
     "parameters in the optimizer": (lambda: fit(optimizer=fnn.Adam(PARAMS)), "Adam.learning_rate: expected a number"),
     "text for a rate": (
@@ -183,6 +191,8 @@ NAMES = {  # in other libraries
     "LSTM": (lambda: fnn.LSTM, "write fnn.Lstm"),
     "Conv2d": (lambda: fnn.Conv2d, "write fnn.Conv"),
     "MaxPool1D": (lambda: fnn.MaxPool1D, "write fnn.MaxPool"),
+    "BatchNorm2d": (lambda: fnn.BatchNorm2d, "write fnn.LayerNorm(), as no layer of fnn couples examples"),
+    "BatchNormalization": (lambda: fnn.BatchNormalization, "write fnn.LayerNorm()"),
     "SGD": (lambda: fnn.SGD, "write fnn.Sgd"),
     "MSELoss": (lambda: fnn.MSELoss, "write fnn.MeanSquaredError()"),
     "CrossEntropyLoss": (lambda: fnn.CrossEntropyLoss, "write fnn.SoftmaxCrossEntropy()"),
@@ -208,6 +218,31 @@ def test_a_name_of_another_library_is_answered_by_fnns_own(name):
     look_up, message = NAMES[name]
     with pytest.raises(AttributeError, match=says(message)):
         look_up()
+
+
+def test_no_conversion_is_suggested_that_would_fail():
+    with pytest.raises(errors.KindError, match="got dtype object") as caught:
+        fit(data=(np.array([{1}] * 12), Y))
+    assert "astype" not in str(caught.value)
+
+
+OPTIMIZERS = [thing for thing in vars(fnn.optimizers).values() if hasattr(thing, "_fields") and hasattr(thing, "init")]
+PLOTS = [f for name, f in vars(fnn.plots).items() if inspect.isfunction(f) and name != "animated"]
+
+
+@pytest.mark.parametrize("thing", OPTIMIZERS + PLOTS, ids=lambda thing: thing.__name__)
+def test_an_optimizer_or_a_figure_with_a_wrong_argument_says_how_it_is_called(thing):
+    with pytest.raises(
+        errors.KindError, match=rf"unexpected keyword.*; write fnn\..*{thing.__name__}\(.*arguments are"
+    ):
+        thing(lr=0.1)
+
+
+def test_an_optimizer_is_still_a_tuple_that_can_be_pickled_replaced_and_mapped():
+    assert pickle.loads(pickle.dumps(ADAM)) == ADAM == trees.map(lambda leaf: leaf, ADAM)
+    assert type(ADAM._replace(b1=0.5)) is fnn.Adam
+    assert ADAM._replace(b1=0.5).b1 == 0.5
+    assert list(inspect.signature(fnn.Adam).parameters) == list(fnn.Adam._fields)
 
 
 def test_an_error_within_a_call_is_not_taken_for_a_wrong_call():

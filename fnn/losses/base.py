@@ -145,7 +145,7 @@ def check_entries(target, prediction_shape, what="the prediction's shape"):
     """Raise unless the target is an array of this shape, which the message calls `what`."""
     check_one(target)
     if tuple(target.shape) != tuple(prediction_shape):
-        hint = "; use y[:, None]" if tuple(prediction_shape) == (*target.shape, 1) else ""
+        hint = "; use np.expand_dims(y, -1)" if tuple(prediction_shape) == (*target.shape, 1) else ""
         raise ShapeError(f"y: expected targets of {what} {tuple(prediction_shape)}, got {tuple(target.shape)}{hint}")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from .. import files, trees
 from ..backend import is_traced
 from ..backpropagation import check_problem
-from ..errors import ArgumentError, FnnError, KindError, require, shape, shorten, shown
+from ..errors import ArgumentError, FnnError, KindError, require, shape, shorten, shown, usage
 from ..gate import check_new
 from ..layers import Layer
 from ..losses import Loss
@@ -19,6 +19,7 @@ LARGEST = 2**31 - 2**20  # bytes of weights; protobuf's limit is 2 GiB for all o
 _AXES = {1: ("C",), 2: ("T", "C"), 3: ("H", "W", "C"), 4: ("D", "H", "W", "C")}
 
 
+@usage("fnn.onnx.export(net, params, path, x.shape[1:])")
 def export(
     net: Layer,
     params: Any,

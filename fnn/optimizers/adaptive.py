@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np  # noqa: F401 - for the examples
 
 from ..backend import at_least_float32, namespace
+from ..errors import usage
 from .base import (
     Fraction,
     Moments,
@@ -23,6 +24,7 @@ from .base import (
 )
 
 
+@usage("fnn.Adagrad(0.01)")
 class Adagrad(NamedTuple):
     """Adagrad: each parameter's rate falls with the sum of all its squared gradients.
 
@@ -71,6 +73,7 @@ class Deltas(NamedTuple):
     square: Any
 
 
+@usage("fnn.Adadelta(1.0)")
 class Adadelta(NamedTuple):
     """Adadelta: steps in proportion to the recent steps, so that no learning rate is needed.
 
@@ -106,6 +109,7 @@ class Adadelta(NamedTuple):
     init, update = lift(step, Deltas)
 
 
+@usage("fnn.RMSProp(0.001)")
 class RMSProp(NamedTuple):
     """RMSProp: divides the gradient by the root of the running mean of its square.
 
@@ -145,6 +149,7 @@ class RMSProp(NamedTuple):
 # ---- Adam and its variants -------------------------------------------------------------------------------------------
 
 
+@usage("fnn.Adam(0.001)")
 class Adam(NamedTuple):
     """Adam: momentum, and a rate for each parameter by the size of its gradients.
 
@@ -177,6 +182,7 @@ class Adam(NamedTuple):
     init, update = lift(step, Moments)
 
 
+@usage("fnn.AdamW(0.001)")
 class AdamW(NamedTuple):
     """Adam with weight decay that is added to the update, where Adam's rates do not scale it.
 
@@ -218,6 +224,7 @@ class AdamW(NamedTuple):
     init, update = lift(step, Moments)
 
 
+@usage("fnn.Nadam(0.001)")
 class Nadam(NamedTuple):
     """Adam with Nesterov's momentum: uses the average of g as it would be one step later.
 
@@ -251,6 +258,7 @@ class Nadam(NamedTuple):
     init, update = lift(step, Moments)
 
 
+@usage("fnn.Adamax(0.001)")
 class Adamax(NamedTuple):
     """Adam with the largest past gradient, decayed, in place of the root mean square.
 
@@ -297,6 +305,7 @@ class MomentsAndMaximum(NamedTuple):
     nu_max: Any
 
 
+@usage("fnn.AMSGrad(0.001)")
 class AMSGrad(NamedTuple):
     """Adam with rates that never grow: divides by the largest mean square so far.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
+from ..errors import usage
 from ..static import Interval
 from .base import Positive, another_optimizers, like, map_optimizers, no_update, norm_and_unit, own_state, zero, zeros
 from .descent import Sgd  # noqa: F401 - for the examples
@@ -19,6 +20,7 @@ from .descent import Sgd  # noqa: F401 - for the examples
 # ---- clipping --------------------------------------------------------------------------------------------------------
 
 
+@usage("fnn.ClipByValue(fnn.Adam(), max_value=1.0)")
 class ClipByValue(NamedTuple):
     """Clips each gradient entry to [−c, c], then applies the inner optimizer.
 
@@ -49,6 +51,7 @@ class ClipByValue(NamedTuple):
         return self.optimizer.update(trees.map(clip, grads), opt_state, params)
 
 
+@usage("fnn.ClipByNorm(fnn.Adam(), max_norm=1.0)")
 class ClipByNorm(NamedTuple):
     """Shortens the gradient of each parameter array to a norm of at most c, then applies the inner optimizer.
 
@@ -77,6 +80,7 @@ class ClipByNorm(NamedTuple):
         return self.optimizer.update(trees.map(clip, grads), opt_state, params)
 
 
+@usage("fnn.ClipByGlobalNorm(fnn.Adam(), max_norm=1.0)")
 class ClipByGlobalNorm(NamedTuple):
     """Shortens the whole gradient to a norm of at most c, keeping its direction, then applies the inner optimizer.
 
@@ -129,6 +133,7 @@ def _shortening(max_norm, arrays, axis=None):
     return _Shortening(short, None if unit is None else xp.where(short, 1, unit)[()], factor)
 
 
+@usage("fnn.MaxNorm(fnn.Adam(), max_norm=3.0)")
 class MaxNorm(NamedTuple):
     """Applies the inner optimizer, then shortens the incoming weights of each unit to a norm of at most c.
 
@@ -182,6 +187,7 @@ class Accumulated(NamedTuple):
     inner: Any
 
 
+@usage("fnn.Accumulate(fnn.Adam(), steps=4)")
 class Accumulate(NamedTuple):
     """Averages the gradients of k batches and applies the inner optimizer to the mean, as if for one large batch.
 
@@ -225,6 +231,7 @@ class Skipped(NamedTuple):
     inner: Any
 
 
+@usage("fnn.SkipNonFinite(fnn.Adam())")
 class SkipNonFinite(NamedTuple):
     """Skips a step that has NaN or an infinity anywhere: neither parameters nor the inner state change.
 
@@ -284,6 +291,7 @@ class Averaged(NamedTuple):
     inner: Any
 
 
+@usage("fnn.Average(fnn.Adam())")
 class Average(NamedTuple):
     """Applies the inner optimizer and keeps an average of the parameters, which generalizes better than the last ones.
 
@@ -327,6 +335,7 @@ class Average(NamedTuple):
         return updates, Averaged(count + 1, trees.map_learnt(move, average, params, updates), inner)
 
 
+@usage("fnn.PerLayer((fnn.Adam(), ...)), an optimizer for each layer")
 class PerLayer(NamedTuple):
     """Applies an optimizer of its own to each layer, or to each parameter.
 

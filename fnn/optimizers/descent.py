@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import numpy as np  # noqa: F401 - for the examples
 
+from ..errors import usage
 from .base import Count, Fraction, NonNegative, Velocity, lift
 
 
+@usage("fnn.Sgd(0.1), with momentum fnn.Momentum(0.1)")
 class Sgd(NamedTuple):
     """Gradient descent; batch, mini-batch or stochastic, depending on the batch size.
 
@@ -35,6 +37,7 @@ class Sgd(NamedTuple):
     init, update = lift(step, Count)
 
 
+@usage("fnn.Momentum(0.1)")
 class Momentum(NamedTuple):
     """Gradient descent with momentum, in the textbooks' form.
 
@@ -69,6 +72,7 @@ class Momentum(NamedTuple):
     init, update = lift(step, Velocity)
 
 
+@usage("fnn.Nesterov(0.1)")
 class Nesterov(NamedTuple):
     """Nesterov's accelerated gradient: momentum, with the gradient taken at the point the velocity leads to.
 

@@ -6,6 +6,7 @@ import numpy as np  # noqa: F401 - for the example
 
 from .. import trees
 from ..backend import at_least_float32, cast, namespace, widened
+from ..errors import usage
 from .base import apply_updates, no_update, own_state
 from .descent import Sgd  # noqa: F401 - for the example
 
@@ -17,6 +18,7 @@ class Mastered(NamedTuple):
     inner: Any
 
 
+@usage("fnn.Masters(fnn.Adam())")
 class Masters(NamedTuple):
     """Applies the inner optimizer to float32 copies of the parameters, the masters, which the parameters follow.
 

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import numpy as np  # noqa: F401 - for the examples
 
 from ..backend import namespace
+from ..errors import usage
 from .adaptive import nadam_formula, nesterov_weights
 from .base import Fraction, Moment, Moments, NonNegative, average, lift, norm_and_unit, quotient, zeros_of
 
 
+@usage("fnn.Lion(0.0001)")
 class Lion(NamedTuple):
     """Lion: every parameter takes a step of the same length, by the sign of a momentum.
 
@@ -47,6 +49,7 @@ class Lion(NamedTuple):
     init, update = lift(step, Moment)
 
 
+@usage("fnn.Muon(0.02)")
 class Muon(NamedTuple):
     """Muon: momentum whose matrix is made orthogonal, so that a step acts equally on all directions of the input.
 

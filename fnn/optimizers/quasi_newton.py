@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, cast, namespace
+from ..errors import usage
 from ..static import Choice, Interval, unwrapped
 from .base import NonNegative, no_update, own_state, zero
 from .line_search import Point, dot, search
@@ -47,6 +48,7 @@ class Progress(NamedTuple):
     status: Any
 
 
+@usage("fnn.Lbfgs(), which needs no learning rate")
 class Lbfgs(NamedTuple):
     """L-BFGS with a line search: descent along −H g, where H approximates the inverse Hessian.
 

@@ -10,12 +10,13 @@ from ..backpropagation import check_problem
 from ..calibration import Reliability
 from ..checks import finite
 from ..composition import Composition, forward_recorded, walk
-from ..errors import ArgumentError, DataError, KindError, ShapeError, integer, require, shorten
+from ..errors import ArgumentError, DataError, KindError, ShapeError, integer, require, shorten, usage
 from ..layers import Layer
 from ..losses import Loss
 from .common import COLORS, MARKERS, STYLES, check_axes, color_of, no_frame, numbers, scale_beside, tint
 
 
+@usage("fnn.plots.decision_regions(axes, net, loss, params, x, y)")
 def decision_regions(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: Any) -> Any:
     """Draw the class that a network of two inputs predicts at each point, with the examples on top.
 
@@ -81,6 +82,7 @@ def decision_regions(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: 
     return axes
 
 
+@usage("fnn.plots.hidden_plane(axes, net, params, x, y)")
 def hidden_plane(axes: Any, net: Layer, params: Any, x: Any, y: Any, *, layer: int = -2) -> Any:
     """Draw how a layer bends the plane of two inputs: a grid of straight lines and the examples, mapped to its outputs.
 
@@ -136,6 +138,7 @@ def hidden_plane(axes: Any, net: Layer, params: Any, x: Any, y: Any, *, layer: i
     return axes
 
 
+@usage("fnn.plots.activations(axes, net, params, x)")
 def activations(axes: Any, net: Layer, params: Any, x: Any) -> Any:
     """Draw a histogram of the outputs of every layer, over units and examples, with the first layer on top.
 
@@ -182,6 +185,7 @@ def activations(axes: Any, net: Layer, params: Any, x: Any) -> Any:
     return axes
 
 
+@usage("fnn.plots.confusion(axes, fnn.confusion_matrix(predictions, y))")
 def confusion(axes: Any, matrix: Any, *, classes: Any = None) -> Any:
     """Draw a confusion matrix: the number of examples of each true class (row) and predicted class (column).
 
@@ -225,6 +229,7 @@ def confusion(axes: Any, matrix: Any, *, classes: Any = None) -> Any:
     return axes
 
 
+@usage("fnn.plots.reliability(axes, fnn.reliability(probabilities, y))")
 def reliability(axes: Any, curves: Any) -> Any:
     """Draw a reliability diagram: the accuracy in each bin of confidence; on the diagonal a network is calibrated.
 

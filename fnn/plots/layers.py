@@ -9,7 +9,7 @@ from .. import examples, gate, trees
 from ..backpropagation import check_problem, tape_of
 from ..checks import finite
 from ..composition import forward_recorded, walk
-from ..errors import ArgumentError, ShapeError, require
+from ..errors import ArgumentError, ShapeError, require, usage
 from ..layers import Layer, Recurrent
 from ..losses import Loss
 from ..sequences import Last
@@ -18,6 +18,7 @@ from .common import check_axes, numbers, scale_beside, tiles
 _FEW = 8  # up to so many positions and units numbers are written into the cells
 
 
+@usage("fnn.plots.feature_maps(axes, net, params, image)")
 def feature_maps(axes: Any, net: Layer, params: Any, image: Any, *, layer: str = "0") -> Any:
     """Draw the output of a layer for one image: an image for each channel.
 
@@ -49,6 +50,7 @@ def feature_maps(axes: Any, net: Layer, params: Any, image: Any, *, layer: str =
     return tiles(axes, np.moveaxis(numbers(layer, found[layer])[0], -1, 0), "output")
 
 
+@usage("fnn.plots.unrolled(axes, net, params, x)")
 def unrolled(
     axes: Any,
     net: Layer,

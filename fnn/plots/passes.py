@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import gate
 from ..backpropagation import check_problem, tape_of
-from ..errors import KindError, ShapeError, require, shorten
+from ..errors import KindError, ShapeError, require, shorten, usage
 from ..layers import Dense, Layer
 from ..layers.activations import Activation
 from ..losses import Loss
@@ -24,6 +24,7 @@ _MOST = 6  # units of a layer
 FORWARD, BACKWARD = COLORS[0], "#B34F00"  # the second of COLORS, dark enough for small letters on white
 
 
+@usage("fnn.plots.flow(axes, net, loss, params, x, y)")
 def flow(axes: Any, net: Layer, loss: Loss, params: Any, x: Any, y: Any) -> Any:
     """Draw backpropagation for one example: activations, errors and gradients, each at its place in the network.
 

@@ -10,7 +10,7 @@ from .. import gate, random, trees
 from ..backend import namespace
 from ..backpropagation import check_problem, mean_cost
 from ..diagnostics import Statistics
-from ..errors import ArgumentError, KindError, ShapeError, integer, real, require, same_shape, shorten
+from ..errors import ArgumentError, KindError, ShapeError, integer, real, require, same_shape, shorten, usage
 from ..layers import Layer
 from ..losses import Loss
 from ..training.evaluation import predict
@@ -18,6 +18,7 @@ from ..training.sweeps import sweep
 from .common import COLORS, STYLES, check_axes, color_of, no_frame, numbers, tint
 
 
+@usage('fnn.plots.learning_curves(axes, {"loss": history["loss"]})')
 def learning_curves(axes: Any, curves: Any, *, x: Any = None) -> Any:
     """Draw learning curves: a line for each, labelled at its end; for several seeds, their mean and a band.
 
@@ -71,6 +72,7 @@ def learning_curves(axes: Any, curves: Any, *, x: Any = None) -> Any:
     return axes
 
 
+@usage("fnn.plots.gradient_flow(axes, statistics, names)")
 def gradient_flow(axes: Any, statistics: Statistics, names: Any) -> Any:
     """Draw how the sizes of errors and gradients change through the layers, on a logarithmic axis.
 
@@ -139,6 +141,7 @@ def gradient_flow(axes: Any, statistics: Statistics, names: Any) -> Any:
     return axes
 
 
+@usage("fnn.plots.alignment(axes, history)")
 def alignment(axes: Any, history: Any) -> Any:
     """Draw how far a rule's gradient was from that of backpropagation during a run: a line for each layer.
 
@@ -174,6 +177,7 @@ def alignment(axes: Any, history: Any) -> Any:
     return axes
 
 
+@usage("fnn.plots.loss_surface(axes, net, loss, params, x, y, key=key)")
 def loss_surface(
     axes: Any,
     net: Layer,

@@ -7,7 +7,7 @@ import numpy as np
 from .. import gate, trees
 from ..checks import finite
 from ..composition import Composition, over_parts, walk
-from ..errors import KindError, ShapeError, integer, require, shorten
+from ..errors import KindError, ShapeError, integer, require, shorten, usage
 from ..errors import shape as sizes
 from ..layers import Conv, Dense, DenseParams, Embedding, Flatten, Layer, Recurrent
 from ..networks import Frozen, Residual, Serial
@@ -17,6 +17,7 @@ from ..sequences import Last
 from .common import COLORS, check_axes, numbers, tiles
 
 
+@usage("fnn.plots.first_layer(axes, params)")
 def first_layer(axes: Any, weights: Any, *, shape: tuple[int, ...] = (28, 28)) -> Any:
     """Draw what the units of the first layer respond to: the weights of each unit as an image.
 
@@ -82,6 +83,7 @@ class _Column(NamedTuple):
         return self.shape[-1] if self.shape else 1
 
 
+@usage("fnn.plots.network(axes, net, input_shape)")
 def network(axes: Any, net: Layer, input_shape: Any, params: Any = None, *, most: int = 8) -> Any:
     """Draw a diagram of a network, with a column of units for the input and each layer, and lines for the weights.
 
