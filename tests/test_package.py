@@ -1,5 +1,6 @@
-"""What a package index shows, and the version."""
+"""What a package index shows, the version, and the order of the modules."""
 
+import ast
 import re
 import runpy
 import sys
@@ -37,3 +38,20 @@ def test_there_is_one_version():
     assert "version" in project["project"]["dynamic"]
     assert project["tool"]["hatch"]["version"]["path"] == "fnn/__init__.py"
     assert re.fullmatch(r"\d+\.\d+\.\d+", fnn.__version__)
+
+
+def test_imports_go_one_way_down_the_reading_order_which_names_every_module():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Reading order")[2].partition("### ")[0]
+    modules = {path.stem for path in (ROOT / "fnn").iterdir() if path.name[0] not in "_." and path.name != "py.typed"}
+    order = [name for name in dict.fromkeys(re.findall(r"`(\w+)/?`", text)) if name in modules]
+    assert set(order) == modules
+    wrong = []
+    for path in (ROOT / "fnn").rglob("*.py"):
+        here, *deeper = path.relative_to(ROOT / "fnn").with_suffix("").parts
+        for node in ast.parse(path.read_text(encoding="utf-8")).body if here in modules else ():
+            if isinstance(node, ast.ImportFrom) and node.level == 1 + bool(deeper):
+                names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+                wrong += [
+                    (str(path), name) for name in names if name in modules and order.index(name) > order.index(here)
+                ]
+    assert wrong == []
