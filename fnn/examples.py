@@ -1,4 +1,4 @@
-"""Examples: the data of a call as one `Data`, arrays wherever they lie, and what can be said of them without a network.
+"""Examples: the data of a call as one `Data`, whose arrays may lie anywhere, and what needs no network to be known.
 
 x and y are arrays, or dicts or NamedTuples of arrays, with the N examples along the first axis of each.
 """

@@ -5,10 +5,10 @@ A formula calls `xp = namespace(x)` and is written against `xp`. Where JAX offer
 `FNN_BACKEND=jax` it is required; otherwise it is used if it is installed.
 
     library      the one import of JAX, and which of the two an array belongs to
-    dtypes       which numbers it has
+    dtypes       what its numbers are, and conversions
     nodes        trees of arrays
     flow         loops, choices, `vmap`
-    programs     what is compiled, and how many programs are kept
+    programs     compilation, and how many programs are kept
 
 `fnn.matrices` has the two products of formulas, and `fnn.pieces` what is computed for some examples, or some layers, at
 a time.

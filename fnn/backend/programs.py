@@ -1,4 +1,4 @@
-"""What is compiled, how many compiled programs are kept, and what a process sets for them once."""
+"""Compilation: `jit`, how many compiled programs are kept, and what is set once in a process."""
 
 import contextlib
 import functools
