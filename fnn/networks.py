@@ -363,6 +363,7 @@ def last_layer(net: Layer) -> Layer | None:
     return None if isinstance(net, Composition) else net
 
 
+@usage("fnn.mlp((128, 10), activation=fnn.Relu())")
 def mlp(
     units: tuple[int, ...],
     activation: Layer | None = None,

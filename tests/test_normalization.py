@@ -83,7 +83,7 @@ def test_the_entries_that_are_normalized_are_not_the_batch(layer):
     with pytest.raises(errors.ShapeError, match="gain"):
         layer.apply(layer.init(key, (3,)), np.ones((2, 4)))
     with pytest.raises(errors.ArgumentError, match="eps > 0"):
-        type(layer)(0.0)
+        type(layer)(eps=0.0)
 
 
 def test_normalized_examples_have_mean_zero_and_variance_one_however_large(backend):

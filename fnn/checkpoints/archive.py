@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import files
 from ..backend import jnp
-from ..errors import CheckpointError, FnnError, KindError, shorten
+from ..errors import CheckpointError, FnnError, KindError, shorten, usage
 from . import arrays, text
 from .tree import Source, array_names, describe, restore
 
@@ -41,6 +41,7 @@ class Checkpoint(NamedTuple):
 # ---- saving ----------------------------------------------------------------------------------------------------------
 
 
+@usage("fnn.checkpoints.save(path, params, net=net)")
 def save(path: _Path, tree: Any, *, net: Any = None, metadata: dict | None = None) -> None:
     """Write a tree, such as parameters or a `TrainState`, into one file: completely, or not at all.
 

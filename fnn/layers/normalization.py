@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import random  # noqa: F401 - for the examples
 from ..backend import at_least_float32, cast, floating, namespace
-from ..errors import ShapeError
+from ..errors import ShapeError, usage
 from ..initializers import Constant
 from ..static import Interval
 from .base import Array, Layer, added
@@ -25,7 +25,8 @@ class LayerNormParams(NamedTuple):
     bias: Array
 
 
-@dataclass(frozen=True)
+@usage("fnn.LayerNorm(), without the number of units, which is that of x")
+@dataclass(frozen=True, kw_only=True)
 class LayerNorm(Layer):
     """Brings each example to mean 0 and variance 1 over its last axis, then scales and shifts it.
 
@@ -93,7 +94,8 @@ class RMSNormParams(NamedTuple):
     gain: Array
 
 
-@dataclass(frozen=True)
+@usage("fnn.RMSNorm(), without the number of units, which is that of x")
+@dataclass(frozen=True, kw_only=True)
 class RMSNorm(Layer):
     """Divides each example by the root mean square over its last axis, then scales it.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backend, random
 from ..backend import floating, namespace
-from ..errors import KindError, ShapeError, shape, shorten
+from ..errors import KindError, ShapeError, shape, shorten, usage
 from ..static import Interval
 from .base import Layer, symmetric
 
@@ -69,6 +69,7 @@ def _rows(x):
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
+@usage("fnn.Dropout(0.5)")
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Inverted dropout: in training, sets each output to 0 with probability `rate` and scales the others up to preserve

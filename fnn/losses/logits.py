@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import random
 from ..backend import cast, floating, namespace
-from ..errors import KindError
+from ..errors import KindError, usage
 from ..numerics import exponentials, log_sigmoids, log_softmax, logistic, magnitude
 from ..static import Interval
 from .base import (
@@ -50,6 +50,7 @@ class ClassLogits(Loss):
         check_classes(self, prediction_shape, target, values)
 
 
+@usage("fnn.SoftmaxCrossEntropy(); weights of classes are data, (x, y, fnn.class_weights(y))")
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(ClassLogits):
     """ℓ = −Σ_c y_c log p_c = Σ_c y_c (log Σⱼ eᶻʲ − z_c)        δ = p Σ_c y_c − y        p = softmax z
@@ -118,6 +119,7 @@ class SoftmaxCrossEntropy(ClassLogits):
         return y
 
 
+@usage("fnn.SigmoidBinaryCrossEntropy()")
 @dataclass(frozen=True)
 class SigmoidBinaryCrossEntropy(Loss):
     """ℓ = −Σ (w y log p + (1 − y) log(1 − p))        δ = (1 − y) p − w y (1 − p)        p = σ(z)
