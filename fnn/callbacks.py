@@ -38,7 +38,7 @@ __all__ = ["STOP", "CsvLog", "Epoch", "Plateau", "TensorBoard", "TimeLimit"]
 
 
 class Epoch(NamedTuple):
-    """What a callback is told after an epoch.
+    """The record of an epoch that a callback is given after it.
 
     epoch           epochs finished so far, counted from 1, those of earlier runs included
     step            steps taken so far

@@ -187,7 +187,7 @@ def joins(key, count, n):
     high, low = divmod((count << 64) // n - 1, 2**32)  # the largest word that joins
     words = random.bits(key, (n,))
     tied = words == np.uint32(high)
-    below = lambda: random.bits(random.fold_in(key, n), (n,)) <= np.uint32(low)  # n is no counter of the high halves
+    below = lambda: random.bits(random.fold_in(key, n), (n,)) <= np.uint32(low)  # n is not a counter of the high halves
     return (words < np.uint32(high)) | backend.cond(tied.any(), lambda: tied & below(), lambda: tied)
 
 
@@ -195,7 +195,7 @@ def _walk(words, n, position):
     """The bijection of 0 … n−1 at the given positions; `words` has a random word, or array of words, per round."""
     xp = backend.namespace(words, position)
     a, b = _factors(n)
-    few = a * b - n  # results beyond n, at most about 30: a table tells where the walk leads from each
+    few = a * b - n  # results beyond n, at most about 30: a table says where the walk leads from each
     beyond = xp.broadcast_to(xp.arange(n, a * b, dtype=np.uint32), (*position.shape[:-1], few))
     # XLA recomputes, and recompiles, whatever is used more than once, unless it is the result of a loop
     out = _feistel(words, a, b, xp.concatenate([position.astype(np.uint32), beyond], axis=-1), looped=few > 0)

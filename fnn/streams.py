@@ -165,8 +165,8 @@ class Stream:
             wrong = next((pair for pair in zip(expected, found, strict=False) if pair[0] != pair[1]), None)
             shown = lambda outline: f"{outline[0]} of shape {outline[1]} and dtype {outline[2]}"
             names = lambda outlines: ", ".join(name for name, *_ in outlines)
-            told = map(shown, wrong) if wrong else (names(expected), names(found))
-            raise ShapeError("{}: expected {}, as in the first batch, got {}".format(place, *told))
+            sides = map(shown, wrong) if wrong else (names(expected), names(found))
+            raise ShapeError("{}: expected {}, as in the first batch, got {}".format(place, *sides))
         return batch
 
     # ---- reading -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from ..losses import Loss
 from ..sequences import Last
 from .common import check_axes, numbers, scale_beside, tiles
 
-_FEW = 8  # up to so many positions and units numbers are written into the cells
+_FEW = 8  # numbers are written into the cells up to this many positions and units
 
 
 @usage("fnn.plots.feature_maps(axes, net, params, image)")

@@ -24,7 +24,7 @@ class FNNClassifier(ClassifierMixin, Estimator):
     from scikit-learn's, where `alpha` is 0.0001, `learning_rate_init` 0.001 and `batch_size` at most 200: with the
     defaults here, training is as accurate and faster.
 
-    X may be a sparse matrix or array of SciPy's. A large one is made dense a few batches at a time (with 'lbfgs' all of
+    X may be a sparse matrix or array of SciPy. A large one is made dense a few batches at a time (with 'lbfgs' all of
     it, since that is its batch), and in `predict` too; the result is that of the dense array.
 
     It computes in the precision of X; on JAX in float32, unless 64 bits are enabled there. It passes scikit-learn's

@@ -112,7 +112,7 @@ class Run:
         model.n_iter_ = 0
 
     def _iterating(self, state, work, most, alone):
-        """The optimizer with the number of iterations until something is to be told of them."""
+        """The optimizer with the number of iterations until the next report."""
         iterations = min(most, TOGETHER + int(QUICK // work)) if alone else 1
         return state.optimizer._replace(iterations=namespace(state.step).asarray(iterations, dtype=np.int32)[()])
 
@@ -147,7 +147,7 @@ class Run:
         self.waited = 0 if watched <= best - model.tol else self.waited + 1
 
     def _told(self, state):
-        """`(state, whether to stop)` after the callbacks were told of the epoch."""
+        """`(state, whether to stop)` after the callbacks have been called."""
         model = self.model
         if not model.callbacks:
             return state, False

@@ -257,9 +257,9 @@ def fit(
                 run = run.finished(record, figures, watch, start_after)
                 if callbacks:
                     counters, seconds = (int(state.epoch), int(state.step)), time.perf_counter() - started
-                    told = Epoch(*counters, record, state, last_rate(state), seconds, run.history_arrays())
-                    state, stops = call(callbacks, told, changed)
-                    if state is not told.state and not all_finite(state.params):
+                    report = Epoch(*counters, record, state, last_rate(state), seconds, run.history_arrays())
+                    state, stops = call(callbacks, report, changed)
+                    if state is not report.state and not all_finite(state.params):
                         raise ArgumentError("callbacks: expected a state whose parameters are finite, got others")
                     run = run._replace(state=state)
                 if store is not None and run.epochs % every == 0:

@@ -36,7 +36,7 @@ def minimize(
 
     Returns:
         `(params, history)`. The history is a dict with `loss`, the value before each step, (steps,), and what the
-        optimizer tells of each, as `Lbfgs` does.
+        optimizer reports of each, as `Lbfgs` does.
 
     Raises:
         FnnError: before any step, if the optimizer or what the function returns is invalid.
