@@ -82,6 +82,7 @@ class Aligned(NamedTuple):
 
     sampling, weighted = of_inner("sampling", "shuffled"), of_inner("weighted", True)
     draws, private = of_inner("draws", True), of_inner("private", False)
+    of_cost, overflows = of_inner("of_cost", False), of_inner("overflows", False)
 
     def init(self, problem, params, key):
         """The state of the rule."""

@@ -56,11 +56,11 @@ class ForwardForward(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The cost of all stages, and the gradient of each one's own."""
-        at, chain = place_of(Goodness, self, problem.net, params), whole(problem.net, params)
+        at, chain = place_of(Goodness, self, problem.net, params), whole(problem.net, params, keys.net)
         net, ours = chain.layers[at], chain.params[at]
         if batch.y.ndim != 1:
             raise KindError(f"ForwardForward: expected labels (N,), got targets of shape {batch.y.shape}")
-        x, _ = chain.cut(0, at).forward(batch.x, keys.net)
+        x, _ = chain.cut(0, at).forward(batch.x)
         xp, x = namespace(x, batch.y), floating(x, ours[0].w.dtype)
         wrong = (self._mistaken if self.hard else self._any_other)(net, ours, x, batch.y, keys.rule)
         labels, sign = xp.stack([batch.y, wrong], axis=1), np.array([1, -1], np.float32)

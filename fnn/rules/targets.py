@@ -12,6 +12,7 @@ from ..layers import Dense
 from ..layers.activations import Activation
 from ..networks import Serial
 from ..optimizers import Momentum, apply_updates
+from ..optimizers.extras import check_inner
 from ..static import Interval
 from .base import RuleOutput
 from .chain import at_output, gradient, input_shapes, maps, run, shared, stages
@@ -49,6 +50,10 @@ class TargetPropagation(NamedTuple):
     noise: Annotated[Any, Interval("[0, ∞)")] = 0.1
     optimizer: Any = Momentum(0.01)
 
+    def check(self):
+        """Raise unless the inverses have an optimizer that needs the gradient alone."""
+        check_inner("TargetPropagation.optimizer", self.optimizer, "TargetPropagation")
+
     def init(self, problem, params, key):
         """The parameters of the inverses, and the state of their optimizer."""
         chain = stages(self, problem.net, params)
@@ -63,8 +68,8 @@ class TargetPropagation(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, the gradient of the stages towards their targets, and better inverses."""
-        (backs, opt_state), chain = state, stages(self, problem.net, params)
-        outputs, residuals = run(chain, batch.x, keys.net)
+        (backs, opt_state), chain = state, stages(self, problem.net, params, keys.net)
+        outputs, residuals = run(chain, batch.x)
         top = at_output(problem, outputs[-1], batch)
         down = chain[-1].backward(residuals[-1], top.delta)[0]
         nets = inverses(chain)
@@ -80,7 +85,7 @@ class TargetPropagation(NamedTuple):
             h = outputs[k] + cast(
                 self.noise * random.normal(random.fold_in(keys.rule, k), outputs[k].shape), down.dtype
             )
-            again, kept = nets[k].forward(backs[k], chain[k + 1].forward(h, keys.net)[0])
+            again, kept = nets[k].forward(backs[k], chain[k + 1].forward(h)[0])
             _, inner = nets[k].propagate(backs[k], kept, shared(again - h, top.shares), False)
             return nets[k].gradient(backs[k], kept, inner)
 

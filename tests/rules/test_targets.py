@@ -40,7 +40,7 @@ def test_inverses_learn_to_invert():
     rule = rules.TargetPropagation(0.1, noise=0.05, optimizer=fnn.Momentum(0.1))
     state = rule.init(own, params, key())
     chain = rules.chain.stages(rule, NET, params)
-    h = rules.chain.run(chain, batch.x, None)[0]
+    h = rules.chain.run(chain, batch.x)[0]
     nets = rules.targets.inverses(chain)
     wrong = lambda state: [((g.apply(p, h[k + 1]) - h[k]) ** 2).mean() for k, (g, p) in enumerate(zip(nets, state[0]))]  # noqa: B905
     before = wrong(state)
