@@ -62,7 +62,8 @@ def along_weights(problem, params, batch, keys) -> tuple[Any, Any]:
     top, place = at_output(problem, prediction, batch), iter(range(len(trees.leaves(params))))
     draw = lambda p: random.normal(random.fold_in(keys.rule, next(place)), p.shape, p.dtype)
     v = trees.map_learnt(draw, params, fixed=lambda p: p * 0)
-    rise = (shared(top.delta, top.shares) * problem.net.tangent(params, residuals, v, None)).sum()
+    tangent = problem.net.tangent(params, residuals, v, None)  # None where nothing is learnt
+    rise: Any = 0 if tangent is None else (shared(top.delta, top.shares) * tangent).sum()
     return penalised(problem.penalty, params, top.value, trees.map(lambda d: cast(rise * d, d.dtype), v))
 
 

@@ -30,7 +30,7 @@ class ForwardForward(NamedTuple):
         temperature: T, greater than 0. A sum over many units is sure of itself after a few steps, and then hardly
             learns; a T of a hundredth to a tenth of the units keeps it in doubt. Default: 1, as in the source.
         hard: whether the wrong label is one that the network takes for right, c with a probability proportional to
-            exp Σₖ zₖ(c) over the stages that count, which costs a forward pass of all classes; otherwise all wrong
+            exp Σₖ zₖ(c) over the stages that count, which costs a forward pass of all wrong labels; otherwise all wrong
             labels are as probable. Default: False.
 
     Source: G. Hinton, "The forward-forward algorithm: some preliminary investigations" (2022), §§2 and 3.3.
@@ -88,11 +88,14 @@ class ForwardForward(NamedTuple):
         return (y + 1 + (random.bits(key, y.shape) % np.uint32(net.classes - 1)).astype(np.int32)) % net.classes
 
     def _mistaken(self, net, params, x, y, key):
-        """A wrong label for each example, (N,), drawn by what the network makes of all of them."""
-        xp, labels = namespace(x, y), np.arange(net.classes)
-        outputs, _, _ = net.activities(params, x, xp.broadcast_to(xp.asarray(labels), (len(x), net.classes)))
+        """A wrong label for each example, (N,), drawn by what the network makes of all of them.
+
+        The true label is not among those that are compared, so it is not drawn, whatever is rounded or NaN.
+        """
+        wrong = (y[:, None] + 1 + np.arange(net.classes - 1, dtype=np.int32)) % net.classes  # (N, C − 1)
+        outputs, _, _ = net.activities(params, x, wrong)
         wide = [cast(a, at_least_float32(a.dtype)) for k, a in enumerate(outputs) if net.counts(k)]
-        z = xp.where(labels == y[:, None], -np.inf, sum(self._excitement(a) for a in wide))
-        reached = xp.exp(z - z.max(axis=1, keepdims=True)).cumsum(axis=1)
+        z: Any = sum(self._excitement(a) for a in wide)
+        reached = namespace(z).exp(z - z.max(axis=1, keepdims=True)).cumsum(axis=1)
         drawn = (1 - random.uniform(key, y.shape))[:, None] * reached[:, -1:]  # above 0, so none that is impossible
-        return (reached < drawn).sum(axis=1).astype(np.int32)
+        return (y + 1 + (reached < drawn).sum(axis=1).astype(np.int32)) % net.classes

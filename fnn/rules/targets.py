@@ -98,6 +98,7 @@ def inverses(chain) -> list[Serial]:
     """A network for each stage but the first and the last, from its output to its input."""
     result = []
     for below, stage in itertools.pairwise(chain[:-1]):
-        activations = [layer for layer in below.layers if isinstance(layer, Activation)]
+        at = next(i for i, p in enumerate(below.params) if maps(p))
+        activations = [layer for layer in below.layers[at:] if isinstance(layer, Activation)]
         result.append(Serial((Dense(maps(stage.params)[0].w.shape[1]), *activations)))
     return result

@@ -42,6 +42,18 @@ def test_each_layer_that_learns_has_one_and_no_other():
     assert list(alignment(net, grads, grads)) == ["angle_1.0.0", "angle_2", "angle_3"]
 
 
+def test_a_frozen_network_has_no_angle_and_two_layers_without_gradient_agree():
+    net = fnn.mlp((4, 3))
+    grads = net.init(key(), (5,), np.float64)
+    assert alignment(fnn.Frozen(net), *[fnn.Frozen(net).init(key(), (5,))] * 2) == {}
+    nothing = fnn.trees.map(lambda g: 0 * g, grads)
+    assert alignment(net, nothing, nothing) == {"angle_0": 0, "angle_2": 0}
+    with pytest.raises(errors.ShapeError, match=r"theirs"):
+        alignment(net, grads, net.init(key(), (6,)))
+    with pytest.raises(errors.KindError, match="expected a floating-point array"):
+        alignment(D(1, bias=False), *[fnn.DenseParams([[1.0]], ())] * 2)
+
+
 def test_a_rule_with_its_angles_is_the_rule():
     data, net, loss = blobs(), fnn.mlp((8, 3)), fnn.SoftmaxCrossEntropy()
     rule, how = rules.FeedbackAlignment(2.0), {"key": key(), "epochs": 3, "batch_size": 10, "penalty": fnn.L2(0.1)}

@@ -51,6 +51,18 @@ def test_where_the_network_is_far_surer_of_the_true_label_a_wrong_one_is_drawn_a
     assert found[1] + found[2] == 1
 
 
+@pytest.mark.parametrize("score", [np.nan, np.inf, 1e30, 0.0])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_true_label_is_never_drawn_whatever_the_scores(score, classes):
+    net = fnn.Goodness((D(3, bias=False), fnn.Relu()), classes=classes)
+    params = (fnn.DenseParams(np.full((3, 2 + classes), score, np.float32), ()), ())
+    for y in range(classes):
+        with np.errstate(all="ignore"):
+            found = drawn(net, params, np.ones((1, 2), np.float32), np.array([y]), True, 50)
+        assert found[y] == 0
+        assert found.sum() == 1
+
+
 def test_forward_forward_is_the_gradient_of_each_stages_own_cost():
     """Written a second time, stage by stage, by central differences of each stage's cost with its input held."""
     net = fnn.Goodness((D(4), fnn.Tanh(), D(3), fnn.Softplus()), classes=3)
