@@ -112,6 +112,10 @@ def check_ranges(thing, place=None):
 def _check_field(place, value, field):
     if isinstance(value, backend.Held):
         value = value.thing
+    if field.choice and backend.is_traced(value):
+        raise KindError(
+            f"{place}: expected a static choice, got a traced value; a sweep is over numbers and keys alone"
+        )
     if field.flag and field.choice and not isinstance(value, bool):
         raise KindError(f"{place}: expected True or False, got {shorten(value)}")
     if hasattr(value, "_fields"):

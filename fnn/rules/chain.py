@@ -5,6 +5,7 @@ A link is a layer of a `Serial`, nested ones included. A linear map is what has 
 next one: in `mlp((8, 8, 3))` the stages are (Dense, Relu), (Dense, Relu), (Dense).
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -77,8 +78,9 @@ def lowest(params) -> int:
     return next((i for i, p in enumerate(params) if trees.learnt(p)), len(params))
 
 
+@functools.lru_cache(maxsize=1024)
 def input_shapes(net, input_shape) -> list:
-    """The shape of the input of each link."""
+    """The shape of the input of each link; remembered, so not to be changed."""
     shapes = [input_shape]
     for link in links(net):
         shapes.append(link.output_shape(shapes[-1]))

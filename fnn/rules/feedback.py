@@ -16,6 +16,8 @@ import numpy as np  # noqa: F401 - for the examples
 from .. import random, trees  # noqa: F401 - random for the examples
 from ..backend import cast, namespace
 from ..backpropagation import differentiate
+from ..errors import ShapeError
+from ..examples import shape_of
 from ..static import Interval
 from .base import RuleOutput
 from .chain import drawn, flat, input_shapes, lowest, maps, nested, whole, with_matrices
@@ -173,6 +175,14 @@ class DirectFeedbackAlignment(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, and the gradient with errors straight from the output."""
+        net, parts = problem.net, flat(problem.net, params)
+        shapes = input_shapes(net, shape_of(batch.x))
+        for i, b in zip(fed(parts), state, strict=True):
+            if b.shape[1:] != shapes[i]:
+                raise ShapeError(
+                    f"DirectFeedbackAlignment: expected inputs of the shape with which the run began, for which layer "
+                    f"{i} has inputs of shape {b.shape[1:]}, got {shapes[i]} there; its feedback has one size"
+                )
         carry = lambda params, residuals, dy, need_dx=True: direct(problem.net, params, state, residuals, dy)
         return RuleOutput(*differentiate(problem, params, batch, keys.net, propagate=carry), state)
 

@@ -9,7 +9,7 @@ from helpers_training import Smoothed, compilations, on_numpy_at_least, same
 
 import fnn
 from fnn import errors, trees
-from fnn.rules import Backprop, Choice, ForwardGradient, RuleOutput
+from fnn.rules import Backprop, Choice, ForwardGradient, PredictiveCoding, RuleOutput
 
 NET, LOSS = fnn.mlp((8, 3)), fnn.SoftmaxCrossEntropy()
 
@@ -246,6 +246,15 @@ def test_a_field_that_makes_no_sense_is_named(name):
     change, error, message = WRONG[name]
     with pytest.raises(error, match=message):
         begin(Fields(**change))
+
+
+def test_a_traced_choice_is_refused_and_spoils_no_later_run(needs_jax):
+    run = lambda signs, decay: fnn.init_state(NET, fnn.Sgd(0.1), key("jax"), (6,), rule=Smoothed(decay, 0.1, signs))
+    with pytest.raises(errors.KindError, match=r"Smoothed\.signs: expected a static choice, got a traced value"):
+        fnn.backend.jax.vmap(lambda signs: run(signs, 0.5))(np.array([True, False]))
+    with pytest.raises(errors.KindError, match=r"PredictiveCoding\.steps: expected a static choice"):
+        fnn.backend.jax.vmap(lambda n: begin(PredictiveCoding(steps=n), "jax"))(np.array([1, 2]))
+    assert begin(PredictiveCoding(steps=1), "jax").rule.steps.thing == 1
 
 
 def test_what_is_no_rule_is_refused():
