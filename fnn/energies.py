@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import backend, random
-from .backend import floating, namespace
+from .backend import at_least_float32, cast, floating, namespace
 from .composition import Composition, Kept, Recorder, check_layers, located
 from .errors import KindError, ShapeError, shape
 from .factors import made
@@ -301,7 +301,9 @@ class Goodness(Chain):
         return outputs, inputs, residuals
 
     def _length(self, h):
-        return root((h * h).mean(axis=-1, keepdims=True) + self.EPS)
+        wide = cast(h, at_least_float32(h.dtype))
+        r = (wide * wide).mean(axis=-1, keepdims=True) + self.EPS
+        return cast(r / root(r), h.dtype)  # √r; where r overflows NaN, and not ∞, which would make every input 0
 
     def counts(self, k):
         """Whether the score of a class counts this stage."""

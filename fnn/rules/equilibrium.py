@@ -25,7 +25,7 @@ class EquilibriumPropagation(NamedTuple):
     it must not learn.
 
     Args:
-        nudge: β, greater than 0. Default: 0.5.
+        nudge: β, greater than 0. Rounding is divided by it: in float32 take at least 10⁻⁴. Default: 0.5.
         steps: the number of sweeps of each nudged phase, at least 1. Default: 10.
 
     Source: B. Scellier, Y. Bengio, "Equilibrium propagation: bridging the gap between energy-based models and

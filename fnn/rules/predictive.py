@@ -35,7 +35,7 @@ class PredictiveCoding(NamedTuple):
         rate: γ, in (0, 1]. Default: 0.1.
         steps: how often the values move, at least 1. Default: 20.
         nudge: β, greater than 0: the weight of the cost beside the errors within, 1 over the variance of the output.
-            Default: 1.
+            Rounding is divided by it: in float32 take at least 10⁻⁴. Default: 1.
         exact: whether predictions stay those of the forward pass. Default: False.
 
     Source: J. Whittington, R. Bogacz, "An approximation of the error backpropagation algorithm in a predictive coding

@@ -31,7 +31,8 @@ class TargetPropagation(NamedTuple):
     vectors to vectors, but for what the first one does to its input.
 
     Args:
-        step: η̂, greater than 0: how far the first target is. Default: 0.1.
+        step: η̂, greater than 0: how far the first target is. Rounding is divided by it: in float32 take at least 10⁻⁴.
+            Default: 0.1.
         noise: σ, at least 0. Default: 0.1.
         optimizer: what trains the inverses. Default: `fnn.Momentum(0.01)`.
 
