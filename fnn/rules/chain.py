@@ -79,12 +79,12 @@ def lowest(params) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def input_shapes(net, input_shape) -> list:
-    """The shape of the input of each link; remembered, so not to be changed."""
+def shapes_through(net, input_shape) -> tuple:
+    """The shape of the input of each link, and that of the output."""
     shapes = [input_shape]
     for link in links(net):
         shapes.append(link.output_shape(shapes[-1]))
-    return shapes[:-1]
+    return tuple(shapes)
 
 
 class Piece(NamedTuple):

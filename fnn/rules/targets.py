@@ -15,7 +15,7 @@ from ..optimizers import Momentum, apply_updates
 from ..optimizers.extras import check_inner
 from ..static import Interval
 from .base import RuleOutput
-from .chain import at_output, gradient, input_shapes, maps, run, shared, stages
+from .chain import at_output, gradient, maps, run, shapes_through, shared, stages
 
 
 class TargetPropagation(NamedTuple):
@@ -58,7 +58,7 @@ class TargetPropagation(NamedTuple):
     def init(self, problem, params, key):
         """The parameters of the inverses, and the state of their optimizer."""
         chain = stages(self, problem.net, params)
-        shapes = [*input_shapes(problem.net, problem.input_shape), problem.net.output_shape(problem.input_shape)]
+        shapes = shapes_through(problem.net, problem.input_shape)
         wrong = [shapes[stage.start] for stage in chain[1:] if len(shapes[stage.start]) != 1]
         if wrong:
             raise ShapeError(f"TargetPropagation: expected stages that map vectors to vectors, got shape {wrong[0]}")

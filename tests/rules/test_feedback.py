@@ -140,8 +140,18 @@ def test_direct_feedback_has_the_size_with_which_the_run_began():
     net = fnn.Serial((fnn.Conv(2, (2, 2)), fnn.Relu(), fnn.Conv(2, (1, 1)), fnn.GlobalAvgPool(), D(3)))
     state = fnn.init_state(net, fnn.Sgd(0.1), key(), (2, 2, 1), rule=rules.DirectFeedbackAlignment())
     data = np.ones((4, 3, 3, 1)), np.zeros(4, int)
-    with pytest.raises(errors.ShapeError, match=r"layer 2 has inputs of shape \(1, 1, 2\), got \(2, 2, 2\) there"):
+    with pytest.raises(errors.ShapeError, match=r"shapes \[\(3, 2, 2, 2\), \(3, 2\)\], got \[\(3, 1, 1, 2\), \("):
         fnn.train(net, fnn.SoftmaxCrossEntropy(), state, data, steps=1, batch_size=4)
+
+
+@pytest.mark.parametrize("rule", [rules.FeedbackAlignment(), rules.KolenPollack(), rules.DirectFeedbackAlignment()])
+def test_a_state_that_does_not_fit_is_refused(rule):
+    """Set by a user, or that of another rule: of one row and column a matrix would stand in for any."""
+    own, params, batch, _ = case("mlp")
+    state = rule.init(own, params, key())
+    for wrong in ((), state[:-1], tuple(b.T for b in state), tuple(b[:1, :1] for b in state), (state, 0.5 + state[0])):
+        with pytest.raises(errors.ShapeError, match=rf"{type(rule).__name__}: expected a state of matrices of shapes"):
+            rule_output(rule, own, params, batch, wrong)
 
 
 def test_feedback_is_drawn_as_weights_are_and_scaled():
