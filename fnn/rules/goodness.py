@@ -61,9 +61,9 @@ class ForwardForward(NamedTuple):
         if batch.y.ndim != 1:
             raise KindError(f"ForwardForward: expected labels (N,), got targets of shape {batch.y.shape}")
         x, _ = chain.cut(0, at).forward(batch.x)
-        xp, x = namespace(x, batch.y), floating(x, ours[0].w.dtype)
-        wrong = (self._mistaken if self.hard else self._any_other)(net, ours, x, batch.y, keys.rule)
-        labels, sign = xp.stack([batch.y, wrong], axis=1), np.array([1, -1], np.float32)
+        xp, x, y = namespace(x, batch.y), floating(x, ours[0].w.dtype), batch.y.astype(np.int32)
+        wrong = (self._mistaken if self.hard else self._any_other)(net, ours, x, y, keys.rule)
+        labels, sign = xp.stack([y, wrong], axis=1), np.array([1, -1], np.float32)
         outputs, _, residuals = net.activities(ours, x, labels)
         losses, deltas = 0, []
         for link, a in zip(net.links, outputs, strict=True):
