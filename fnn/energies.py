@@ -12,7 +12,7 @@ import numpy as np
 from . import backend, random
 from .backend import at_least_float32, cast, floating, namespace
 from .composition import Composition, Kept, Recorder, check_layers, located
-from .errors import KindError, ShapeError, shape
+from .errors import KindError, ShapeError, shape, usage
 from .factors import made
 from .layers import Conv, Dense, Layer
 from .layers.activations import Elementwise
@@ -92,6 +92,7 @@ def _plain(layer):
     return layer.layer if isinstance(layer, Recorder) else layer
 
 
+@usage("fnn.Hopfield((fnn.Dense(64), fnn.Tanh(), fnn.Dense(10), fnn.Tanh()), steps=20)")
 @dataclass(frozen=True)
 class Hopfield(Chain):
     """A network that settles: each layer is driven by the one below and, by the same weights, by the one above.
@@ -248,6 +249,7 @@ def _both(f, g):
     return Outer(places(f.delta, g.delta), places(f.a, g.a))
 
 
+@usage("fnn.Goodness((fnn.Dense(64), fnn.Relu(), fnn.Dense(64), fnn.Relu()), classes=10)")
 @dataclass(frozen=True)
 class Goodness(Chain):
     """A network that is shown each class beside the input, and prefers the one that excites it most.

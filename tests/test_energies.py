@@ -93,6 +93,16 @@ REFUSED = {
         errors.KindError,
         r"layers\[1\]: expected Dense",
     ),
+    "steps by place": (
+        lambda: fnn.Hopfield((D(3), TANH), 5),
+        errors.KindError,
+        r"write fnn\.Hopfield\(\(.*, steps=20\)",
+    ),
+    "classes by place": (
+        lambda: fnn.Goodness((D(3), TANH), 5),
+        errors.KindError,
+        r"write fnn\.Goodness\(\(.*classes=10",
+    ),
     "no sweeps": (lambda: fnn.Hopfield((D(3),), steps=0), errors.ArgumentError, "steps"),
     "one class": (lambda: fnn.Goodness((D(3),), classes=1), errors.ArgumentError, "classes"),
     "images": (lambda: fnn.Goodness((D(3),)).output_shape((4, 4)), errors.ShapeError, r"use fnn.Flatten\(\) before"),
