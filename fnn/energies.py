@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import backend, random
-from .backend import floating, namespace
+from .backend import at_least_float32, cast, floating, namespace
 from .composition import Composition, Kept, Recorder, check_layers, located
-from .errors import KindError, ShapeError, shape
+from .errors import KindError, ShapeError, shape, usage
 from .factors import made
 from .layers import Conv, Dense, Layer
 from .layers.activations import Elementwise
@@ -92,6 +92,7 @@ def _plain(layer):
     return layer.layer if isinstance(layer, Recorder) else layer
 
 
+@usage("fnn.Hopfield((fnn.Dense(64), fnn.Tanh(), fnn.Dense(10), fnn.Tanh()), steps=20)")
 @dataclass(frozen=True)
 class Hopfield(Chain):
     """A network that settles: each layer is driven by the one below and, by the same weights, by the one above.
@@ -248,6 +249,7 @@ def _both(f, g):
     return Outer(places(f.delta, g.delta), places(f.a, g.a))
 
 
+@usage("fnn.Goodness((fnn.Dense(64), fnn.Relu(), fnn.Dense(64), fnn.Relu()), classes=10)")
 @dataclass(frozen=True)
 class Goodness(Chain):
     """A network that is shown each class beside the input, and prefers the one that excites it most.
@@ -301,7 +303,9 @@ class Goodness(Chain):
         return outputs, inputs, residuals
 
     def _length(self, h):
-        return root((h * h).mean(axis=-1, keepdims=True) + self.EPS)
+        wide = cast(h, at_least_float32(h.dtype))
+        r = (wide * wide).mean(axis=-1, keepdims=True) + self.EPS
+        return cast(r / root(r), h.dtype)  # √r; where r overflows NaN, and not ∞, which would make every input 0
 
     def counts(self, k):
         """Whether the score of a class counts this stage."""

@@ -70,11 +70,12 @@ Choice = Annotated[_T, _CHOICE]
 
 
 class Field(typing.NamedTuple):
-    """The declaration of a field: its `Interval` or None, whether it holds an int, and whether it is a `Choice`."""
+    """The declaration of a field: its `Interval` or None, whether it holds an int, is a `Choice`, and holds a bool."""
 
     interval: Interval | None
     whole: bool
     choice: bool
+    flag: bool = False
 
 
 @functools.lru_cache(maxsize=1024)
@@ -91,14 +92,16 @@ def declared(cls) -> dict[str, Field]:
                     hint = Choice[Any] if hint.partition("[")[0].endswith("Choice") else Any
             extras = getattr(hint, "__metadata__", ())
             interval = next((extra for extra in extras if isinstance(extra, Interval)), None)
-            result[name] = Field(interval, getattr(hint, "__origin__", hint) is int, _CHOICE in extras)
+            kind = getattr(hint, "__origin__", hint)
+            result[name] = Field(interval, kind is int, _CHOICE in extras, kind is bool)
     return result
 
 
 def check_ranges(thing, place=None):
     """Raise unless each number in a NamedTuple, and in the NamedTuples inside it, lies in its declared interval.
 
-    Tracers are skipped. If a field with an interval holds a tree of numbers, each leaf must lie in the interval.
+    Tracers are skipped. If a field with an interval holds a tree of numbers, each leaf must lie in the interval. A
+    choice that is declared as a bool is True or False.
     """
     place = place or type(thing).__name__
     for name, field in declared(type(thing)).items():
@@ -109,6 +112,12 @@ def check_ranges(thing, place=None):
 def _check_field(place, value, field):
     if isinstance(value, backend.Held):
         value = value.thing
+    if field.choice and backend.is_traced(value):
+        raise KindError(
+            f"{place}: expected a static choice, got a traced value; a sweep is over numbers and keys alone"
+        )
+    if field.flag and field.choice and not isinstance(value, bool):
+        raise KindError(f"{place}: expected True or False, got {shorten(value)}")
     if hasattr(value, "_fields"):
         check_ranges(value, place)
     elif isinstance(value, tuple | list):

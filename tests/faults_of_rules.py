@@ -169,6 +169,16 @@ EVEN = Even((D(4), fnn.Tanh(), D(3), fnn.Tanh()), classes=3)
 TRYING = fnn.Goodness((D(4), fnn.Tanh(), D(3), fnn.Tanh()), classes=3)
 
 
+def drawn_alike():
+    """Exact predictive coding is backpropagation with the same noise, in nested networks too."""
+    net = fnn.Serial((fnn.Serial((D(4), fnn.Tanh(), fnn.Dropout(0.5))), fnn.Serial((D(4), fnn.Dropout(0.5), D(3)))))
+    own, params, batch = case(net)
+    keys = rules.Keys(key(seed=3), key(seed=1))
+    found = rules.PredictiveCoding(1.0, 2, exact=True).gradient(own, params, (), batch, keys)
+    wanted = fnn.backpropagation.differentiate(own, params, batch, keys.net)
+    oracle.assert_close((found.value, found.grads), wanted, 1e-12)
+
+
 def told_apart(hard=False):
     """The cost of each stage and its gradient, written a second time; and the scores are mean squares."""
     params, rng, n = moved(TRYING, (2,)), np.random.default_rng(0), 60 if hard else 5
@@ -178,7 +188,7 @@ def told_apart(hard=False):
     wrong = (y + 1 + fnn.random.bits(key(seed=1), (n,)) % 2) % 3
     if hard:  # the one label or the other, by the last stage
         each = TRYING.activities(params, x, np.tile(np.arange(3), (n, 1)))[0][1]
-        p, low, high = np.exp((each**2).sum(axis=2) / 1.5), np.where(y == 0, 1, 0), np.where(y == 2, 1, 2)
+        p, low, high = np.exp((each**2).sum(axis=2) / 1.5), (y + 1) % 3, (y + 2) % 3
         first = p[np.arange(n), low] / (p[np.arange(n), low] + p[np.arange(n), high])
         wrong = np.where(1 - fnn.random.uniform(key(seed=1), (n,)) <= first, low, high)
     share, value, grads = weights / weights.sum(), PENALTY.value(params), [(), (), (), ()]
@@ -278,11 +288,15 @@ FAULTS = [
     Fault("hard labels that are not", rules.ForwardForward, "_mistaken",
           instead(rules.ForwardForward._any_other), lambda: told_apart(hard=True)),
     Fault("the right label taken for wrong", rules.ForwardForward, "_mistaken",
-          lambda f: lambda self, net, params, x, y, key: f(self, net, params, x, y + 3, key),
+          lambda f: lambda self, net, params, x, y, key: f(self, net, params, x, y + 1, key),
           lambda: told_apart(hard=True)),
     Fault("hard labels by all stages", rules.ForwardForward, "_mistaken",
           lambda f: lambda self, net, params, x, y, key: f(self, EVEN, params, x, y, key),
           lambda: told_apart(hard=True)),
+    Fault("keys by place, not by nesting", chain, "keys_of",
+          instead(lambda net, key: tuple(fnn.random.fold_in(key, i) for i in range(len(chain.links(net))))),
+          drawn_alike),
+    Fault("no noise at all", chain, "keys_of", instead(lambda net, key: (None,) * len(chain.links(net))), drawn_alike),
     Fault("penalty forgotten", goodness, "penalised", forget, told_apart),
     Fault("lengths passed on", energies.Goodness, "_length", result(np.ones_like), told_apart),
     Fault("the first stage counted", energies.Goodness, "counts", instead(lambda self, k: True), told_apart),

@@ -118,7 +118,8 @@ def _goodness(layer, params, x, graph):
         w, b = params[link.at].w, params[link.at].b
         squares = graph.node("ReduceSum", graph.node("Mul", h, h), (-1,))
         squares = squares if k else graph.node("Add", squares, 1)
-        length = graph.node("Sqrt", graph.node("Add", graph.node("Div", squares, width), layer.EPS))
+        r = graph.node("Add", graph.node("Div", squares, width), layer.EPS)
+        length = graph.node("Div", r, graph.node("Sqrt", r))  # NaN, and not ∞, where r overflows
         z = graph.node("MatMul", h, graph.constant((w if k else w[:, :inputs]).T, "w"))
         z = z if k else graph.node("Add", z, graph.constant(w[:, inputs:].T, "w"))
         z = graph.node("Div", z, length)

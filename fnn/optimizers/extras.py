@@ -9,14 +9,14 @@ them; the last is fnn's own gradient, on NumPy too.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from .. import backend, trees
 from ..errors import FnnError, KindError, shorten
-from .base import is_optimizer
+from .base import is_optimizer, require_optimizer
 from .combinators import SkipNonFinite
 
 NAMES = ("value", "grad", "value_fn", "value_and_grad_fn")
@@ -34,12 +34,7 @@ def extra_arguments(optimizer: Any, rule: Any, value: Any, grads: Any, value_and
 
 def check_extras(optimizer: Any, rule: Any, params: Any) -> None:
     """Raise if an optimizer, or one inside it, needs more than the gradient where it cannot have it."""
-    for inner in _inside(optimizer):
-        if needed := _required(inner):
-            raise KindError(
-                f"optimizer: expected none that needs {' and '.join(needed)} within {type(optimizer).__name__}, which "
-                f"passes on the gradient alone, got {shorten(inner)}"
-            )
+    require_plain("optimizer", _inside(optimizer), type(optimizer).__name__)
     needed = _required(optimizer)
     has_it = getattr(rule, "of_cost", False) if "value_and_grad_fn" in needed else not getattr(rule, "private", False)
     if needed and not has_it:
@@ -54,6 +49,23 @@ def check_extras(optimizer: Any, rule: Any, params: Any) -> None:
         )
     if _holds(optimizer) and any(map(backend.is_jax, trees.leaves(params))):
         _check_another_library(optimizer, rule, params)
+
+
+def require_plain(place: str, optimizers: Iterable[Any], within: str) -> None:
+    """Raise if one of the optimizers within a thing needs more than the gradient."""
+    for inner in optimizers:
+        if needed := _required(inner):
+            raise KindError(
+                f"{place}: expected none that needs {' and '.join(needed)} within {within}, which passes on the "
+                f"gradient alone, got {shorten(inner)}"
+            )
+
+
+def check_inner(place: str, optimizer: Any, within: str) -> None:
+    """Raise unless an optimizer that a rule trains with is one, and needs the gradient alone."""
+    require_optimizer(place, optimizer)
+    if "init" not in getattr(optimizer, "_fields", ()):  # those of Optax say nothing
+        require_plain(place, (optimizer, *_inside(optimizer)), within)
 
 
 def skips(optimizer: Any) -> bool:

@@ -76,11 +76,11 @@ def prepare(optimizer: Any, params: Any) -> Any:
     def strong(number, whole):
         return backend.number(xp, number, np.int32 if whole else wide)
 
-    return _prepared(optimizer, params, strong)
+    return with_numbers(optimizer, params, strong)
 
 
-def _prepared(optimizer, params, strong):
-    """`prepare` with the conversion of a number; with `params` None the form of trees is not checked."""
+def with_numbers(optimizer, params, strong):
+    """`prepare` with this conversion of a number; with `params` None the form of trees is not checked."""
     if isinstance(optimizer, backend.Held):
         return optimizer
     require_optimizer("optimizer", optimizer)
@@ -92,7 +92,7 @@ def _prepared(optimizer, params, strong):
 
     def part(place, optimizer, params):
         try:
-            return None if optimizer is None else _prepared(optimizer, params, strong)
+            return None if optimizer is None else with_numbers(optimizer, params, strong)
         except FnnError as error:
             raise error.at(place)  # noqa: B904 - the same error, its place added
 
@@ -101,7 +101,7 @@ def _prepared(optimizer, params, strong):
         place = f"{type(optimizer).__name__}.{name}"
         field, default = declared(type(optimizer)).get(name, _UNDECLARED), type(optimizer)._field_defaults.get(name, 0)
         if name == "optimizer" or is_optimizer(value):
-            values[name] = _prepared(value, params, strong)
+            values[name] = with_numbers(value, params, strong)
         elif name == "optimizers" and params is not None:
             values[name] = map_optimizers(part, place, value, params)
         elif value is None and default is None:
@@ -153,7 +153,7 @@ def _converted(place, value, field, strong, in_schedule=False):
     if isinstance(value, type):
         raise KindError(f"{place}: expected a number or a schedule, got the class; write {value.__name__}(...)")
     if is_optimizer(value):
-        return _prepared(value, None, strong)
+        return with_numbers(value, None, strong)
     if hasattr(value, "_fields"):
         fields, defaults = declared(type(value)), value._field_defaults
         values = {

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np  # noqa: F401 - for the examples
 
-from .. import trees
+from .. import gate, trees
 from ..backend import namespace, widened
 from ..backpropagation import differentiate, penalised
 from ..composition import Composition, walk
@@ -18,7 +18,7 @@ def alignment(net: Any, ours: Any, theirs: Any) -> dict[str, Any]:
 
         ∠(g, h) = 2 atan2(‖ĝ − ĥ‖, ‖ĝ + ĥ‖)        ĝ = g / ‖g‖        in degrees: 0 is the same direction, 90 none
 
-    g and h are all parameters of a layer together. Where one of them is 0 the angle is 90.
+    g and h are all parameters of a layer together. Where one of them is 0 the angle is 90, where both are it is 0.
 
     Args:
         net: the network.
@@ -28,6 +28,10 @@ def alignment(net: Any, ours: Any, theirs: Any) -> dict[str, Any]:
     Returns:
         A dict from the layer's place in the network, as in `fnn.summary`, to the angle: `{"angle_0": 45.0, ...}`.
 
+    Raises:
+        KindError: a gradient has a leaf that is not a floating-point array.
+        ShapeError: the two gradients differ in structure or shape.
+
     Source: T. Lillicrap et al., "Random synaptic feedback weights support error backpropagation for deep learning"
     (2016), fig. 2, of errors; the formula is that of W. Kahan, "How futile are mindless assessments of roundoff in
     floating-point computation?" (2006), §12.
@@ -36,9 +40,12 @@ def alignment(net: Any, ours: Any, theirs: Any) -> dict[str, Any]:
     >>> alignment(fnn.Dense(1, bias=False), fnn.DenseParams(np.ones((1, 2)), ()), fnn.DenseParams(np.eye(1, 2), ()))
     {'angle_': np.float64(45.0)}
     """
+    gate.check_network(net)
+    gate.check_parameters((ours, theirs))
+    trees.same_structure("theirs", theirs, ours)
     angles, frozen = {}, []
     for place, layer, g, h in walk(net, ours, theirs):
-        frozen += [f"{place}."] if isinstance(layer, Frozen) else []
+        frozen += [f"{place}." if place else ""] if isinstance(layer, Frozen) else []
         if trees.leaves(g) and not isinstance(layer, Composition) and not place.startswith(tuple(frozen)):
             angles[f"angle_{place}"] = angle(trees.leaves(g), trees.leaves(h))
     return angles
@@ -82,6 +89,7 @@ class Aligned(NamedTuple):
 
     sampling, weighted = of_inner("sampling", "shuffled"), of_inner("weighted", True)
     draws, private = of_inner("draws", True), of_inner("private", False)
+    of_cost, overflows = of_inner("of_cost", False), of_inner("overflows", False)
 
     def init(self, problem, params, key):
         """The state of the rule."""

@@ -33,6 +33,8 @@ import numpy as np
 from .. import backend, trees
 from ..backend import Held, cast, is_traced, namespace
 from ..errors import ArgumentError, KindError, ShapeError, real, shorten
+from ..optimizers.base import is_optimizer
+from ..optimizers.preparation import with_numbers
 from ..static import Choice as Choice
 from ..static import Field, check_ranges, declared
 from ..static import unwrapped as unwrapped
@@ -76,20 +78,38 @@ def of_inner(name, default):
     return property(lambda self: getattr(self.rule, name, default), doc=f"The `{name}` of the inner rule.")
 
 
-def prepare(rule, params) -> Any:
-    """The rule as a training state holds it: checked, with numbers as strongly typed arrays and choices as `Held`."""
+def check_rule(place, rule):
+    """Raise unless a rule, and each rule within it, is one and can be used."""
     if isinstance(rule, type):
-        raise KindError(f"rule: expected a rule, got the class; write {rule.__name__}(...)")
-    if not hasattr(rule, "_fields") or not all(callable(getattr(rule, name, None)) for name in ("init", "gradient")):
+        raise KindError(f"{place}: expected a rule, got the class; write {rule.__name__}(...)")
+    if not hasattr(rule, "_fields") or not _has_methods(rule):
         raise KindError(
-            f"rule: expected a NamedTuple with methods init and gradient, such as fnn.rules.Backprop(), "
+            f"{place}: expected a NamedTuple with methods init and gradient, such as fnn.rules.Backprop(), "
             f"got {shorten(rule)}"
         )
+    fields = declared(type(rule))
+    for name, value in rule._asdict().items():
+        if name == "rule" or _has_methods(value):
+            check_rule(f"{type(rule).__name__}.{name}", value)
+        one = fields.get(name, _PLAIN).interval and isinstance(rule._field_defaults.get(name), int | float)
+        if one and (
+            value is None or isinstance(value, tuple | list | dict | backend.Record) or getattr(value, "ndim", 0)
+        ):
+            raise KindError(f"{type(rule).__name__}.{name}: expected a number, got {shorten(value)}")
     if getattr(rule, "sampling", "shuffled") not in ("shuffled", "poisson"):
         raise ArgumentError(f"{type(rule).__name__}.sampling: expected 'shuffled' or 'poisson', got {rule.sampling!r}")
-    check_ranges(rule)
     if hasattr(rule, "check"):
         rule.check()
+
+
+def _has_methods(thing):
+    return all(callable(getattr(thing, name, None)) for name in ("init", "gradient"))
+
+
+def prepare(rule, params) -> Any:
+    """The rule as a training state holds it: checked, with numbers as strongly typed arrays and choices as `Held`."""
+    check_ranges(rule)
+    check_rule("rule", rule)
     leaves = trees.leaves(params)
     xp = namespace(*leaves)
     wide = np.float64 if any(leaf.dtype == np.float64 for leaf in leaves) else np.float32
@@ -106,6 +126,8 @@ def prepare(rule, params) -> Any:
     def strong(place, value, field):
         if value is None or isinstance(value, Held) or field.choice:
             return Held(value) if field.choice and not isinstance(value, Held) else value
+        if is_optimizer(value) and not _has_methods(value):
+            return with_numbers(value, None, lambda leaf, whole: backend.number(xp, leaf, np.int32 if whole else wide))
         if hasattr(value, "_fields"):
             fields = declared(type(value))
             inner = {n: strong(f"{place}.{n}", v, fields.get(n, _PLAIN)) for n, v in value._asdict().items()}

@@ -5,12 +5,14 @@ A link is a layer of a `Serial`, nested ones included. A linear map is what has 
 next one: in `mlp((8, 8, 3))` the stages are (Dense, Relu), (Dense, Relu), (Dense).
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 from .. import random, trees
 from ..backend import cast, namespace
 from ..backpropagation import cost, mean_cost, penalised
+from ..composition import key_of
 from ..errors import KindError
 from ..layers import DenseParams
 from ..networks import Serial
@@ -63,35 +65,45 @@ def _nested(net, parts):
     return tuple(_nested(layer, parts) for layer in net.layers) if isinstance(net, Serial) else next(parts)
 
 
+def keys_of(net, key) -> tuple:
+    """The key of each link, which is the one that the network itself hands to it, or None."""
+    if not isinstance(net, Serial):
+        return (key,)
+    inner = ((layer, key_of(key, i, layer)) for i, layer in enumerate(net.layers))
+    return tuple(own for layer, k in inner for own in keys_of(layer, k))
+
+
 def lowest(params) -> int:
     """The index of the first link that learns; no error is needed below it."""
     return next((i for i, p in enumerate(params) if trees.learnt(p)), len(params))
 
 
-def input_shapes(net, input_shape) -> list:
-    """The shape of the input of each link."""
+@functools.lru_cache(maxsize=1024)
+def shapes_through(net, input_shape) -> tuple:
+    """The shape of the input of each link, and that of the output."""
     shapes = [input_shape]
     for link in links(net):
         shapes.append(link.output_shape(shapes[-1]))
-    return shapes[:-1]
+    return tuple(shapes)
 
 
 class Piece(NamedTuple):
-    """Links of a network one after another, with their parameters; `start` is the place of the first."""
+    """Links of a network one after another, with their parameters and keys; `start` is the place of the first."""
 
     layers: tuple
     params: tuple
+    keys: tuple
     start: int = 0
 
     def cut(self, a, b) -> "Piece":
         """The links from place a up to b."""
-        return Piece(self.layers[a:b], self.params[a:b], a)
+        return Piece(self.layers[a:b], self.params[a:b], self.keys[a:b], a)
 
-    def forward(self, x, key) -> tuple[Any, list]:
-        """`(y, residuals)`; each link draws from a key of its own."""
+    def forward(self, x) -> tuple[Any, list]:
+        """`(y, residuals)`."""
         residuals = []
-        for i, (layer, p) in enumerate(zip(self.layers, self.params, strict=True), self.start):
-            x, kept = layer.forward(p, x, None if key is None else random.fold_in(key, i))
+        for layer, p, key in zip(self.layers, self.params, self.keys, strict=True):
+            x, kept = layer.forward(p, x, key)
             residuals.append(kept)
         return x, residuals
 
@@ -109,14 +121,14 @@ class Piece(NamedTuple):
         return [layer.gradient(p, kept, d) for layer, p, kept, d in parts]
 
 
-def whole(net, params) -> Piece:
+def whole(net, params, key=None) -> Piece:
     """All links of a network."""
-    return Piece(links(net), flat(net, params))
+    return Piece(links(net), flat(net, params), keys_of(net, key))
 
 
-def stages(rule, net, params) -> list[Piece]:
+def stages(rule, net, params, key=None) -> list[Piece]:
     """The stages of a network, at least two; what comes before the first linear map belongs to its stage."""
-    chain = whole(net, params)
+    chain = whole(net, params, key)
     begins = [i for i, p in enumerate(chain.params) if maps(p)]
     if len(begins) < 2:
         raise KindError(
@@ -138,11 +150,11 @@ def place_of(cls, rule, net, params) -> int:
 # ---- learning stage by stage -----------------------------------------------------------------------------------------
 
 
-def run(pieces: list[Piece], x, key) -> tuple[list, list]:
+def run(pieces: list[Piece], x) -> tuple[list, list]:
     """`(outputs, residuals)` of each piece, one after another."""
     outputs, residuals = [], []
     for piece in pieces:
-        x, kept = piece.forward(x, key)
+        x, kept = piece.forward(x)
         outputs.append(x)
         residuals.append(kept)
     return outputs, residuals

@@ -25,7 +25,7 @@ class EquilibriumPropagation(NamedTuple):
     it must not learn.
 
     Args:
-        nudge: β, greater than 0. Default: 0.5.
+        nudge: β, greater than 0. Rounding is divided by it: in float32 take at least 10⁻⁴. Default: 0.5.
         steps: the number of sweeps of each nudged phase, at least 1. Default: 10.
 
     Source: B. Scellier, Y. Bengio, "Equilibrium propagation: bridging the gap between energy-based models and
@@ -54,14 +54,14 @@ class EquilibriumPropagation(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value where the network settles freely, and the gradient from the two nudged phases."""
-        at, chain = place_of(Hopfield, self, problem.net, params), whole(problem.net, params)
+        at, chain = place_of(Hopfield, self, problem.net, params), whole(problem.net, params, keys.net)
         readout = chain.cut(at + 1, len(chain.layers))
-        x, _ = chain.cut(0, at).forward(batch.x, keys.net)
+        x, _ = chain.cut(0, at).forward(batch.x)
         net, ours = chain.layers[at], chain.params[at]
 
         def at_target(y):
             """What the cost says of the last values, by way of the readout, and the readout's residuals."""
-            prediction, kept = readout.forward(y, keys.net)
+            prediction, kept = readout.forward(y)
             return at_output(problem, prediction, batch), kept
 
         def pull(sign):

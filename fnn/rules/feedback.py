@@ -16,9 +16,11 @@ import numpy as np  # noqa: F401 - for the examples
 from .. import random, trees  # noqa: F401 - random for the examples
 from ..backend import cast, namespace
 from ..backpropagation import differentiate
+from ..errors import ShapeError
+from ..examples import shape_of
 from ..static import Interval
 from .base import RuleOutput
-from .chain import drawn, flat, input_shapes, lowest, maps, nested, whole, with_matrices
+from .chain import drawn, flat, lowest, maps, nested, shapes_through, whole, with_matrices
 
 
 def fed_back(problem, params, matrices, batch, key):
@@ -32,6 +34,16 @@ def random_matrices(params, key, scale) -> tuple:
     """A random matrix for each linear map, shaped as its own: normal, with standard deviation scale / √I."""
     ws = [p.w for p in maps(params)]
     return tuple(drawn(key, i, w.shape, w[0].size, scale, w.dtype) for i, w in enumerate(ws))
+
+
+def check_state(rule, state, shapes):
+    """Raise unless a state, which a user may have set, is one matrix of each of these shapes."""
+    found = [tuple(b.shape) for b in trees.leaves(state)]
+    if found != shapes:
+        raise ShapeError(
+            f"{type(rule).__name__}: expected a state of matrices of shapes {shapes}, got {found}; the state is "
+            "that of the run, fnn.init_state(..., rule=...), and of its size of inputs"
+        )
 
 
 class FeedbackAlignment(NamedTuple):
@@ -63,6 +75,7 @@ class FeedbackAlignment(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, and the gradient with errors by way of B."""
+        check_state(self, state, [p.w.shape for p in maps(params)])
         return RuleOutput(*fed_back(problem, params, state, batch, keys.net), state)
 
 
@@ -134,6 +147,7 @@ class KolenPollack(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, the gradient with errors by way of B, and the next differences."""
+        check_state(self, state, [p.w.shape for p in maps(params)])
         feedback = [p.w + apart for p, apart in zip(maps(params), state, strict=True)]
         value, grads = fed_back(problem, params, feedback, batch, keys.net)
         return RuleOutput(value, grads, trees.map(lambda apart: (1 - self.decay) * apart, state))
@@ -165,14 +179,17 @@ class DirectFeedbackAlignment(NamedTuple):
 
     def init(self, problem, params, key):
         """The matrices."""
-        net, shapes = problem.net, input_shapes(problem.net, problem.input_shape)
-        outputs, parts = math.prod(net.output_shape(problem.input_shape)), flat(net, params)
+        shapes, parts = shapes_through(problem.net, problem.input_shape), flat(problem.net, params)
         inner = [maps(parts[i])[0].w for i in fed(parts)]
         places = zip(fed(parts), inner, strict=True)
-        return tuple(drawn(key, i, (outputs, *shapes[i]), w[0].size, self.scale, w.dtype) for i, w in places)
+        return tuple(
+            drawn(key, i, (math.prod(shapes[-1]), *shapes[i]), w[0].size, self.scale, w.dtype) for i, w in places
+        )
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, and the gradient with errors straight from the output."""
+        shapes = shapes_through(problem.net, shape_of(batch.x))
+        check_state(self, state, [(math.prod(shapes[-1]), *shapes[i]) for i in fed(flat(problem.net, params))])
         carry = lambda params, residuals, dy, need_dx=True: direct(problem.net, params, state, residuals, dy)
         return RuleOutput(*differentiate(problem, params, batch, keys.net, propagate=carry), state)
 

@@ -62,24 +62,25 @@ def along_weights(problem, params, batch, keys) -> tuple[Any, Any]:
     top, place = at_output(problem, prediction, batch), iter(range(len(trees.leaves(params))))
     draw = lambda p: random.normal(random.fold_in(keys.rule, next(place)), p.shape, p.dtype)
     v = trees.map_learnt(draw, params, fixed=lambda p: p * 0)
-    rise = (shared(top.delta, top.shares) * problem.net.tangent(params, residuals, v, None)).sum()
+    tangent = problem.net.tangent(params, residuals, v, None)  # None where nothing is learnt
+    rise: Any = 0 if tangent is None else (shared(top.delta, top.shares) * tangent).sum()
     return penalised(problem.penalty, params, top.value, trees.map(lambda d: cast(rise * d, d.dtype), v))
 
 
 def along_units(problem, params, batch, keys) -> tuple[Any, Any]:
     """`(value, grads)`, with the derivative along a direction of the output of each layer that learns."""
-    chain = whole(problem.net, params)
+    chain = whole(problem.net, params, keys.net)
     last = max((i for i, p in enumerate(chain.params) if maps(p)), default=0)
     below, above = chain.cut(0, last), chain.cut(last, len(chain.layers))
     x, dx, residuals, directions = batch.x, None, [], {}
     for i in range(last):
-        x, (kept,) = chain.cut(i, i + 1).forward(x, keys.net)
+        x, (kept,) = chain.cut(i, i + 1).forward(x)
         residuals.append(kept)
         dx = None if dx is None else below.layers[i].tangent(below.params[i], kept, None, dx)
         if trees.learnt(below.params[i]):
             directions[i] = random.normal(random.fold_in(keys.rule, i), x.shape, x.dtype)
             dx = directions[i] if dx is None else dx + directions[i]
-    prediction, kept = above.forward(x, keys.net)
+    prediction, kept = above.forward(x)
     top = at_output(problem, prediction, batch)
     delta = shared(top.delta, top.shares)
     for i in range(last, len(chain.layers)):

@@ -30,7 +30,7 @@ class ForwardForward(NamedTuple):
         temperature: T, greater than 0. A sum over many units is sure of itself after a few steps, and then hardly
             learns; a T of a hundredth to a tenth of the units keeps it in doubt. Default: 1, as in the source.
         hard: whether the wrong label is one that the network takes for right, c with a probability proportional to
-            exp Σₖ zₖ(c) over the stages that count, which costs a forward pass of all classes; otherwise all wrong
+            exp Σₖ zₖ(c) over the stages that count, which costs a forward pass of all wrong labels; otherwise all wrong
             labels are as probable. Default: False.
 
     Source: G. Hinton, "The forward-forward algorithm: some preliminary investigations" (2022), §§2 and 3.3.
@@ -56,14 +56,14 @@ class ForwardForward(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The cost of all stages, and the gradient of each one's own."""
-        at, chain = place_of(Goodness, self, problem.net, params), whole(problem.net, params)
+        at, chain = place_of(Goodness, self, problem.net, params), whole(problem.net, params, keys.net)
         net, ours = chain.layers[at], chain.params[at]
         if batch.y.ndim != 1:
             raise KindError(f"ForwardForward: expected labels (N,), got targets of shape {batch.y.shape}")
-        x, _ = chain.cut(0, at).forward(batch.x, keys.net)
-        xp, x = namespace(x, batch.y), floating(x, ours[0].w.dtype)
-        wrong = (self._mistaken if self.hard else self._any_other)(net, ours, x, batch.y, keys.rule)
-        labels, sign = xp.stack([batch.y, wrong], axis=1), np.array([1, -1], np.float32)
+        x, _ = chain.cut(0, at).forward(batch.x)
+        xp, x, y = namespace(x, batch.y), floating(x, ours[0].w.dtype), batch.y.astype(np.int32)
+        wrong = (self._mistaken if self.hard else self._any_other)(net, ours, x, y, keys.rule)
+        labels, sign = xp.stack([y, wrong], axis=1), np.array([1, -1], np.float32)
         outputs, _, residuals = net.activities(ours, x, labels)
         losses, deltas = 0, []
         for link, a in zip(net.links, outputs, strict=True):
@@ -88,11 +88,14 @@ class ForwardForward(NamedTuple):
         return (y + 1 + (random.bits(key, y.shape) % np.uint32(net.classes - 1)).astype(np.int32)) % net.classes
 
     def _mistaken(self, net, params, x, y, key):
-        """A wrong label for each example, (N,), drawn by what the network makes of all of them."""
-        xp, labels = namespace(x, y), np.arange(net.classes)
-        outputs, _, _ = net.activities(params, x, xp.broadcast_to(xp.asarray(labels), (len(x), net.classes)))
+        """A wrong label for each example, (N,), drawn by what the network makes of all of them.
+
+        The true label is not among those that are compared, so it is not drawn, whatever is rounded or NaN.
+        """
+        wrong = (y[:, None] + 1 + np.arange(net.classes - 1, dtype=np.int32)) % net.classes  # (N, C − 1)
+        outputs, _, _ = net.activities(params, x, wrong)
         wide = [cast(a, at_least_float32(a.dtype)) for k, a in enumerate(outputs) if net.counts(k)]
-        z = xp.where(labels == y[:, None], -np.inf, sum(self._excitement(a) for a in wide))
-        reached = xp.exp(z - z.max(axis=1, keepdims=True)).cumsum(axis=1)
+        z: Any = sum(self._excitement(a) for a in wide)
+        reached = namespace(z).exp(z - z.max(axis=1, keepdims=True)).cumsum(axis=1)
         drawn = (1 - random.uniform(key, y.shape))[:, None] * reached[:, -1:]  # above 0, so none that is impossible
-        return (reached < drawn).sum(axis=1).astype(np.int32)
+        return (y + 1 + (reached < drawn).sum(axis=1).astype(np.int32)) % net.classes

@@ -63,14 +63,12 @@ class LossScale(NamedTuple):
     overflows = True
 
     def check(self):
-        """Raise unless the rule's gradient is scaled with the errors; and what the rule checks itself."""
+        """Raise unless the rule's gradient is scaled with the errors."""
         if not getattr(self.rule, "scales", False):
             raise KindError(
                 "LossScale.rule: expected a rule whose gradient is scaled with the errors, such as "
                 f"fnn.rules.Backprop(), got {shorten(self.rule)}"
             )
-        if hasattr(self.rule, "check"):
-            self.rule.check()
 
     def init(self, problem, params, key):
         """The first scale."""

@@ -51,14 +51,12 @@ class InParts(NamedTuple):
     scales = of_inner("scales", False)
 
     def check(self):
-        """Raise unless the rule is a function of sums; and what the rule checks itself."""
+        """Raise unless the rule is a function of sums."""
         if not all(callable(getattr(self.rule, name, None)) for name in ("sums", "from_sums")):
             raise KindError(
                 "InParts.rule: expected a rule with methods sums and from_sums, such as fnn.rules.Backprop(), "
                 f"fnn.rules.Private(...) or fnn.rules.KFac(), got {shorten(self.rule)}"
             )
-        if hasattr(self.rule, "check"):
-            self.rule.check()
 
     def init(self, problem, params, key):
         """The state of the rule."""

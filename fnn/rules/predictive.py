@@ -35,7 +35,7 @@ class PredictiveCoding(NamedTuple):
         rate: γ, in (0, 1]. Default: 0.1.
         steps: how often the values move, at least 1. Default: 20.
         nudge: β, greater than 0: the weight of the cost beside the errors within, 1 over the variance of the output.
-            Default: 1.
+            Rounding is divided by it: in float32 take at least 10⁻⁴. Default: 1.
         exact: whether predictions stay those of the forward pass. Default: False.
 
     Source: J. Whittington, R. Bogacz, "An approximation of the error backpropagation algorithm in a predictive coding
@@ -66,8 +66,8 @@ class PredictiveCoding(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value of the forward pass, and the gradient at the values that have settled."""
-        chain, key = stages(self, problem.net, params), keys.net
-        outputs, residuals = run(chain, batch.x, key)
+        chain = stages(self, problem.net, params, keys.net)
+        outputs, residuals = run(chain, batch.x)
         top = at_output(problem, outputs[-1], batch)
         nudged = lambda delta: cast(self.nudge * delta, delta.dtype)
 
@@ -76,7 +76,7 @@ class PredictiveCoding(NamedTuple):
             if self.exact:
                 at, mus, last = residuals, outputs[:-1], nudged(top.delta)
             else:
-                runs = [stage.forward(x, key) for stage, x in zip(chain[1:], values, strict=True)]
+                runs = [stage.forward(x) for stage, x in zip(chain[1:], values, strict=True)]
                 mus, at = [outputs[0], *(mu for mu, _ in runs[:-1])], [residuals[0], *(kept for _, kept in runs)]
                 last = nudged(at_output(problem, runs[-1][0], batch).delta)
             return at, [*(mu - x for mu, x in zip(mus, values, strict=True)), last]

@@ -12,9 +12,10 @@ from ..layers import Dense
 from ..layers.activations import Activation
 from ..networks import Serial
 from ..optimizers import Momentum, apply_updates
+from ..optimizers.extras import check_inner
 from ..static import Interval
 from .base import RuleOutput
-from .chain import at_output, gradient, input_shapes, maps, run, shared, stages
+from .chain import at_output, gradient, maps, run, shapes_through, shared, stages
 
 
 class TargetPropagation(NamedTuple):
@@ -30,7 +31,8 @@ class TargetPropagation(NamedTuple):
     vectors to vectors, but for what the first one does to its input.
 
     Args:
-        step: η̂, greater than 0: how far the first target is. Default: 0.1.
+        step: η̂, greater than 0: how far the first target is. Rounding is divided by it: in float32 take at least 10⁻⁴.
+            Default: 0.1.
         noise: σ, at least 0. Default: 0.1.
         optimizer: what trains the inverses. Default: `fnn.Momentum(0.01)`.
 
@@ -49,10 +51,14 @@ class TargetPropagation(NamedTuple):
     noise: Annotated[Any, Interval("[0, ∞)")] = 0.1
     optimizer: Any = Momentum(0.01)
 
+    def check(self):
+        """Raise unless the inverses have an optimizer that needs the gradient alone."""
+        check_inner("TargetPropagation.optimizer", self.optimizer, "TargetPropagation")
+
     def init(self, problem, params, key):
         """The parameters of the inverses, and the state of their optimizer."""
         chain = stages(self, problem.net, params)
-        shapes = [*input_shapes(problem.net, problem.input_shape), problem.net.output_shape(problem.input_shape)]
+        shapes = shapes_through(problem.net, problem.input_shape)
         wrong = [shapes[stage.start] for stage in chain[1:] if len(shapes[stage.start]) != 1]
         if wrong:
             raise ShapeError(f"TargetPropagation: expected stages that map vectors to vectors, got shape {wrong[0]}")
@@ -63,8 +69,8 @@ class TargetPropagation(NamedTuple):
 
     def gradient(self, problem, params, state, batch, keys) -> RuleOutput:
         """The value, the gradient of the stages towards their targets, and better inverses."""
-        (backs, opt_state), chain = state, stages(self, problem.net, params)
-        outputs, residuals = run(chain, batch.x, keys.net)
+        (backs, opt_state), chain = state, stages(self, problem.net, params, keys.net)
+        outputs, residuals = run(chain, batch.x)
         top = at_output(problem, outputs[-1], batch)
         down = chain[-1].backward(residuals[-1], top.delta)[0]
         nets = inverses(chain)
@@ -80,7 +86,7 @@ class TargetPropagation(NamedTuple):
             h = outputs[k] + cast(
                 self.noise * random.normal(random.fold_in(keys.rule, k), outputs[k].shape), down.dtype
             )
-            again, kept = nets[k].forward(backs[k], chain[k + 1].forward(h, keys.net)[0])
+            again, kept = nets[k].forward(backs[k], chain[k + 1].forward(h)[0])
             _, inner = nets[k].propagate(backs[k], kept, shared(again - h, top.shares), False)
             return nets[k].gradient(backs[k], kept, inner)
 
@@ -93,6 +99,7 @@ def inverses(chain) -> list[Serial]:
     """A network for each stage but the first and the last, from its output to its input."""
     result = []
     for below, stage in itertools.pairwise(chain[:-1]):
-        activations = [layer for layer in below.layers if isinstance(layer, Activation)]
+        at = next(i for i, p in enumerate(below.params) if maps(p))
+        activations = [layer for layer in below.layers[at:] if isinstance(layer, Activation)]
         result.append(Serial((Dense(maps(stage.params)[0].w.shape[1]), *activations)))
     return result

@@ -6,7 +6,7 @@ from helpers import key, moved, problem
 from helpers_training import rule_case, rule_output, same
 
 import fnn
-from fnn import rules, trees
+from fnn import errors, rules, trees
 from fnn.rules.chain import maps, with_matrices
 
 D = fnn.Dense
@@ -134,6 +134,24 @@ def test_direct_feedback_knows_images_and_blocks():
     state = rule.init(own, params, key())
     assert [b.shape for b in state] == [(3, 3, 3, 2), (3, 18)]
     same(rule_output(rule, own, params, batch, state).grads[4], wanted[4], 1e-13)
+
+
+def test_direct_feedback_has_the_size_with_which_the_run_began():
+    net = fnn.Serial((fnn.Conv(2, (2, 2)), fnn.Relu(), fnn.Conv(2, (1, 1)), fnn.GlobalAvgPool(), D(3)))
+    state = fnn.init_state(net, fnn.Sgd(0.1), key(), (2, 2, 1), rule=rules.DirectFeedbackAlignment())
+    data = np.ones((4, 3, 3, 1)), np.zeros(4, int)
+    with pytest.raises(errors.ShapeError, match=r"shapes \[\(3, 2, 2, 2\), \(3, 2\)\], got \[\(3, 1, 1, 2\), \("):
+        fnn.train(net, fnn.SoftmaxCrossEntropy(), state, data, steps=1, batch_size=4)
+
+
+@pytest.mark.parametrize("rule", [rules.FeedbackAlignment(), rules.KolenPollack(), rules.DirectFeedbackAlignment()])
+def test_a_state_that_does_not_fit_is_refused(rule):
+    """Set by a user, or that of another rule: of one row and column a matrix would stand in for any."""
+    own, params, batch, _ = case("mlp")
+    state = rule.init(own, params, key())
+    for wrong in ((), state[:-1], tuple(b.T for b in state), tuple(b[:1, :1] for b in state), (state, 0.5 + state[0])):
+        with pytest.raises(errors.ShapeError, match=rf"{type(rule).__name__}: expected a state of matrices of shapes"):
+            rule_output(rule, own, params, batch, wrong)
 
 
 def test_feedback_is_drawn_as_weights_are_and_scaled():

@@ -54,6 +54,14 @@ def test_the_mean_of_forward_gradients_over_drawn_directions_is_the_gradient(by)
     assert draws.std(axis=0)[:6].min() > 0, "it draws"
 
 
+@pytest.mark.parametrize("by", ["activities", "weights"])
+def test_a_network_that_learns_nothing_has_no_forward_gradient(by):
+    own, params, batch, _ = rule_case(fnn.Serial((fnn.Scale(2.0), fnn.Frozen(D(3)))), (4,))
+    found = rule_output(rules.ForwardGradient(by), own, params, batch)
+    assert found.value > 0
+    assert not any(g.any() for g in fnn.trees.leaves(found.grads))
+
+
 def test_the_last_map_of_a_forward_gradient_by_activities_is_exact():
     own, params, batch, wanted = rule_case(NET, (6,))
     same(rule_output(rules.ForwardGradient(), own, params, batch).grads[1][-1], wanted[1][-1], 1e-13)

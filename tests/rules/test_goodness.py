@@ -51,6 +51,31 @@ def test_where_the_network_is_far_surer_of_the_true_label_a_wrong_one_is_drawn_a
     assert found[1] + found[2] == 1
 
 
+@pytest.mark.parametrize("score", [np.nan, np.inf, 1e30, 0.0])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_true_label_is_never_drawn_whatever_the_scores(score, classes):
+    net = fnn.Goodness((D(3, bias=False), fnn.Relu()), classes=classes)
+    params = (fnn.DenseParams(np.full((3, 2 + classes), score, np.float32), ()), ())
+    for y in range(classes):
+        with np.errstate(all="ignore"):
+            found = drawn(net, params, np.ones((1, 2), np.float32), np.array([y]), True, 50)
+        assert found[y] == 0
+        assert found.sum() == 1
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_labels_of_any_integer_dtype_are_taken_where_nothing_is_promoted(hard, needs_jax):
+    jax, net, n = fnn.backend.jax, fnn.Goodness((D(3), fnn.Relu()), classes=200), 4
+    own, rule = rules.Problem(net, fnn.SoftmaxCrossEntropy()), rules.ForwardForward(hard=hard)
+
+    def value(x, y, k):
+        return rule.gradient(own, net.init(k, (2,)), (), rules.Batch(x, y, None, n), rules.Keys(None, k)).value
+
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in (np.uint8, np.int16, np.int32):
+            assert jax.eval_shape(value, np.ones((n, 2), np.float32), np.zeros(n, dtype), key("jax")).shape == ()
+
+
 def test_forward_forward_is_the_gradient_of_each_stages_own_cost():
     """Written a second time, stage by stage, by central differences of each stage's cost with its input held."""
     net = fnn.Goodness((D(4), fnn.Tanh(), D(3), fnn.Softplus()), classes=3)

@@ -9,7 +9,7 @@ from helpers_training import Smoothed, compilations, on_numpy_at_least, same
 
 import fnn
 from fnn import errors, trees
-from fnn.rules import Backprop, Choice, RuleOutput
+from fnn.rules import Backprop, Choice, ForwardGradient, PredictiveCoding, RuleOutput
 
 NET, LOSS = fnn.mlp((8, 3)), fnn.SoftmaxCrossEntropy()
 
@@ -226,6 +226,17 @@ WRONG = {
     "within an inner rule": ({"inner": Smoothed(0.5, "1")}, errors.KindError, r"Fields.inner.spread: expected a num"),
     "not finite": ({"number": np.nan}, errors.ArgumentError, "Fields.number = nan"),
     "out of its range": ({"share": 1.0}, errors.ArgumentError, "Fields.share"),
+    "nothing": ({"share": None}, errors.KindError, "Fields.share: expected a number, got None"),
+    "several for one": ({"share": np.full(3, 0.5)}, errors.KindError, r"Fields.share: expected a number, got array"),
+    "a schedule": (
+        {"share": fnn.schedules.Constant(0.5)},
+        errors.KindError,
+        "Fields.share: expected a number, got Cons",
+    ),
+    "no bool": ({"inner": Smoothed(0.5, 0.1, "no")}, errors.KindError, "Fields.inner.signs: expected True or False"),
+    "a bool as 1": ({"inner": Smoothed(0.5, 0.1, 1)}, errors.KindError, "Fields.inner.signs: expected True or False"),
+    "a class within": ({"inner": Smoothed}, errors.KindError, r"Fields.inner: expected a rule, got the class; write S"),
+    "a check of an inner one": ({"inner": ForwardGradient("x")}, errors.ArgumentError, "ForwardGradient.by"),
     "out of the range of an inner one": ({"inner": Smoothed(2.0)}, errors.ArgumentError, "Fields.inner.decay"),
 }
 
@@ -235,6 +246,15 @@ def test_a_field_that_makes_no_sense_is_named(name):
     change, error, message = WRONG[name]
     with pytest.raises(error, match=message):
         begin(Fields(**change))
+
+
+def test_a_traced_choice_is_refused_and_spoils_no_later_run(needs_jax):
+    run = lambda signs, decay: fnn.init_state(NET, fnn.Sgd(0.1), key("jax"), (6,), rule=Smoothed(decay, 0.1, signs))
+    with pytest.raises(errors.KindError, match=r"Smoothed\.signs: expected a static choice, got a traced value"):
+        fnn.backend.jax.vmap(lambda signs: run(signs, 0.5))(np.array([True, False]))
+    with pytest.raises(errors.KindError, match=r"PredictiveCoding\.steps: expected a static choice"):
+        fnn.backend.jax.vmap(lambda n: begin(PredictiveCoding(steps=n), "jax"))(np.array([1, 2]))
+    assert begin(PredictiveCoding(steps=1), "jax").rule.steps.thing == 1
 
 
 def test_what_is_no_rule_is_refused():
