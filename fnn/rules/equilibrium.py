@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np  # noqa: F401 - for the example
 
 from .. import trees
-from ..backend import cast
+from ..backend import cast, floating
 from ..backpropagation import penalised
 from ..energies import Hopfield
 from ..static import Choice, Interval
@@ -58,6 +58,7 @@ class EquilibriumPropagation(NamedTuple):
         readout = chain.cut(at + 1, len(chain.layers))
         x, _ = chain.cut(0, at).forward(batch.x)
         net, ours = chain.layers[at], chain.params[at]
+        x = floating(x, ours[0].w.dtype)
 
         def at_target(y):
             """What the cost says of the last values, by way of the readout, and the readout's residuals."""

@@ -1,6 +1,8 @@
 """Equilibrium propagation is the gradient at the free minimum as the nudge goes to 0."""
 
+import numpy as np
 import pytest
+from helpers import key
 from helpers_training import distance, rule_case, rule_output, same
 
 import fnn
@@ -22,3 +24,15 @@ def test_equilibrium_propagation_is_the_gradient_at_the_free_minimum_as_the_nudg
     assert near < 1e-2
     assert far / near == pytest.approx(4, rel=0.05)
     same(of(0.1)[1], wanted[1], 1e-12)
+
+
+def test_integers_are_settled_on_where_nothing_is_promoted(needs_jax):
+    jax, net = fnn.backend.jax, fnn.Hopfield((D(3), fnn.Tanh(), D(2), fnn.Tanh()), steps=2)
+    own, rule = rules.Problem(net, fnn.SoftmaxCrossEntropy()), rules.EquilibriumPropagation(steps=2)
+
+    def value(x, y, k):
+        batch = rules.Batch(x, y, None, 4)
+        return rule.gradient(own, net.init(k, (2,)), (), batch, rules.Keys(None, None)).value
+
+    with jax.numpy_dtype_promotion("strict"):
+        assert jax.eval_shape(value, np.ones((4, 2), np.uint8), np.zeros(4, np.int32), key("jax")).shape == ()
