@@ -87,11 +87,11 @@ def check_rule(place, rule):
             f"{place}: expected a NamedTuple with methods init and gradient, such as fnn.rules.Backprop(), "
             f"got {shorten(rule)}"
         )
-    fields = declared(type(rule))
     for name, value in rule._asdict().items():
-        if name == "rule" or _has_methods(value):
+        field = declared(type(rule)).get(name, _PLAIN)
+        if _has_methods(value) or (name == "rule" and not field.choice):
             check_rule(f"{type(rule).__name__}.{name}", value)
-        one = fields.get(name, _PLAIN).interval and isinstance(rule._field_defaults.get(name), int | float)
+        one = field.interval and isinstance(rule._field_defaults.get(name), int | float)
         if one and (
             value is None or isinstance(value, tuple | list | dict | backend.Record) or getattr(value, "ndim", 0)
         ):

@@ -248,6 +248,19 @@ def test_a_field_that_makes_no_sense_is_named(name):
         begin(Fields(**change))
 
 
+def test_a_choice_may_have_any_name():
+    class Chosen(NamedTuple):
+        rule: Choice[str] = "oja"
+
+        def init(self, problem, params, key):
+            return ()
+
+        def gradient(self, problem, params, state, batch, keys):
+            return Backprop().gradient(problem, params, state, batch, keys)
+
+    assert begin(Chosen()).rule.rule.thing == "oja"
+
+
 def test_a_traced_choice_is_refused_and_spoils_no_later_run(needs_jax):
     run = lambda signs, decay: fnn.init_state(NET, fnn.Sgd(0.1), key("jax"), (6,), rule=Smoothed(decay, 0.1, signs))
     with pytest.raises(errors.KindError, match=r"Smoothed\.signs: expected a static choice, got a traced value"):
