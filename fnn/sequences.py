@@ -79,6 +79,7 @@ class Last(Around):
         x, length = self.inputs
         if not inner.get(x) or inner.get(length) != ():
             hint = "; the lengths of a mask are mask.sum(axis=1)" if len(inner.get(length, ())) == 1 else ""
+            hint = f"; use {length}[:, 0]" if inner.get(length) == (1,) else hint
             raise ShapeError(f"expected x as {{{x!r}: (N, T, ...), {length!r}: (N,)}}, got {shown(named)}{hint}")
         return inner[x]
 

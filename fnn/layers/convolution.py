@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, by_platform, cast, floating, is_jax, namespace
-from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
-from ..initializers import Initializer, LecunNormal
+from ..errors import ArgumentError, ShapeError, shape, usage
+from ..initializers import Initializer, LecunNormal, check_initializer
 from ..matrices import contract
 from ..outer import Outer
 from ..pieces import in_blocks, sum_of_blocks
@@ -84,8 +84,7 @@ class Conv(Layer):
         super().__post_init__()
         if self.channels % self.groups:
             raise ArgumentError(f"channels: expected a multiple of {self.groups} groups, got {self.channels}")
-        if not callable(self.initializer):
-            raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}")
+        check_initializer("initializer", self.initializer)
 
     def output_shape(self, input_shape):
         return (*self._windows(input_shape).positions, self.channels)

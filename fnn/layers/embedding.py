@@ -7,9 +7,9 @@ import numpy as np
 
 from .. import checks
 from ..backend import namespace
-from ..errors import DataError, KindError, shape, shorten, usage
+from ..errors import DataError, KindError, shape, usage
 from ..factors import Rows
-from ..initializers import Initializer, Normal
+from ..initializers import Initializer, Normal, check_initializer
 from ..static import Interval
 from .base import Layer
 
@@ -43,8 +43,7 @@ class Embedding(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if not callable(self.initializer):
-            raise KindError(f"initializer: expected one such as fnn.Normal(0.1), got {shorten(self.initializer)}")
+        check_initializer("initializer", self.initializer, such_as="fnn.Normal(0.1)")
 
     def output_shape(self, input_shape):
         return (*shape("input_shape", input_shape), self.units)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..backend import Held, cast, floating, namespace
-from ..errors import ArgumentError, ShapeError, shape
+from ..errors import ArgumentError, ShapeError, shape, usage
 from .base import Layer
 from .windows import check_channels, check_kernel, check_windows, windows_over
 
@@ -50,6 +50,7 @@ class _Pool(Layer):
         return windows
 
 
+@usage("fnn.MaxPool((2, 2)), the sizes of a window")
 @dataclass(frozen=True)
 class MaxPool(_Pool):
     """The largest entry of each window, channel by channel.
@@ -93,6 +94,7 @@ class MaxPool(_Pool):
         return sum(_where(first == k, entry) for k, entry in enumerate(windows.cut(dx)))
 
 
+@usage("fnn.AvgPool((2, 2)), the sizes of a window")
 @dataclass(frozen=True)
 class AvgPool(_Pool):
     """The mean of each window, channel by channel; padding does not count.
@@ -142,6 +144,10 @@ class _Global(Layer):
         if len(input_shape) < 2:
             raise ShapeError(f"expected input of shape (..., C), the channels last, got {input_shape}")
         return input_shape[-1:]
+
+    def init(self, key, input_shape, dtype: Any = np.float32):
+        self.output_shape(input_shape)
+        return ()
 
 
 @dataclass(frozen=True)
