@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import at_least_float32, cast, is_floating, is_traced, namespace
+from .backend import at_least_float32, at_least_int32, cast, is_floating, is_traced, namespace
 from .checks import as_array, finite
 from .devices import on_any_axes
 from .errors import ArgumentError, DataError, KindError, ShapeError, integer, same_shape
@@ -286,7 +286,7 @@ def classes_of(prediction, target, weights, ignored) -> Classes:
         if not is_traced(counts) and not counts.any():
             raise DataError(f"target: expected a label other than {ignored}, which is ignored")
         weights = counts if weights is None else weights * counts
-    prediction, target = _wider(prediction), _wider(target)
+    prediction, target = at_least_int32(prediction), at_least_int32(target)
     xp, prediction, target, shares, sound = _entered(prediction, target, weights)
     if prediction.size > len(prediction):
         predicted, actual, classes, demands = _of_scores(xp, prediction, target)
@@ -298,11 +298,6 @@ def classes_of(prediction, target, weights, ignored) -> Classes:
         valid = valid if shares is None else valid | (shares == 0)
         sound = demand(sound, name, array.reshape(*places, *array.shape[1:]), valid.reshape(places), what)
     return Classes(prediction, predicted, actual, classes, weights, shares, sound)
-
-
-def _wider(labels):
-    """Integers in 32 bits at least: JAX compares labels in their own dtype, of which 256 is 0 in 8 bits."""
-    return labels.astype(np.int32) if labels.dtype.kind in "iu" and labels.dtype.itemsize < 4 else labels
 
 
 def _of_scores(xp, prediction, target):

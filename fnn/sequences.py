@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import namespace
+from .backend import at_least_int32, namespace
 from .checks import known, on_host
 from .composition import Kept
 from .errors import DataError, KindError, ShapeError, shape, shown
@@ -89,7 +89,7 @@ class Last(Around):
 
     def forward(self, params, x, key=None):
         sequences, length = self._of(x)
-        xp = namespace(sequences, length)
+        xp, length = namespace(sequences, length), at_least_int32(length)
         place = xp.arange(sequences.shape[1], dtype=np.int32)
         within = place < length[:, None]
         sequences = xp.where(_tall(within, sequences), sequences, 0)

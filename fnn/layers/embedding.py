@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from .. import checks
-from ..backend import namespace
+from ..backend import at_least_int32, namespace
 from ..errors import DataError, KindError, shape, usage
 from ..factors import Rows
 from ..initializers import Initializer, Normal, check_initializer
@@ -54,7 +54,7 @@ class Embedding(Layer):
 
     def forward(self, w, x, key=None):
         self.check(x)
-        xp = namespace(w, x)
+        xp, x = namespace(w, x), at_least_int32(x)
         if xp is np or checks.known(x):
             return w[x], x
         rows = xp.take(w, x, axis=0, mode="fill")  # NaN beyond the table
