@@ -8,7 +8,7 @@ import importlib
 import numpy as np
 import oracle
 import pytest
-from helpers import THOROUGH
+from helpers import THOROUGH, key, on
 
 import fnn
 from fnn import errors, factors, per_example, schedules
@@ -245,6 +245,23 @@ def test_a_step_of_any_number_of_examples_survives_an_export():
     assert type(found) is fnn.TrainState
     assert metrics["weight"] == N
     np.testing.assert_allclose(found.params.w, wanted.params.w, rtol=1e-6)
+
+
+def test_images_and_sequences_of_any_number_survive_an_export():
+    net, loss, of = fnn.Serial((fnn.Conv(3, (3,)), fnn.MaxPool((2,)), fnn.Gru(2), fnn.Dense(2))), COST, np.float32
+    params, rng = net.init(key("jax"), (8, 2)), np.random.default_rng(0)
+    n = jax.export.symbolic_shape("n")[0]
+
+    def run(params, x, y):
+        gradients = fnn.grad(net, loss), fnn.per_example.clipped_gradient(net, loss, 1.0)
+        return [net.apply(params, x), *(gradient(params, x, y) for gradient in gradients)]
+
+    outline = [jax.ShapeDtypeStruct((n, *sizes), of) for sizes in ((8, 2), (2,))]
+    exported = jax.export.export(jax.jit(run))(
+        fnn.trees.map(lambda p: jax.ShapeDtypeStruct(p.shape, of), params), *outline
+    )
+    x, y = rng.normal(size=(3, 8, 2)).astype(of), rng.normal(size=(3, 2)).astype(of)
+    oracle.assert_close(exported.call(params, x, y), run(on("numpy", params), x, y), 1e-5)
 
 
 def test_an_optimizer_of_another_library_cannot_be_exported_and_says_so():

@@ -64,7 +64,7 @@ class Embedding(Layer):
         return None
 
     def factors(self, w, x, dy):
-        return Rows(dy.reshape(len(dy), -1, self.units), x.reshape(len(x), -1))
+        return Rows(dy.reshape(dy.shape[0], -1, self.units), x.reshape(x.shape[0], -1))
 
     def tangent(self, w, x, dparams, dx):
         return None if dparams is None else dparams[x]

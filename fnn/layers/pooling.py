@@ -168,8 +168,8 @@ class GlobalAvgPool(_Global):
 
     def backward(self, params, of_x, dy):
         sizes = of_x.thing[:-1]
-        spread = (dy / math.prod(sizes)).reshape(len(dy), *(1,) * len(sizes), dy.shape[-1])
-        return namespace(dy).broadcast_to(spread, (len(dy), *of_x.thing))
+        spread = (dy / math.prod(sizes)).reshape(dy.shape[0], *(1,) * len(sizes), dy.shape[-1])
+        return namespace(dy).broadcast_to(spread, (dy.shape[0], *of_x.thing))
 
     def tangent(self, params, of_x, dparams, dx):
         return None if dx is None else _flat(dx).mean(axis=1)
@@ -195,7 +195,7 @@ class GlobalMaxPool(_Global):
     def backward(self, params, residuals, dy):
         first, of_x = residuals[0], residuals[1].thing
         places = namespace(dy).arange(math.prod(of_x[:-1]), dtype=np.int32)[:, None]
-        return _where(places == first[:, None], dy[:, None]).reshape(len(dy), *of_x)
+        return _where(places == first[:, None], dy[:, None]).reshape(dy.shape[0], *of_x)
 
     def tangent(self, params, residuals, dparams, dx):
         return None if dx is None else self._there(_flat(dx), residuals[0])
@@ -206,7 +206,7 @@ class GlobalMaxPool(_Global):
 
 def _flat(x):
     """(N, *sizes, C) as (N, P, C)."""
-    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+    return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
 
 def _where(mask, values):

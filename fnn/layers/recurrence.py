@@ -173,7 +173,7 @@ class Recurrent(Layer):
 
     def _still(self, like):
         """The state before the first position: zeros."""
-        return (namespace(like).zeros((len(like), self.units), like.dtype),) * self.states
+        return (namespace(like).zeros((like.shape[0], self.units), like.dtype),) * self.states
 
     def _errors(self, delta):
         """The errors of W x + b and of U h, each (N, T, G·H)."""

@@ -89,10 +89,10 @@ class Windows:
             examples, *inner, channels = x.strides
             outer = (step * s for step, s in zip(inner, self.stride, strict=True))
             within = (step * d for step, d in zip(inner, self.dilation, strict=True))
-            shape = (len(x), *self.positions, *self.kernel, x.shape[-1])
+            shape = (x.shape[0], *self.positions, *self.kernel, x.shape[-1])
             strides = (examples, *outer, *within, channels)
             windows = np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
-        return windows.reshape(len(x), *self.positions, math.prod(self.kernel), x.shape[-1])
+        return windows.reshape(x.shape[0], *self.positions, math.prod(self.kernel), x.shape[-1])
 
     def put(self, patches) -> Any:
         """The transpose of `patches`: (N, *positions, K, C), added up where they were cut out, to give (N, *sizes, C).
