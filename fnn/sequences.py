@@ -90,7 +90,7 @@ class Last(Around):
     def forward(self, params, x, key=None):
         sequences, length = self._of(x)
         xp, length = namespace(sequences, length), at_least_int32(length)
-        place = xp.arange(sequences.shape[1], dtype=np.int32)
+        place = xp.arange(sequences.shape[1], dtype=length.dtype)
         within = place < length[:, None]
         sequences = xp.where(_tall(within, sequences), sequences, 0)
         y, inner = self.layer.forward(params, sequences, key)
