@@ -88,7 +88,7 @@ def nan_of(z, values):
         square = np.vdot(z, z) if z.dtype.char in "fd" else np.nan
         if square == square:
             return values
-    return xp.where(z == z, values, xp.asarray(np.nan, values.dtype))
+    return xp.where(z == z, values, np.asarray(np.nan, values.dtype))
 
 
 def logistic(z):

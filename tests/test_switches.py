@@ -251,6 +251,12 @@ def test_a_diagnosis_counts_what_is_not_finite_also_where_jax_looks_for_it(capsy
     assert jax.config.jax_debug_nans is False
 
 
+def test_a_relu_makes_no_nan_of_its_own_where_jax_looks_for_it():
+    z = jax.numpy.float32([[-1, 2]])
+    with jax.debug_nans(True), jax.debug_infs(True):
+        np.testing.assert_array_equal(fnn.Relu().backward((), fnn.Relu().forward((), z)[1], z), [[0, 2]])
+
+
 # ---- exports ---------------------------------------------------------------------------------------------------------
 
 

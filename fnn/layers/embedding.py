@@ -58,7 +58,7 @@ class Embedding(Layer):
         if xp is np or checks.known(x):
             return w[x], x
         rows = xp.take(w, x, axis=0, mode="fill")  # NaN beyond the table
-        return xp.where((x < 0)[..., None], xp.asarray(np.nan, w.dtype), rows), x
+        return xp.where((x < 0)[..., None], np.asarray(np.nan, w.dtype), rows), x
 
     def backward(self, w, x, dy):
         return None
