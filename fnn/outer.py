@@ -116,14 +116,7 @@ def products(f, g):
         f, g = (widened(h).reshape(h.shape[0], -1) for h in (f, g))
         return f @ g.T
     (d, a), (e, b) = (_positions(h) if isinstance(h, Outer) else (widened(h.delta), h.index) for h in (f, g))
-    n, m, t, s, outputs, inputs = (
-        d.shape[0],
-        e.shape[0],
-        d.shape[1],
-        e.shape[1],
-        d.shape[2],
-        a.shape[-1] if a.ndim == 3 else 0,
-    )
+    (n, t, outputs), (m, s, _), inputs = d.shape, e.shape, a.shape[-1] if a.ndim == 3 else 0
     if inputs and n * m * t * s * (outputs + inputs) > (n * t + m * s + n * m) * outputs * inputs:
         make = lambda delta, a: _wide_product("nto,nti->noi", delta, a).reshape(delta.shape[0], -1)
         theirs = lambda mine: in_blocks(lambda e, b: make(e, b) @ mine.T, _block(outputs * inputs), e, b).T
@@ -133,7 +126,7 @@ def products(f, g):
         pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * cast(_same(b, a, "msi,nti->mnst"), d.dtype)).sum(
             axis=(2, 3)
         )
-        return in_blocks(pair, _block(2 * n * t * s), e, b).T
+        return in_blocks(pair, _block(2 * d.shape[0] * t * s), e, b).T
 
     return in_blocks(block, _block(2 * t * s), d, a)
 
