@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import backend, checks, complex_step, examples, gate, random, trees
-from .backend import at_least_float32, cast, floating, is_floating, namespace
+from .backend import at_least_float32, at_least_int32, cast, floating, is_floating, namespace
 from .devices import on_any_axes
 from .errors import ArgumentError, DataError, KindError, ShapeError, integer, real, shorten, usage
 from .examples import each, parts
@@ -287,6 +287,7 @@ def _chosen(of, a) -> tuple[Array, Array]:
             f"of: expected an index, or integers {(n,)}, one for each example of outputs {a.shape}, got {of.dtype} "
             f"{of.shape}"
         )
+    of = at_least_int32(of)
     wrong = (of < 0) | (of >= sizes[0])
     if checks.known(wrong) and wrong.any():
         raise DataError(f"of: expected outputs from 0 to {sizes[0] - 1}, got {of[int(wrong.argmax())]}")

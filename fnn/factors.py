@@ -87,7 +87,7 @@ def made(params: Any, factors: Any, n: int | None = None) -> Any:
     >>> made(np.zeros((1, 2)), Outer(np.array([[2.0]]), np.array([[1.0, 3.0]])))
     array([[[2., 6.]]])
     """
-    n = next((len(outer.first(f)) for f in leaves(factors)), 0) if n is None else n
+    n = next((outer.first(f).shape[0] for f in leaves(factors)), 0) if n is None else n
     return like(params, [outer.made(p, f, n) for p, f in pairs(params, factors)])
 
 

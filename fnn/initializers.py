@@ -11,8 +11,8 @@ from typing import Annotated
 import numpy as np
 
 from . import backend, errors, random
-from .errors import ArgumentError, ShapeError
-from .static import Interval, Static
+from .errors import ArgumentError, KindError, ShapeError, shorten
+from .static import Interval, Static, instead
 from .trees import lock
 
 Finite = Annotated[float, Interval("(-∞, ∞)")]
@@ -304,6 +304,12 @@ class Orthogonal(Initializer):
         q, r = xp.linalg.qr(tall)
         q = q * xp.where(xp.diagonal(r) < 0, -1, 1).astype(q.dtype)
         return (self.gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
+
+
+def check_initializer(name, value, such_as="fnn.HeNormal()"):
+    """Raise unless `value`, a field of a layer, is an initializer or another function, not a class or a name."""
+    if not callable(value) or isinstance(value, type):
+        raise KindError(f"{name}: expected one such as {such_as}, got {shorten(value)}{instead(value, Initializer)}")
 
 
 def _one_of(name, value, choices):

@@ -129,7 +129,7 @@ def _transposed(delta, spare):
     Beyond 16 MiB, or for few outputs at many positions, the copy itself costs more.
     """
     n, outputs = delta.shape
-    if n % 2:  # or n is a symbol, of which no more is known
+    if not isinstance(n, int) or n % 2:  # or n is a symbol, of `jax.export`
         return delta.T
     few = outputs <= 32 and n <= 4096
     if not (delta.dtype.itemsize < 4 or few or (n >= 256 and delta.size <= 2**22 and not spare)):

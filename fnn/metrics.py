@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import at_least_float32, cast, is_floating, is_traced, namespace
+from .backend import at_least_float32, at_least_int32, cast, is_floating, is_traced, namespace
 from .checks import as_array, finite
 from .devices import on_any_axes
 from .errors import ArgumentError, DataError, KindError, ShapeError, integer, same_shape
-from .losses.base import check_all
+from .losses.base import check_all, is_ignored
 
 
 @on_any_axes
@@ -282,10 +282,11 @@ def classes_of(prediction, target, weights, ignored) -> Classes:
             weights = xp.broadcast_to(weights.reshape(-1, *(1,) * (len(places) - 1)), places).reshape(-1)
         prediction, target = (a.reshape(math.prod(places), *a.shape[len(places) :]) for a in (prediction, target))
     if ignored is not None:
-        counts = (target != ignored).reshape(len(target), -1).all(axis=1)
+        counts = ~is_ignored(target, ignored).reshape(len(target), -1).any(axis=1)
         if not is_traced(counts) and not counts.any():
             raise DataError(f"target: expected a label other than {ignored}, which is ignored")
         weights = counts if weights is None else weights * counts
+    prediction, target = at_least_int32(prediction), at_least_int32(target)
     xp, prediction, target, shares, sound = _entered(prediction, target, weights)
     if prediction.size > len(prediction):
         predicted, actual, classes, demands = _of_scores(xp, prediction, target)

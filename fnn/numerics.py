@@ -88,7 +88,7 @@ def nan_of(z, values):
         square = np.vdot(z, z) if z.dtype.char in "fd" else np.nan
         if square == square:
             return values
-    return xp.where(z == z, values, xp.asarray(np.nan, values.dtype))
+    return xp.where(z == z, values, np.asarray(np.nan, values.dtype))
 
 
 def logistic(z):
@@ -250,7 +250,7 @@ def row_norm(a):
 
     It is a power of two chosen from the sum of the plain squares, which is cheaper than the largest magnitude.
     """
-    flat = widened(a).reshape(len(a), -1)
+    flat = widened(a).reshape(a.shape[0], -1)
     xp, exponent = namespace(flat), np.finfo(flat.dtype).maxexp
     tiny, huge = 2.0 ** -(exponent * 5 // 9), 2.0 ** (exponent * 5 // 8)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):

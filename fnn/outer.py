@@ -58,7 +58,7 @@ def made(p, f, n):
         return namespace(p).zeros((n, *p.shape), p.dtype)
     if isinstance(f, Outer):
         delta, a = _positions(f)
-        return cast(_wide_product("nto,nti->noi", delta, a).reshape(len(delta), *p.shape), p.dtype)
+        return cast(_wide_product("nto,nti->noi", delta, a).reshape(delta.shape[0], *p.shape), p.dtype)
     if isinstance(f, Rows):
         one = lambda delta, index: added_rows(p, index.reshape(-1), delta.reshape(-1, p.shape[-1]))
         return backend.vmap(one)(cast(f.delta, p.dtype), f.index)
@@ -113,12 +113,12 @@ def products(f, g):
         (d, a), (e, b) = ((widened(v) for v in h) for h in (f, g))
         return (d @ e.T) * (a @ b.T)
     if not isinstance(f, Outer | Rows):
-        f, g = (widened(h).reshape(len(h), -1) for h in (f, g))
+        f, g = (widened(h).reshape(h.shape[0], -1) for h in (f, g))
         return f @ g.T
     (d, a), (e, b) = (_positions(h) if isinstance(h, Outer) else (widened(h.delta), h.index) for h in (f, g))
-    n, m, t, s, outputs, inputs = len(d), len(e), d.shape[1], e.shape[1], d.shape[2], a.shape[-1] if a.ndim == 3 else 0
+    (n, t, outputs), (m, s, _), inputs = d.shape, e.shape, a.shape[-1] if a.ndim == 3 else 0
     if inputs and n * m * t * s * (outputs + inputs) > (n * t + m * s + n * m) * outputs * inputs:
-        make = lambda delta, a: _wide_product("nto,nti->noi", delta, a).reshape(len(delta), -1)
+        make = lambda delta, a: _wide_product("nto,nti->noi", delta, a).reshape(delta.shape[0], -1)
         theirs = lambda mine: in_blocks(lambda e, b: make(e, b) @ mine.T, _block(outputs * inputs), e, b).T
         return in_blocks(lambda d, a: theirs(make(d, a)), _block(outputs * inputs), d, a)
 
@@ -126,7 +126,7 @@ def products(f, g):
         pair = lambda e, b: (_gram(e, d, "mso,nto->mnst") * cast(_same(b, a, "msi,nti->mnst"), d.dtype)).sum(
             axis=(2, 3)
         )
-        return in_blocks(pair, _block(2 * len(d) * t * s), e, b).T
+        return in_blocks(pair, _block(2 * d.shape[0] * t * s), e, b).T
 
     return in_blocks(block, _block(2 * t * s), d, a)
 
@@ -152,7 +152,7 @@ def squares(p, f, weights):
         g = _wide_product("nto,nti->noi", delta, a)
         return weighted_sum(g * g, w)
 
-    ones = _weighted(xp.ones(len(delta), delta.dtype), weights)
+    ones = _weighted(xp.ones(delta.shape[0], delta.dtype), weights)
     return cast(sum_of_blocks(block, _block(p.size), delta, a, ones).reshape(p.shape), p.dtype)
 
 
@@ -163,9 +163,9 @@ def along(f, v):
         return (product(a, v.T) * delta).sum(axis=(1, 2))
     if isinstance(f, Rows):
         delta = widened(f.delta)
-        return (delta * cast(v, delta.dtype)[f.index]).reshape(len(delta), -1).sum(axis=1)
+        return (delta * cast(v, delta.dtype)[f.index]).reshape(delta.shape[0], -1).sum(axis=1)
     f = widened(f)
-    return f.reshape(len(f), -1) @ cast(v, f.dtype).reshape(-1)
+    return f.reshape(f.shape[0], -1) @ cast(v, f.dtype).reshape(-1)
 
 
 def weighed(f, d):
@@ -177,7 +177,7 @@ def weighed(f, d):
         among = (f.index[:, :, None] == f.index[:, None, :]).astype(delta.dtype)
         return (delta * (among @ delta) * cast(d, delta.dtype)[f.index]).sum(axis=(1, 2))
     if not isinstance(f, Outer):
-        f = widened(f).reshape(len(f), -1)
+        f = widened(f).reshape(f.shape[0], -1)
         return (f * f) @ cast(d, f.dtype).reshape(-1)
     delta, a = _positions(f)
     d = cast(d, delta.dtype).reshape(delta.shape[-1], -1)
@@ -194,14 +194,14 @@ def first(f):
 
 def _positions(f):
     """δ (N, T, O) and a (N, T, I), in float32 or wider."""
-    return tuple(widened(v) if v.ndim == 3 else widened(v).reshape(len(v), -1, v.shape[-1]) for v in f)
+    return tuple(widened(v) if v.ndim == 3 else widened(v).reshape(v.shape[0], -1, v.shape[-1]) for v in f)
 
 
 def _weighted(values, weights):
     """Values (N, ...) times weights (N,)."""
     if weights is None:
         return values
-    w = cast(weights, values.dtype).reshape(len(values), *(1,) * (values.ndim - 1))
+    w = cast(weights, values.dtype).reshape(values.shape[0], *(1,) * (values.ndim - 1))
     return namespace(values, w).where(w == 0, 0, values) * w
 
 
@@ -209,8 +209,8 @@ def weighted_sum(values, weights):
     """Σₙ wₙ vₙ of values (N, ...): of matrices as one product, many times as fast as XLA's own sum on the CPU."""
     if values.ndim < 3:
         return _weighted(values, weights).sum(axis=0)
-    w = namespace(values).ones(len(values), values.dtype) if weights is None else cast(weights, values.dtype)
-    flat = _used(values, weights).reshape(len(values), -1)
+    w = namespace(values).ones(values.shape[0], values.dtype) if weights is None else cast(weights, values.dtype)
+    flat = _used(values, weights).reshape(values.shape[0], -1)
     return contract(w[:, None], flat, precision="float32").reshape(values.shape[1:])
 
 
@@ -244,7 +244,7 @@ def _used(a, weights):
     """a with zeros for examples of weight 0, whose values may be infinite."""
     if weights is None or (namespace(a, weights) is np and (weights != 0).all()):
         return a
-    return namespace(a, weights).where((weights == 0).reshape(len(a), *(1,) * (a.ndim - 1)), 0, a)
+    return namespace(a, weights).where((weights == 0).reshape(a.shape[0], *(1,) * (a.ndim - 1)), 0, a)
 
 
 def _in_units(delta, right):

@@ -405,7 +405,7 @@ def _weighted(values, weights):
     """Values (N, ...) times weights (N,); a weight of 0 gives 0 even for infinite values."""
     if weights is None:
         return values
-    w = weights.reshape(len(weights), *(1,) * (values.ndim - 1))
+    w = weights.reshape(weights.shape[0], *(1,) * (values.ndim - 1))
     return namespace(values).where(w == 0, 0, values) * w
 
 
@@ -418,4 +418,4 @@ def _ratio(a, b):
 
 def _shares(weights, zeros):
     """w / Σ w (N,)."""
-    return (zeros + 1) / len(zeros) if weights is None else normalized(weights)
+    return (zeros + 1) / zeros.shape[0] if weights is None else normalized(weights)

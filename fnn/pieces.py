@@ -22,7 +22,7 @@ def in_blocks(f, size, *args, late=False) -> Any:
     On a GPU or TPU, which has to be given more to do at a time, the blocks are 256 times as large. XLA on the CPU finds
     room for the result before anything else is computed; with `late=True`, once the arrays of `after` are known.
     """
-    if size >= len(tree_leaves(args)[0]):
+    if not _several(size, args):
         return f(*args)
 
     def each(size, *args):
@@ -71,7 +71,7 @@ def _later(f, blocks):
 
 def sum_of_blocks(f, size, *args) -> Any:
     """The sum of the array that `f` gives for each block of `size` examples; see `in_blocks`."""
-    if size >= len(tree_leaves(args)[0]):
+    if not _several(size, args):
         return f(*args)
 
     def total(size, *args):
@@ -104,12 +104,18 @@ def sum_of_parts(f, size, *args):
     return total if rest is None else add(total, (count, *rest))
 
 
+def _several(size, args):
+    """Whether the examples are more than one block; where their number is a symbol, of `jax.export`, they are one."""
+    n = tree_leaves(args)[0].shape[0]
+    return isinstance(n, int) and n > size
+
+
 def _blocks(size, args) -> tuple:
     """Arrays (N, ...) as blocks (N // size, size, ...) and the rest (N % size, ...); None for either that is empty."""
+    if not _several(size, args):
+        return None, args
     n = len(tree_leaves(args)[0])
     whole = n // size * size
-    if n <= size:
-        return None, args
     blocks = tree_map(lambda a: a[:whole].reshape(n // size, size, *a.shape[1:]), args)
     return blocks, None if whole == n else tree_map(lambda a: a[whole:], args)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import namespace
+from .backend import at_least_int32, namespace
 from .checks import known, on_host
 from .composition import Kept
 from .errors import DataError, KindError, ShapeError, shape, shown
@@ -79,6 +79,7 @@ class Last(Around):
         x, length = self.inputs
         if not inner.get(x) or inner.get(length) != ():
             hint = "; the lengths of a mask are mask.sum(axis=1)" if len(inner.get(length, ())) == 1 else ""
+            hint = f"; use {length}[:, 0]" if inner.get(length) == (1,) else hint
             raise ShapeError(f"expected x as {{{x!r}: (N, T, ...), {length!r}: (N,)}}, got {shown(named)}{hint}")
         return inner[x]
 
@@ -88,8 +89,8 @@ class Last(Around):
 
     def forward(self, params, x, key=None):
         sequences, length = self._of(x)
-        xp = namespace(sequences, length)
-        place = xp.arange(sequences.shape[1], dtype=np.int32)
+        xp, length = namespace(sequences, length), at_least_int32(length)
+        place = xp.arange(sequences.shape[1], dtype=length.dtype)
         within = place < length[:, None]
         sequences = xp.where(_tall(within, sequences), sequences, 0)
         y, inner = self.layer.forward(params, sequences, key)

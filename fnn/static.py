@@ -289,6 +289,9 @@ def _settle(name, value, annotation):
     """The value of one field, coerced to the type of its annotation; raises if it has no reliable equality."""
     if isinstance(value, np.generic):
         value = value.item()
+    if value is None and annotation.endswith(" | None"):
+        return None
+    annotation = annotation.removesuffix(" | None")
     if annotation in ("bool", "<class 'bool'>"):
         if not isinstance(value, numbers.Real) or value not in (0, 1):
             raise KindError(f"{name}: expected True or False, got {shorten(value)}")

@@ -159,6 +159,11 @@ def test_of_several_inputs_those_that_are_integers_have_none():
     assert smooth["x"].shape == (2, 5, 2)
 
 
+def test_labels_of_8_bits_name_outputs_beyond_those_that_they_can_number(backend):
+    found = attribution.gradients(fnn.Identity())((), on(backend, np.zeros((2, 300), np.float32)), np.int8([100, 3]))
+    np.testing.assert_array_equal(np.argwhere(np.asarray(found)), [[0, 100], [1, 3]])
+
+
 NET = fnn.mlp((3, 4))
 X = RNG.normal(size=(2, 5))
 GRADIENTS, INTEGRATED = attribution.gradients(NET), attribution.integrated_gradients(NET)

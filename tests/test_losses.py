@@ -797,6 +797,17 @@ def test_a_label_of_a_position_that_is_no_class_is_refused_or_nan(loss, needs_ja
     np.testing.assert_array_equal(np.isnan(found), [False, True, False, False])
 
 
+@pytest.mark.parametrize("loss", OF_CLASSES[2::3] + OF_CLASSES[5:], ids=repr)
+def test_no_label_of_a_dtype_that_cannot_hold_the_ignored_one_is_ignored(loss, backend):
+    loss = type(loss)(ignored=-1)  # of bytes without sign, −1 would be 255, which is a class
+    z, y = np.random.default_rng(0).uniform(0.1, 1, (2, 1, 256)), np.array([[255], [3]], np.uint8)
+    given = on(backend, (np.float32(z), y))
+    oracle.assert_close(loss.value_and_delta(*given), loss.value_and_delta(z, y.astype(int)), 1e-5)
+    assert loss.value(*given)[0] > 0
+    assert fnn.accuracy(*on(backend, (np.eye(256)[y], y)), ignored=-1) == 1
+    assert np.asarray(loss.fisher_target(*given) if isinstance(loss, fnn.CrossEntropy) else given[0]).all()
+
+
 def test_labels_of_positions_of_another_shape_say_what_is_expected():
     with pytest.raises(
         errors.ShapeError, match=r"expected labels of shape \(4, 3\) or probabilities \(4, 3, 5\), got \(4,\)"

@@ -102,6 +102,34 @@ CALLS: dict[str, tuple[typing.Any, str]] = {
     "Dropout(p=)": (lambda: fnn.Dropout(p=0.5), "write fnn.Dropout(0.5); the arguments are rate"),
     "dropout of an mlp": (lambda: fnn.mlp((4, 2), dropout=0.1), "the arguments are units, activation, initializer"),
     "a class for an initializer": (lambda: fnn.Dense(3, initializer=fnn.HeNormal), "write fnn.HeNormal()"),
+    "a class for the initializer of a table": (
+        lambda: fnn.Embedding(9, 3, initializer=fnn.Normal),
+        "write fnn.Normal(",
+    ),
+    "a name for an initializer": (lambda: fnn.Lstm(3, recurrent_initializer="orthogonal"), "write fnn.Orthogonal()"),
+    "a class for the initializer of a kernel": (
+        lambda: fnn.Conv(3, (3,), initializer=fnn.HeNormal),
+        "write fnn.HeNormal()",
+    ),
+    "a list for a kernel": (lambda: fnn.Conv(3, [3, 3]), "kernel: expected a tuple such as .*; write (3, 3)"),
+    "a list of strides": (lambda: fnn.MaxPool((2, 2), [2, 1]), "stride: expected an integer, or a tuple.*write (2, 1)"),
+    "a list of padding": (lambda: fnn.Conv(3, (3,), padding=[(1, 0)]), "write ((1, 0),)"),
+    "before and after": (lambda: fnn.Conv(3, (3,), padding=(1, 0)), "write ((1, 0),) for (before, after)"),
+    "an activation inside Conv": (lambda: fnn.Conv(3, (3, 3), "relu"), "stride: .*an activation is a layer of its own"),
+    "an activation for padding": (lambda: fnn.Conv(3, (3,), 1, fnn.Relu()), "padding: .*an activation is a layer of"),
+    "pool_size=": (lambda: fnn.AvgPool(pool_size=2), "write fnn.AvgPool((2, 2)).*the arguments are window, stride"),
+    "LSTM(in, out)": (lambda: fnn.Lstm(3, 64), "got 64; write fnn.Lstm(units), without the number of inputs"),
+    "ignore_index=": (
+        lambda: fnn.SoftmaxCrossEntropy(ignore_index=-100),
+        "write .*ignored=-1.* the arguments are ignored",
+    ),
+    "a word for the ignored label": (lambda: fnn.Focal(ignored="pad"), "Focal.ignored: expected an integer, got 'pad'"),
+    "True for the ignored label": (lambda: fnn.CrossEntropy(ignored=True), "ignored: expected an integer, got True"),
+    "no positions to pool": (
+        lambda: fnn.GlobalMaxPool().apply((), np.zeros((2, 0, 3))),
+        "integer of at least 1, got 0",
+    ),
+    "no axis to pool": (lambda: fnn.GlobalAvgPool().apply((), np.zeros((2, 3))), "expected input of shape (..., C)"),
     "sizes one after the other": (lambda: fnn.mlp(4, 2), "write mlp((128, 10))"),
     "the name of an activation": (lambda: fnn.mlp((4, 2), "relu"), "write fnn.Relu()"),
     "a class for an activation": (lambda: fnn.mlp((4, 2), fnn.Relu), "write fnn.Relu()"),
@@ -273,6 +301,7 @@ def test_what_can_be_called_shows_its_own_signature():
 
 PICTURES, TOKENS = RNG.normal(size=(12, 9, 9, 3)).astype(np.float32), RNG.integers(0, 9, (12, 5))
 CONV = fnn.Serial((fnn.Scale(0.5), fnn.Conv(4, (3, 3), padding="same"), fnn.GlobalAvgPool(), fnn.Dense(2)))
+SIGNALS = fnn.Serial((fnn.Conv(4, (5,)), fnn.GlobalMaxPool(), fnn.Dense(2)))
 STATES, WORDS = fnn.Serial((fnn.Lstm(3), fnn.Dense(2))), fnn.Serial((fnn.Embedding(9, 3), fnn.Gru(3), fnn.Dense(2)))
 TAGS = fnn.Serial((fnn.Embedding(9, 3), fnn.Gru(3, all_states=True), fnn.Dense(2)))
 LAST = fnn.Serial((fnn.Last(fnn.Serial((fnn.Embedding(9, 3), fnn.Gru(3, all_states=True)))), fnn.Dense(2)))
@@ -293,6 +322,13 @@ MISTAKES: dict[str, tuple] = {
         "got (12, 3, 9, 9); if .*x.transpose(0, 2, 3",
     ),
     "channels first, one": (CONV, PICTURES, np.zeros((12, 1, 9, 9)), Y, "(N, H, W, C), the channels last, got (12, 1,"),
+    "channels first, sequences": (
+        SIGNALS,
+        PICTURES[:, 0],
+        PICTURES[:, 0].transpose(0, 2, 1),
+        Y,
+        "got (3,); if the channels come first, use x.transpose(0, 2, 1)",
+    ),
     "no channel": (CONV, PICTURES, PICTURES[..., 0], Y, "got (9, 9); if the channel is missing, use x[..., None]"),
     "one image": (CONV, PICTURES, PICTURES[0], Y[:9], "for a single example, x[None]"),
     "flat images": (CONV, PICTURES, PICTURES.reshape(12, -1), Y, "use x.reshape(-1, H, W, C)"),
@@ -328,6 +364,7 @@ MISTAKES: dict[str, tuple] = {
         Y,
         "length: expected integers, got dtype float32; use leng",
     ),
+    "a column for lengths": (LAST, UNEQUAL, lengths(np.ones((12, 1), int)), Y, "use length[:, 0]"),
     "a length beyond T": (LAST, UNEQUAL, lengths(np.arange(12) // 2 + 1), Y, "from 1 to 5, got 6 at length[10]"),
     "a length of 0": (
         LAST,

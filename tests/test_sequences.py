@@ -63,6 +63,12 @@ def test_a_length_that_is_none_is_refused_or_nan_where_it_is_not_known(backend, 
     np.testing.assert_array_equal(np.isnan(np.asarray(y)).any(axis=1), [False, True])
 
 
+def test_lengths_of_8_bits_serve_sequences_that_are_longer_than_they_can_say(backend):
+    net, x = fnn.Last(fnn.Tanh()), np.linspace(-1, 1, 600, dtype=np.float32).reshape(2, 300, 1)
+    y = net.apply((), on(backend, {"x": x, "length": np.array([255, 3], np.uint8)}))
+    np.testing.assert_allclose(y, np.tanh(x[[0, 1], [254, 2]]), rtol=1e-6)
+
+
 class Sequences(NamedTuple):
     length: np.ndarray
     x: np.ndarray

@@ -8,7 +8,7 @@ import importlib
 import numpy as np
 import oracle
 import pytest
-from helpers import THOROUGH
+from helpers import THOROUGH, key, on
 
 import fnn
 from fnn import errors, factors, per_example, schedules
@@ -32,6 +32,18 @@ LAYERS |= {
     "parallel": fnn.Parallel((fnn.Identity(), fnn.Dense(2), fnn.Swish(learnt=True))),
     "frozen": fnn.Serial((fnn.Dense(3), fnn.Frozen(fnn.Dense(3)), fnn.Gelu())),
 }
+SHAPED = {  # layers of images and sequences, and what they take
+    "conv": (fnn.Conv(4, (3, 2), 2, "same", groups=2), (6, 5, 2)),
+    "conv of few": (fnn.Conv(40, (3,)), (8, 40)),
+    "max": (fnn.MaxPool((2,), 1, "same"), (8, 2)),
+    "mean": (fnn.AvgPool((2, 2), 1, "same"), (3, 4, 2)),
+    "largest": (fnn.GlobalMaxPool(), (8, 2)),
+    "mean of all": (fnn.GlobalAvgPool(), (8, 2)),
+    "rnn": (fnn.Rnn(3), (8, 2)),
+    "lstm": (fnn.Lstm(3, all_states=True), (8, 2)),
+    "gru": (fnn.Gru(3), (8, 2)),
+}
+UNEQUAL = fnn.Last(fnn.Serial((fnn.Embedding(9, 3), fnn.Gru(3, all_states=True))))
 COSTS = {name: cost for name, cost in oracle.LOSSES.items() if name != "function"}
 RATES = (
     schedules.Constant(0.1),
@@ -67,6 +79,12 @@ def all_of_a_layer(net, key, x):
     given = factors.total(params, f), factors.total(params, f, weights), factors.made(params, f), factors.norm(f)
     given += factors.products(f, f), factors.squares(params, f, weights), factors.along(f, params)
     return run(params, x, y, key=key), run(params, x, y, weights), given, net.tangent(params, tape.residuals, params, x)
+
+
+def all_of_unequal_lengths(params, symbols):
+    """The value and gradient of sequences of unequal length, whose symbols and lengths have any integer dtype."""
+    y = jax.numpy.zeros((len(symbols), 3), np.float32)
+    return fnn.value_and_grad(UNEQUAL, fnn.Quadratic())(params, {"x": symbols, "length": symbols[:, 0]}, y)
 
 
 def all_of_a_cost(cost, x, y):
@@ -118,10 +136,15 @@ def test_no_formula_mixes_dtypes(dtype):
         key, x = fnn.random.key(0), jax.numpy.zeros((N, K), dtype)
         for layer in chosen(LAYERS):
             jax.eval_shape(lambda x, net=layer: all_of_a_layer(net, key, x), x)
+        for layer, sizes in SHAPED.values() if THOROUGH else ():
+            net = fnn.Serial((layer, fnn.Flatten(), fnn.Dense(3)))
+            jax.eval_shape(lambda x, net=net: all_of_a_layer(net, key, x), jax.numpy.zeros((N, *sizes), dtype))
         params = tuple({"w": jax.numpy.ones((3, 2), dtype)} for _ in range(3))
         for optimizer in optimizers:
             jax.eval_shape(lambda params, tx=optimizer: all_of_an_optimizer(tx, params), params)
         if dtype == "float64":
+            params = UNEQUAL.init(key, {"x": (5,), "length": ()}, dtype)
+            jax.eval_shape(all_of_unequal_lengths, params, np.zeros((N, 5), int))
             return  # where labels are int32 and JAX counts in int64
         for cost in chosen(COSTS):
             y = np.asarray(cost.target(rng, N, 3))
@@ -144,6 +167,10 @@ def test_the_number_of_examples_may_be_a_symbol():
             y = of_shape((n, *layer.output_shape((K,))))
             dx = jax.eval_shape(run, params, of_shape((n, K)), y)[1][1]
             assert dx.shape == (n, K), name
+    for name, (layer, sizes) in SHAPED.items():
+        params, run = layer.init(key, sizes), fnn.value_and_grad(layer, fnn.Quadratic(), need_dx=True)
+        y = of_shape((n, *layer.output_shape(sizes)))
+        assert jax.eval_shape(run, params, of_shape((n, *sizes)), y)[1][1].shape == (n, *sizes), name
     for cost in COSTS.values():
         y = np.asarray(cost.target(rng, N, 3))
         y = of_shape((n, *y.shape[1:]), np.int32 if y.dtype == np.int64 else np.float32)
@@ -224,6 +251,12 @@ def test_a_diagnosis_counts_what_is_not_finite_also_where_jax_looks_for_it(capsy
     assert jax.config.jax_debug_nans is False
 
 
+def test_a_relu_makes_no_nan_of_its_own_where_jax_looks_for_it():
+    z = jax.numpy.float32([[-1, 2]])
+    with jax.debug_nans(True), jax.debug_infs(True):
+        np.testing.assert_array_equal(fnn.Relu().backward((), fnn.Relu().forward((), z)[1], z), [[0, 2]])
+
+
 # ---- exports ---------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +278,24 @@ def test_a_step_of_any_number_of_examples_survives_an_export():
     assert type(found) is fnn.TrainState
     assert metrics["weight"] == N
     np.testing.assert_allclose(found.params.w, wanted.params.w, rtol=1e-6)
+
+
+def test_images_and_sequences_of_any_number_survive_an_export():
+    net, loss, of = fnn.Serial((fnn.Conv(3, (3,)), fnn.MaxPool((2,)), fnn.Gru(2), fnn.Dense(2))), COST, np.float32
+    params, rng = net.init(key("jax"), (8, 2)), np.random.default_rng(0)
+    n = jax.export.symbolic_shape("n")[0]
+
+    def run(params, x, y):
+        gradients = fnn.grad(net, loss), fnn.per_example.clipped_gradient(net, loss, 1.0)
+        return [net.apply(params, x), *(gradient(params, x, y) for gradient in gradients)]
+
+    outline = [jax.ShapeDtypeStruct((n, *sizes), of) for sizes in ((8, 2), (2,))]
+    exported = jax.export.export(jax.jit(run))(
+        fnn.trees.map(lambda p: jax.ShapeDtypeStruct(p.shape, of), params), *outline
+    )
+    x, y = rng.normal(size=(3, 8, 2)).astype(of), rng.normal(size=(3, 2)).astype(of)
+    if THOROUGH:
+        oracle.assert_close(exported.call(params, x, y), run(on("numpy", params), x, y), 1e-5)
 
 
 def test_an_optimizer_of_another_library_cannot_be_exported_and_says_so():

@@ -15,6 +15,7 @@ a time.
 """
 
 from .dtypes import at_least_float32 as at_least_float32
+from .dtypes import at_least_int32 as at_least_int32
 from .dtypes import cast as cast
 from .dtypes import check_dtype as check_dtype
 from .dtypes import floating as floating

@@ -40,6 +40,11 @@ def at_least_float32(dtype):
     return dtype if dtype.itemsize > 4 else _FLOAT32
 
 
+def at_least_int32(x):
+    """Integers in 32 bits or more: JAX takes the numbers that they are compared with in their own dtype, 256 as 0."""
+    return x.astype(np.int32) if x.dtype.kind in "iu" and x.dtype.itemsize < 4 else x
+
+
 def widened(x):
     """`x` in float32 or wider, with exactly the values of its own dtype: XLA skips a rounding that is widened again."""
     wide = cast(x, at_least_float32(x.dtype))

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import backend, trees
 from ..backend import at_least_float32, by_platform, cast, floating, is_jax, namespace
-from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
-from ..initializers import Initializer, LecunNormal
+from ..errors import ArgumentError, ShapeError, shape, usage
+from ..initializers import Initializer, LecunNormal, check_initializer
 from ..matrices import contract
 from ..outer import Outer
 from ..pieces import in_blocks, sum_of_blocks
@@ -84,8 +84,7 @@ class Conv(Layer):
         super().__post_init__()
         if self.channels % self.groups:
             raise ArgumentError(f"channels: expected a multiple of {self.groups} groups, got {self.channels}")
-        if not callable(self.initializer):
-            raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}")
+        check_initializer("initializer", self.initializer)
 
     def output_shape(self, input_shape):
         return (*self._windows(input_shape).positions, self.channels)
@@ -115,18 +114,18 @@ class Conv(Layer):
 
     def _factors(self, params, x, dy, whole):
         windows = self._windows(x.shape[1:])
-        delta = dy.reshape(len(dy), math.prod(windows.positions), self.channels)
+        delta = dy.reshape(dy.shape[0], math.prod(windows.positions), self.channels)
         db = over_positions(dy) if self.bias else ()
         positions, outputs, inputs = delta.shape[1], self.channels, params.w[0].size
         if self.groups == 1 and (whole or positions * (inputs + outputs) < inputs * outputs):
             return DenseParams(Outer(delta, windows.patches(x).reshape(*delta.shape[:2], inputs)), db)
         made = functools.partial(self._made, windows)
         dw = in_blocks(made, max(1, _BLOCK_OF_GRADIENTS // (4 * positions * inputs * self.groups)), delta, x, late=True)
-        return DenseParams(dw.reshape(len(dy), *params.w.shape), db)
+        return DenseParams(dw.reshape(dy.shape[0], *params.w.shape), db)
 
     def _made(self, windows, delta, x):
         """The gradient of each example, of N · O · K·C/G entries: smaller than its factors where a kernel is small."""
-        n, times, wide = len(x), self._neighbours(windows), at_least_float32(delta.dtype)
+        n, times, wide = x.shape[0], self._neighbours(windows), at_least_float32(delta.dtype)
         joined, groups, inputs = windows.joined(times), self.groups, x.shape[-1] // self.groups
         positions, entries = math.prod(joined.positions), math.prod(joined.kernel)
         patches = cast(joined.patches(x), wide).reshape(n, positions, entries, groups, inputs)
@@ -150,7 +149,7 @@ class Conv(Layer):
         if not self.bias or db is None:
             return dz
         xp = namespace(x)
-        return db + (xp.zeros((len(x), *self._windows(x.shape[1:]).positions, 1), db.dtype) if dz is None else dz)
+        return db + (xp.zeros((x.shape[0], *self._windows(x.shape[1:]).positions, 1), db.dtype) if dz is None else dz)
 
     # ---- the three products ------------------------------------------------------------------------------------------
     # On a GPU or TPU all three are convolutions. XLA on the CPU is slower at them than at products of patches, and uses
@@ -168,7 +167,7 @@ class Conv(Layer):
 
         def by_patches(w, x):
             z = _product(self._by_group(windows.patches(x)), self._matrices(w).swapaxes(1, 2))
-            return z.swapaxes(0, 1).reshape(len(x), *windows.positions, self.channels)
+            return z.swapaxes(0, 1).reshape(x.shape[0], *windows.positions, self.channels)
 
         few = is_jax(x) and w.shape[-1] < _FEW
         of_block, block = as_convolution if few else by_patches, (2 if few else 1) * self._block(w, windows, x)
@@ -193,7 +192,7 @@ class Conv(Layer):
 
         def on_cpu(w, dy):
             w = _joined(w, windows, joined)
-            dy = dy.reshape(len(dy), *joined.positions, len(w))
+            dy = dy.reshape(dy.shape[0], *joined.positions, len(w))
             return in_blocks(lambda dy: by_patches(w, dy), self._block(w, joined, dy), dy)
 
         joined = windows.joined(self._neighbours(windows))
@@ -214,7 +213,7 @@ class Conv(Layer):
             return delta.swapaxes(1, 2) @ self._by_group(cast(patches, wide))
 
         def on_cpu(x, dy):
-            dy = dy.reshape(len(dy), *joined.positions, times * self.channels)
+            dy = dy.reshape(dy.shape[0], *joined.positions, times * self.channels)
             dw = sum_of_blocks(by_patches, self._block(w, joined, x), x, dy)
             return _apart(dw.reshape(times, self.channels, *joined.kernel, w.shape[-1]), windows)
 
@@ -230,7 +229,8 @@ class Conv(Layer):
         """
         entries = math.prod((*windows.positions, *windows.kernel, w.shape[-1], self.groups))
         size = _BLOCK_OF_PRODUCTS // (4 * entries)
-        return max(1, min(size, len(examples) // 2) if is_jax(examples) else size)
+        n = examples.shape[0]
+        return max(1, min(size, n // 2) if is_jax(examples) and isinstance(n, int) else size)
 
     def _neighbours(self, windows):
         """How many windows are taken as one: so many that they have up to `_MANY` outputs, and share most entries."""
@@ -247,7 +247,7 @@ class Conv(Layer):
         """(N, *positions, K, C) as (G, N·P, K·C/G)."""
         entries, channels = rows.shape[-2], rows.shape[-1] // self.groups
         rows = rows.reshape(math.prod(rows.shape[:-2]), entries, self.groups, channels)
-        return namespace(rows).moveaxis(rows, 2, 0).reshape(self.groups, len(rows), entries * channels)
+        return namespace(rows).moveaxis(rows, 2, 0).reshape(self.groups, rows.shape[0], entries * channels)
 
     def _windows(self, input_shape):
         windows = windows_over(self, input_shape)

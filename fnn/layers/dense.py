@@ -8,10 +8,10 @@ import numpy as np
 from .. import random, trees  # noqa: F401 - random for the example
 from ..backend import cast, floating, is_jax, namespace
 from ..errors import ArgumentError, KindError, ShapeError, shape, shorten, usage
-from ..initializers import Initializer, LecunNormal
+from ..initializers import Initializer, LecunNormal, check_initializer
 from ..matrices import PRECISIONS, contract, plus, product
 from ..outer import Outer
-from ..static import Interval, instead
+from ..static import Interval
 from .base import Array, Layer, added
 
 
@@ -66,9 +66,7 @@ class Dense(Layer):
         super().__post_init__()
         if self.precision not in (None, *PRECISIONS):
             raise ArgumentError(f"precision: expected None or one of {PRECISIONS}, got {shorten(self.precision)}")
-        if not callable(self.initializer) or isinstance(self.initializer, type):
-            hint = instead(self.initializer, Initializer)
-            raise KindError(f"initializer: expected one such as fnn.HeNormal(), got {shorten(self.initializer)}{hint}")
+        check_initializer("initializer", self.initializer)
 
     def output_shape(self, input_shape):
         input_shape = shape("input_shape", input_shape)

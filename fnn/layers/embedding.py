@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from .. import checks
-from ..backend import namespace
-from ..errors import DataError, KindError, shape, shorten, usage
+from ..backend import at_least_int32, namespace
+from ..errors import DataError, KindError, shape, usage
 from ..factors import Rows
-from ..initializers import Initializer, Normal
+from ..initializers import Initializer, Normal, check_initializer
 from ..static import Interval
 from .base import Layer
 
@@ -43,8 +43,7 @@ class Embedding(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if not callable(self.initializer):
-            raise KindError(f"initializer: expected one such as fnn.Normal(0.1), got {shorten(self.initializer)}")
+        check_initializer("initializer", self.initializer, such_as="fnn.Normal(0.1)")
 
     def output_shape(self, input_shape):
         return (*shape("input_shape", input_shape), self.units)
@@ -55,17 +54,17 @@ class Embedding(Layer):
 
     def forward(self, w, x, key=None):
         self.check(x)
-        xp = namespace(w, x)
+        xp, x = namespace(w, x), at_least_int32(x)
         if xp is np or checks.known(x):
             return w[x], x
         rows = xp.take(w, x, axis=0, mode="fill")  # NaN beyond the table
-        return xp.where((x < 0)[..., None], xp.asarray(np.nan, w.dtype), rows), x
+        return xp.where((x < 0)[..., None], np.asarray(np.nan, w.dtype), rows), x
 
     def backward(self, w, x, dy):
         return None
 
     def factors(self, w, x, dy):
-        return Rows(dy.reshape(len(dy), -1, self.units), x.reshape(len(x), -1))
+        return Rows(dy.reshape(dy.shape[0], -1, self.units), x.reshape(x.shape[0], -1))
 
     def tangent(self, w, x, dparams, dx):
         return None if dparams is None else dparams[x]

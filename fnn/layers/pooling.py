@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..backend import Held, cast, floating, namespace
-from ..errors import ArgumentError, ShapeError, shape
+from ..errors import ArgumentError, ShapeError, shape, usage
 from .base import Layer
 from .windows import check_channels, check_kernel, check_windows, windows_over
 
@@ -50,6 +50,7 @@ class _Pool(Layer):
         return windows
 
 
+@usage("fnn.MaxPool((2, 2)), the sizes of a window")
 @dataclass(frozen=True)
 class MaxPool(_Pool):
     """The largest entry of each window, channel by channel.
@@ -93,6 +94,7 @@ class MaxPool(_Pool):
         return sum(_where(first == k, entry) for k, entry in enumerate(windows.cut(dx)))
 
 
+@usage("fnn.AvgPool((2, 2)), the sizes of a window")
 @dataclass(frozen=True)
 class AvgPool(_Pool):
     """The mean of each window, channel by channel; padding does not count.
@@ -143,6 +145,10 @@ class _Global(Layer):
             raise ShapeError(f"expected input of shape (..., C), the channels last, got {input_shape}")
         return input_shape[-1:]
 
+    def init(self, key, input_shape, dtype: Any = np.float32):
+        self.output_shape(input_shape)
+        return ()
+
 
 @dataclass(frozen=True)
 class GlobalAvgPool(_Global):
@@ -162,8 +168,8 @@ class GlobalAvgPool(_Global):
 
     def backward(self, params, of_x, dy):
         sizes = of_x.thing[:-1]
-        spread = (dy / math.prod(sizes)).reshape(len(dy), *(1,) * len(sizes), dy.shape[-1])
-        return namespace(dy).broadcast_to(spread, (len(dy), *of_x.thing))
+        spread = (dy / math.prod(sizes)).reshape(dy.shape[0], *(1,) * len(sizes), dy.shape[-1])
+        return namespace(dy).broadcast_to(spread, (dy.shape[0], *of_x.thing))
 
     def tangent(self, params, of_x, dparams, dx):
         return None if dx is None else _flat(dx).mean(axis=1)
@@ -189,7 +195,7 @@ class GlobalMaxPool(_Global):
     def backward(self, params, residuals, dy):
         first, of_x = residuals[0], residuals[1].thing
         places = namespace(dy).arange(math.prod(of_x[:-1]), dtype=np.int32)[:, None]
-        return _where(places == first[:, None], dy[:, None]).reshape(len(dy), *of_x)
+        return _where(places == first[:, None], dy[:, None]).reshape(dy.shape[0], *of_x)
 
     def tangent(self, params, residuals, dparams, dx):
         return None if dx is None else self._there(_flat(dx), residuals[0])
@@ -200,7 +206,7 @@ class GlobalMaxPool(_Global):
 
 def _flat(x):
     """(N, *sizes, C) as (N, P, C)."""
-    return x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
+    return x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
 
 def _where(mask, values):

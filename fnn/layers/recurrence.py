@@ -22,7 +22,7 @@ import numpy as np
 from .. import backend, random, trees
 from ..backend import floating, namespace
 from ..errors import KindError, ShapeError, shape, shorten, usage
-from ..initializers import Initializer, LecunNormal, Orthogonal
+from ..initializers import Initializer, LecunNormal, Orthogonal, check_initializer
 from ..matrices import contract, product
 from ..numerics import logistic
 from ..outer import Outer
@@ -69,10 +69,14 @@ class Recurrent(Layer):
     states: ClassVar[int] = 1
 
     def __post_init__(self):
+        if np.ndim(self.all_states) or self.all_states not in (0, 1):
+            raise KindError(
+                f"all_states: expected True or False, got {shorten(self.all_states)}; write "
+                f"fnn.{type(self).__name__}(units), without the number of inputs, which is that of x"
+            )
         super().__post_init__()
         for name in ("initializer", "recurrent_initializer"):
-            if not callable(getattr(self, name)):
-                raise KindError(f"{name}: expected one such as fnn.HeNormal(), got {shorten(getattr(self, name))}")
+            check_initializer(name, getattr(self, name))
 
     def ahead(self, params, state, s, /) -> Any:
         """Forward: `(state, kept)`, the next state and what is kept: h first, and the values of the gates last."""
@@ -169,7 +173,7 @@ class Recurrent(Layer):
 
     def _still(self, like):
         """The state before the first position: zeros."""
-        return (namespace(like).zeros((len(like), self.units), like.dtype),) * self.states
+        return (namespace(like).zeros((like.shape[0], self.units), like.dtype),) * self.states
 
     def _errors(self, delta):
         """The errors of W x + b and of U h, each (N, T, G·H)."""

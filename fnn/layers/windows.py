@@ -89,10 +89,10 @@ class Windows:
             examples, *inner, channels = x.strides
             outer = (step * s for step, s in zip(inner, self.stride, strict=True))
             within = (step * d for step, d in zip(inner, self.dilation, strict=True))
-            shape = (len(x), *self.positions, *self.kernel, x.shape[-1])
+            shape = (x.shape[0], *self.positions, *self.kernel, x.shape[-1])
             strides = (examples, *outer, *within, channels)
             windows = np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
-        return windows.reshape(len(x), *self.positions, math.prod(self.kernel), x.shape[-1])
+        return windows.reshape(x.shape[0], *self.positions, math.prod(self.kernel), x.shape[-1])
 
     def put(self, patches) -> Any:
         """The transpose of `patches`: (N, *positions, K, C), added up where they were cut out, to give (N, *sizes, C).
@@ -192,20 +192,23 @@ def _windows(sizes, kernel, stride, padding, dilation):
         pads = tuple(p if isinstance(p, tuple) else (p, p) for p in each)
     for n, (low, high), e in zip(sizes, pads, extents, strict=True):
         if n + low + high < e:
-            hint = f"; {_CHANNELS}" if rank == 2 else ""
             raise ShapeError(
-                f"expected axes of at least {tuple(extents)} with padding, the size of a window, got {sizes}{hint}"
+                f"expected axes of at least {tuple(extents)} with padding, the size of a window, got {sizes}; if the "
+                f"channels come first, use {_LAST[rank]}"
             )
     return Windows(sizes, kernel, stride, pads, dilation)
 
 
-_CHANNELS = "if the channels come first, use x.transpose(0, 2, 3, 1)"
+_LAST = {1: "x.transpose(0, 2, 1)", 2: "x.transpose(0, 2, 3, 1)", 3: "x.transpose(0, 2, 3, 4, 1)"}
 
 
 def check_channels(x):
     """Raise if x are images with their channels first, by all appearances: (N, 1, n, n) or (N, 3, n, n)."""
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[2] == x.shape[3] >= 8:
-        raise ShapeError(f"expected images of shape (N, H, W, C), the channels last, got {x.shape}; {_CHANNELS}")
+        raise ShapeError(
+            f"expected images of shape (N, H, W, C), the channels last, got {x.shape}; if the channels "
+            f"come first, use {_LAST[2]}"
+        )
 
 
 def per_axis(value, rank) -> tuple:
@@ -222,7 +225,7 @@ def check_windows(layer, rank):
                 raise ArgumentError(f"{name}: expected a number, or one for each of {rank} axes, got {value}")
             value = tuple(integer(f"{name}[{i}]", v, least=1) for i, v in enumerate(value))
         else:
-            value = integer(name, value, least=1)
+            value = _number(name, value, "an integer, or a tuple of one for each axis", least=1)
         object.__setattr__(layer, name, _settled(value))
     object.__setattr__(layer, "padding", _padding(layer.padding, rank))
 
@@ -233,10 +236,10 @@ def _padding(padding, rank):
             raise ArgumentError(f"padding: expected 'valid', 'same' or numbers, got {padding!r}")
         return padding
     if not isinstance(padding, tuple):
-        padding = integer("padding", padding)
-        return padding or "valid"
+        return _number("padding", padding, "'valid', 'same', an integer, or a tuple of one for each axis") or "valid"
     if len(padding) != rank:
-        raise ArgumentError(f"padding: expected a number or a pair for each of {rank} axes, got {padding}")
+        hint = f"; write ({padding},) for (before, after)" if rank == 1 and len(padding) == 2 else ""
+        raise ArgumentError(f"padding: expected a number or a pair for each of {rank} axes, got {padding}{hint}")
     pairs = []
     for i, pair in enumerate(padding):
         pair = pair if isinstance(pair, tuple) else (pair, pair)
@@ -247,6 +250,21 @@ def _padding(padding, rank):
     return _settled(tuple(pairs)) or "valid"
 
 
+def _number(name, value, wanted, least=0):
+    """An integer that serves all axes."""
+    try:
+        return integer(name, value, least)
+    except KindError:
+        hint = f"; write {shorten(_as_tuple(value))}" if isinstance(value, list) else ""
+        if isinstance(value, str) or callable(value):
+            hint = "; an activation is a layer of its own"
+        raise KindError(f"{name}: expected {wanted}, got {shorten(value)}{hint}") from None
+
+
+def _as_tuple(value):
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
 def _settled(value):
     """A tuple whose numbers are all the same as that number, so that equal layers compare equal."""
     return value[0] if isinstance(value, tuple) and len(set(value)) == 1 and isinstance(value[0], int) else value
@@ -255,7 +273,8 @@ def _settled(value):
 def check_kernel(name, kernel):
     """The sizes of a kernel or window as a tuple of one to three."""
     if not isinstance(kernel, tuple) or not 1 <= len(kernel) <= 3:
+        hint = f"; write {shorten(_as_tuple(kernel))}" if isinstance(kernel, list) else ""
         raise KindError(
-            f"{name}: expected a tuple such as (3, 3) for images or (3,) for sequences, got {shorten(kernel)}"
+            f"{name}: expected a tuple such as (3, 3) for images or (3,) for sequences, got {shorten(kernel)}{hint}"
         )
     return tuple(integer(f"{name}[{i}]", size, least=1) for i, size in enumerate(kernel))

@@ -223,7 +223,14 @@ def no_class(target, prediction_shape, ignored=None):
     if isinstance(target, np.ndarray) and np.maximum.reduce(target.view(f"u{size}"), None, initial=0) < classes:
         return None  # the usual case, found in half the time: a negative label is a large one without its sign
     wrong = (target < 0) | (target > min(classes - 1, np.iinfo(target.dtype).max))  # JAX compares in the labels' dtype
-    return wrong if ignored is None else wrong & (target != ignored)
+    return wrong if ignored is None else wrong & ~is_ignored(target, ignored)
+
+
+def is_ignored(target, ignored):
+    """Which labels are the one to be ignored: none, if their dtype cannot hold it, since JAX compares in that dtype."""
+    if target.dtype.kind in "iu" and not np.iinfo(target.dtype).min <= ignored <= np.iinfo(target.dtype).max:
+        return namespace(target).zeros(target.shape, bool)
+    return target == ignored
 
 
 ONE_OUTPUT = "for two classes use fnn.Dense(2), or fnn.Dense(1) with fnn.SigmoidBinaryCrossEntropy() and y[:, None]"
@@ -287,9 +294,9 @@ def one_hot(loss, y, z):
         z.shape[-1], dtype=None if on_numpy else np.int32
     )
     if ignored is not None:
-        hot = hot & (y != ignored)[..., None]
+        hot = hot & ~is_ignored(y, ignored)[..., None]
     if on_numpy:
-        if np.count_nonzero(hot) < (y.size if ignored is None else np.count_nonzero(y != ignored)):
+        if np.count_nonzero(hot) < (y.size if ignored is None else np.count_nonzero(~is_ignored(y, ignored))):
             check_classes(loss, z.shape, y, values=True)
         return hot, None
     wrong = no_class(y, z.shape, ignored)
@@ -309,7 +316,7 @@ def drawn_class(loss, key, p, target=None):
     label = (p.cumsum(axis=-1)[..., :-1] <= u[..., None]).sum(axis=-1).astype(np.int32)
     if loss.ignored is None or target is None or target.ndim == p.ndim:
         return label
-    return xp.where(target == loss.ignored, loss.ignored, label)
+    return xp.where(is_ignored(target, loss.ignored), loss.ignored, label)
 
 
 # ---- a cost that is a function ---------------------------------------------------------------------------------------

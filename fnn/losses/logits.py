@@ -19,6 +19,7 @@ from .base import (
     drawn_class,
     each_output,
     entries,
+    is_ignored,
     no_class,
     no_probability,
     on_diagonal,
@@ -50,7 +51,10 @@ class ClassLogits(Loss):
         check_classes(self, prediction_shape, target, values)
 
 
-@usage("fnn.SoftmaxCrossEntropy(); weights of classes are data, (x, y, fnn.class_weights(y))")
+@usage(
+    "fnn.SoftmaxCrossEntropy(), with ignored=-1 if labels −1 have no cost; weights of classes are data, "
+    "(x, y, fnn.class_weights(y))"
+)
 @dataclass(frozen=True)
 class SoftmaxCrossEntropy(ClassLogits):
     """ℓ = −Σ_c y_c log p_c = Σ_c y_c (log Σⱼ eᶻʲ − z_c)        δ = p Σ_c y_c − y        p = softmax z
@@ -85,7 +89,7 @@ class SoftmaxCrossEntropy(ClassLogits):
     def value_and_delta(self, z, y):
         xp, s, labels, counts = namespace(z, y), self.label_smoothing, y.ndim < z.ndim, None
         if labels and self.ignored is not None:
-            counts = (y != self.ignored)[..., None]
+            counts = ~is_ignored(y, self.ignored)[..., None]
             z = xp.where(counts, z, 0)
         z, e, total = exponentials(z)
         nan = None
@@ -103,7 +107,7 @@ class SoftmaxCrossEntropy(ClassLogits):
 
     def root(self, z, y):
         xp, labels = namespace(z, y), y.ndim < z.ndim
-        counts = y != self.ignored if labels and self.ignored is not None else True
+        counts = ~is_ignored(y, self.ignored) if labels and self.ignored is not None else True
         z = z if counts is True else xp.where(counts[..., None], z, 0)
         hot, nan = one_hot(self, y, z) if labels else (entries(y, z), None)
         mass = cast(hot, z.dtype).sum(axis=-1)[..., None, None] + (0 if nan is None else nan[..., None])

@@ -24,6 +24,7 @@ from .base import (
     check_classes,
     drawn_class,
     entries,
+    is_ignored,
     no_class,
     no_probability,
     on_diagonal,
@@ -119,7 +120,7 @@ class CrossEntropy(Guarded):
     def fisher_target(self, a, y):
         if self.ignored is None or y.ndim == a.ndim:
             return a
-        return namespace(a, y).where((y == self.ignored)[..., None], 0, a)
+        return namespace(a, y).where(is_ignored(y, self.ignored)[..., None], 0, a)
 
     def _rows(self, y, a):
         """The target with a one-hot row for each label."""

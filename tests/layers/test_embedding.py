@@ -55,6 +55,19 @@ def test_a_number_beyond_the_table_is_an_error_or_nan_where_values_are_not_known
         np.testing.assert_array_equal(np.isnan(y[..., 0]), [[False, False], [True, False]])
 
 
+def test_symbols_of_8_bits_are_found_in_a_table_of_more_rows_than_they_can_number(backend):
+    layer, x, dy = fnn.Embedding(300, 2), np.array([[127, 0, 127]], np.int8), np.float32([[[1, 2], [3, 4], [5, 6]]])
+    w = np.arange(600, dtype=np.float32).reshape(300, 2)
+
+    def run(w, x, dy):
+        y, residuals = layer.forward(w, x)
+        return y, layer.gradient(w, residuals, dy), layer.tangent(w, residuals, w, None)
+
+    wanted = np.zeros((300, 2))
+    wanted[[0, 127]] = [3, 4], [6, 8]
+    oracle.assert_close(compiled(backend, run)(*on(backend, (w, x, dy))), (w[x], wanted, w[x]), 1e-6)
+
+
 @pytest.mark.thorough(backend="jax")
 def test_a_run_refuses_a_number_beyond_the_table_wherever_the_embedding_is(backend):
     inner = fnn.Serial((fnn.Embedding(7, 3), fnn.Rnn(2)))
