@@ -23,7 +23,7 @@ from .base import Layer, added
 from .dense import DenseParams, over_positions
 from .windows import check_channels, check_kernel, check_windows, windows_over
 
-_BLOCK_OF_GRADIENTS = 2**19  # bytes of patches at a time, for the gradient of each example
+_BLOCK_OF_GRADIENTS = 2**20  # bytes of patches at a time, at most, for the gradient of each example
 _BLOCK_OF_PRODUCTS = 2**22  # and where they are summed up in one product
 _FEW = 8  # channels
 _MANY = 80  # outputs of neighbouring windows
@@ -120,7 +120,9 @@ class Conv(Layer):
         if self.groups == 1 and (whole or positions * (inputs + outputs) < inputs * outputs):
             return DenseParams(Outer(delta, windows.patches(x).reshape(*delta.shape[:2], inputs)), db)
         made = functools.partial(self._made, windows)
-        dw = in_blocks(made, max(1, _BLOCK_OF_GRADIENTS // (4 * positions * inputs * self.groups)), delta, x, late=True)
+        most = max(1, _BLOCK_OF_GRADIENTS // (4 * positions * inputs * self.groups))
+        block = 1 << most.bit_length() - 1  # a power of two, as batches are: a last part would be copied to the others
+        dw = in_blocks(made, block, delta, x, late=True)
         return DenseParams(dw.reshape(dy.shape[0], *params.w.shape), db)
 
     def _made(self, windows, delta, x):
@@ -128,12 +130,14 @@ class Conv(Layer):
         n, times, wide = x.shape[0], self._neighbours(windows), at_least_float32(delta.dtype)
         joined, groups, inputs = windows.joined(times), self.groups, x.shape[-1] // self.groups
         positions, entries = math.prod(joined.positions), math.prod(joined.kernel)
+        outputs = times * self.channels // groups
         patches = cast(joined.patches(x), wide).reshape(n, positions, entries, groups, inputs)
-        patches = _rows(patches.transpose(0, 3, 1, 2, 4))
-        delta = cast(delta, wide).reshape(n, positions, groups, times * self.channels // groups)
-        made = delta.transpose(0, 2, 3, 1) @ patches
+        patches = patches.transpose(0, 3, 1, 2, 4).reshape(n * groups, positions, entries * inputs)
+        delta = cast(delta, wide).reshape(n, positions, groups, outputs)
+        delta = delta.transpose(0, 2, 1, 3).reshape(n * groups, positions, outputs)
+        made = delta.swapaxes(1, 2) @ patches  # transposed by the product itself, XLA uses all cores
         if times == 1:
-            return made
+            return made.reshape(n, groups, outputs, entries * inputs)
         return _apart(made.reshape(n, times, self.channels, *joined.kernel, inputs), windows)
 
     def gradient(self, params, x, dy):
